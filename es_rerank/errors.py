@@ -1,0 +1,43 @@
+"""Everything that can go wrong, by who can act on it.
+
+::
+
+    EsRerankError
+    ├── CallerError       the request asks something of es-rerank that is not allowed: HTTP 400
+    ├── SettingsError     the configuration is wrong: the start stops
+    ├── UpstreamError     no answer came from the engine: HTTP 502 or 504
+    └── RerankUnavailableError  no scores can be had: the search answers in engine order and says `reason`
+
+An answer of the engine, of whatever status, is never an error here: it is relayed. Late or missing scores are not
+errors either: they are a smaller `Scores`.
+"""
+
+from __future__ import annotations
+
+
+class EsRerankError(Exception):
+    """Root of every error that es-rerank raises on purpose. Its text is written for people."""
+
+
+class CallerError(EsRerankError):
+    """The caller asked something of es-rerank that is not allowed; the text names the field and what is allowed."""
+
+
+class SettingsError(EsRerankError):
+    """The configuration cannot be used; the text names the key, its value and what is allowed."""
+
+
+class UpstreamError(EsRerankError):
+    """No answer came from any engine host. `status` is what our own answer carries: 502, or 504 for a time-out."""
+
+    def __init__(self, message: str, *, status: int = 502) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class RerankUnavailableError(EsRerankError):
+    """No scores can be had now. `reason` is the word that status, log and Warning header carry."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
