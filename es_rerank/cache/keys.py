@@ -1,0 +1,36 @@
+"""What makes two scores the same score.
+
+The document's id is no part of it: the text is. So a changed document misses by itself, and a caller who sees
+masked fields gets the score of the masked text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PREFIX = "es-rerank:score:"
+
+
+def score_keys(*, fingerprint: str, instruction: str, query: str, texts: Sequence[str]) -> list[str]:
+    """The cache key of every text's score, parallel to `texts`.
+
+    Each part goes into the hash behind its length, so that moving a boundary between two parts changes the key.
+    """
+    shared = hashlib.blake2b(digest_size=20)
+    for part in (fingerprint, instruction, query):
+        shared.update(_with_length(part))
+    keys = []
+    for text in texts:
+        own = shared.copy()
+        own.update(_with_length(text))
+        keys.append(PREFIX + own.hexdigest())
+    return keys
+
+
+def _with_length(part: str) -> bytes:
+    data = part.encode("utf-8", "surrogatepass")  # JSON may carry lone surrogates, and a key must still be made
+    return len(data).to_bytes(8, "big") + data

@@ -1,0 +1,60 @@
+"""Time as a value: the clock that everything reads, and the one deadline of a search.
+
+Knows nothing of what is being waited for.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Where the time comes from. Tests bring one of their own."""
+
+    def monotonic_s(self) -> float:
+        """Seconds that never run backwards; for measuring and waiting."""
+        ...
+
+    def epoch_s(self) -> float:
+        """Seconds since 1970; for telling another process."""
+        ...
+
+
+class SystemClock:
+    """The machine's own clock."""
+
+    def monotonic_s(self) -> float:
+        """See `Clock`."""
+        return time.monotonic()
+
+    def epoch_s(self) -> float:
+        """See `Clock`."""
+        return time.time()
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """The moment by which one search has to be answered. Made when the request arrives, spent by every wait."""
+
+    clock: Clock
+    started_s: float
+    length_s: float
+
+    @classmethod
+    def start(cls, clock: Clock, length_s: float) -> Deadline:
+        """A deadline `length_s` seconds from now."""
+        return cls(clock, clock.monotonic_s(), length_s)
+
+    def remaining_s(self) -> float:
+        """Seconds left, 0 when none are."""
+        return max(0.0, self.started_s + self.length_s - self.clock.monotonic_s())
+
+    def resized(self, length_s: float) -> Deadline:
+        """The same start with another length."""
+        return Deadline(self.clock, self.started_s, length_s)
+
+    def epoch_s(self) -> float:
+        """The deadline as seconds since 1970, for a process with a clock of its own."""
+        return self.clock.epoch_s() + self.remaining_s()

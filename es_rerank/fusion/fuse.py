@@ -1,0 +1,86 @@
+"""Fuses the engine's scores with rank scores into one ranking of the window.
+
+Pure functions on values: no clock, no network, no settings. Methods:
+
+- `zscore`: ``alpha * z(engine) + (1 - alpha) * z(rank)``, population standard deviation (ERank, arXiv 2509.00520,
+  appendix G, and `hybrid_scores` of its model card).
+- `minmax`: the same weights on scores brought to 0..1 by their minimum and maximum.
+- `rrf`: reciprocal rank fusion (Cormack et al., SIGIR 2009) with the same weights,
+  ``alpha / (60 + engine_rank) + (1 - alpha) / (60 + rank_score_rank)``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+Method = Literal["zscore", "minmax", "rrf"]
+
+RRF_CONSTANT = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranking:
+    """The window in its new order.
+
+    `order` is a permutation of the window's indexes (0-based engine ranks), best first. `fused_scores` is parallel
+    to the *window*, not to `order`, and None where a document had no rank score.
+    """
+
+    order: tuple[int, ...]
+    fused_scores: tuple[float | None, ...]
+
+
+def fuse(
+    engine_scores: Sequence[float], rank_scores: Sequence[float | None], *, method: Method, alpha: float
+) -> Ranking:
+    """Rank the window by both scores.
+
+    Both sequences are parallel to the window, in engine order; a gap (None) in `rank_scores` is a document that was
+    not scored. Scored documents are ordered by fused score, ties by engine rank, and take the places that scored
+    documents held; a document without a score keeps its engine rank exactly. So no scores at all is engine order,
+    and a slow model never buries a hit that it did not read. Engine statistics are over the whole window, rank
+    score statistics over the documents that have one.
+    """
+    scored = [index for index, score in enumerate(rank_scores) if score is not None]
+    fused: list[float | None] = [None] * len(rank_scores)
+    given = [score for score in rank_scores if score is not None]
+    if method == "rrf":
+        by_rank_score = sorted(range(len(given)), key=lambda position: (-given[position], position))
+        rank_of = {position: rank for rank, position in enumerate(by_rank_score, start=1)}
+        for position, index in enumerate(scored):
+            fused[index] = alpha / (RRF_CONSTANT + index + 1) + (1 - alpha) / (RRF_CONSTANT + rank_of[position])
+    else:
+        normalise = NORMALISERS[method]
+        engine_units, rank_units = normalise(engine_scores), normalise(given)
+        for position, index in enumerate(scored):
+            fused[index] = alpha * engine_units[index] + (1 - alpha) * rank_units[position]
+    best_first = iter(sorted(scored, key=lambda index: (-(fused[index] or 0.0), index)))
+    order = tuple(index if fused[index] is None else next(best_first) for index in range(len(rank_scores)))
+    return Ranking(order=order, fused_scores=tuple(fused))
+
+
+def z_scores(scores: Sequence[float]) -> list[float]:
+    """Each score's distance from the mean in population standard deviations; all 0 where all scores are equal."""
+    if not scores or min(scores) == max(scores):
+        return [0.0] * len(scores)  # asked of the values: a computed deviation of equal floats need not be 0
+    mean = math.fsum(scores) / len(scores)
+    deviation = math.sqrt(math.fsum((score - mean) ** 2 for score in scores) / len(scores))
+    if deviation == 0.0:  # differences whose squares vanish
+        return [0.0] * len(scores)
+    return [(score - mean) / deviation for score in scores]
+
+
+def min_max(scores: Sequence[float]) -> list[float]:
+    """Scores brought to 0..1; all 0 where all scores are equal, so that such a list contributes nothing."""
+    if not scores or min(scores) == max(scores):
+        return [0.0] * len(scores)
+    low, high = min(scores), max(scores)
+    return [(score - low) / (high - low) for score in scores]
+
+
+NORMALISERS: dict[str, Callable[[Sequence[float]], list[float]]] = {"zscore": z_scores, "minmax": min_max}

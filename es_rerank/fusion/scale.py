@@ -1,0 +1,74 @@
+"""Maps fused scores onto the engine's own scale, so that `_score` stays what clients know: non-negative, falling.
+
+Formula, over the window, with e the engine's scores and f the fused ones::
+
+    _score = e_min + (e_max - e_min) * (f - f_min) / (f_max - f_min)
+
+The lowest reranked `_score` is the window's lowest engine score, so pages past the window go on below it; the
+highest is the engine's `max_score`, so every page names the same one. Where all e are equal, their width counts as
+1. Where all f are equal, the engine's scores stay. Engines keep scores as 32-bit floats, so values are rounded to
+one, and raised to the next where rounding would make two different f equal.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from es_rerank.fusion.fuse import Ranking
+
+LARGEST_FLOAT32 = 3.4028234663852886e38
+
+
+def scale_to_engine(engine_scores: Sequence[float], ranking: Ranking) -> tuple[float, ...]:
+    """The `_score` of every place of the ranking: parallel to `ranking.order`, never rising, exact 32-bit floats.
+
+    A document without a fused score takes the value of the nearest scored one above it, or the engine's maximum.
+    `engine_scores` is parallel to the window.
+    """
+    fused = [score for score in ranking.fused_scores if score is not None]
+    if not fused or min(fused) == max(fused):
+        return tuple(to_float32(engine_scores[index]) for index in ranking.order)
+    low, high = min(engine_scores), max(engine_scores)
+    width = (high - low) or 1.0
+    fused_low, fused_width = min(fused), max(fused) - min(fused)
+    value_of: dict[int, float] = {}
+    below = fused_below = None
+    for index in reversed(ranking.order):
+        score = ranking.fused_scores[index]
+        if score is None:
+            continue
+        value = to_float32(low + width * ((score - fused_low) / fused_width))
+        if below is not None and fused_below is not None:
+            value = max(value, next_float32(below) if score > fused_below else below)
+        value_of[index] = below = value
+        fused_below = score
+    values: list[float] = []
+    for index in ranking.order:
+        above = values[-1] if values else max(to_float32(high), max(value_of.values()))
+        values.append(value_of.get(index, above))
+    return tuple(values)
+
+
+def to_float32(value: float) -> float:
+    """The nearest finite 32-bit float."""
+    return float(struct.unpack("<f", struct.pack("<f", min(value, LARGEST_FLOAT32)))[0])
+
+
+def next_float32(value: float) -> float:
+    """The smallest 32-bit float above a non-negative one; the largest stays as it is."""
+    if value >= LARGEST_FLOAT32:
+        return value
+    return float(struct.unpack("<f", struct.pack("<I", struct.unpack("<I", struct.pack("<f", value))[0] + 1))[0])
+
+
+def float32_text(value: float) -> str:
+    """The shortest JSON number that reads back as the same 32-bit float, as engines print scores."""
+    for digits in range(6, 9):
+        text = repr(float(f"{value:.{digits}g}"))
+        if to_float32(float(text)) == value:
+            return text
+    return repr(float(f"{value:.9g}"))

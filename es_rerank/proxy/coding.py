@@ -1,0 +1,60 @@
+"""Content codings: inflating what we read, with a limit, and encoding what we wrote.
+
+Knows the codings that the engines use; anything else is unreadable, and passed on as it is.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+import zstandard
+
+from es_rerank.errors import EsRerankError
+
+GZIP_WBITS = 31
+GZIP_LEVEL = 3
+
+
+class UnreadableBodyError(EsRerankError):
+    """A body in a coding that we don't know, broken, or larger than allowed once inflated."""
+
+
+def decode_body(body: bytes, coding: bytes | None, *, max_bytes: int) -> bytes:
+    """The body without its content coding. Raises UnreadableBodyError, before holding more than `max_bytes`."""
+    name = (coding or b"identity").strip().lower()
+    try:
+        if name in (b"", b"identity"):
+            decoded = body
+        elif name in (b"gzip", b"x-gzip", b"deflate"):
+            inflater = zlib.decompressobj(GZIP_WBITS if b"gzip" in name else zlib.MAX_WBITS)
+            decoded = inflater.decompress(body, max_bytes + 1)
+            if len(decoded) <= max_bytes and not inflater.eof:
+                raise UnreadableBodyError("the compressed body ends early")
+        elif name == b"zstd":
+            with zstandard.ZstdDecompressor().stream_reader(body) as reader:
+                decoded = reader.read(max_bytes + 1)
+        else:
+            raise UnreadableBodyError(f"content coding {name!r}")
+    except (zlib.error, zstandard.ZstdError) as error:
+        raise UnreadableBodyError(str(error)) from error
+    if len(decoded) > max_bytes:
+        raise UnreadableBodyError(f"more than {max_bytes} bytes")
+    return decoded
+
+
+def encode_body(body: bytes, coding: bytes | None) -> bytes:
+    """The body in a content coding that `readable_codings` let the engine choose."""
+    name = (coding or b"identity").strip().lower()
+    if b"gzip" in name:
+        packer = zlib.compressobj(GZIP_LEVEL, wbits=GZIP_WBITS)
+        return packer.compress(body) + packer.flush()
+    return zlib.compress(body, GZIP_LEVEL) if name == b"deflate" else body
+
+
+def readable_codings(accepted: bytes | None) -> bytes | None:
+    """The part of a client's Accept-Encoding that we can read and write, or None where it sent none."""
+    if accepted is None:
+        return None
+    known = (b"gzip", b"x-gzip", b"deflate", b"identity")
+    kept = [item.strip() for item in accepted.split(b",") if item.partition(b";")[0].strip().lower() in known]
+    return b", ".join(kept) or b"identity"

@@ -1,0 +1,113 @@
+"""What a request may ask of es-rerank, and nothing else: `ext.es_rerank` in the body, the `ES-Rerank` header.
+
+Pure. What is found is taken out of the request before the engine sees it; what isn't allowed is a CallerError.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import msgspec
+
+from es_rerank.errors import CallerError
+from es_rerank.fusion.fuse import Method
+from es_rerank.proxy.call import RAW_OBJECT, edit_object
+from es_rerank.records import without_headers
+
+if TYPE_CHECKING:
+    from es_rerank.proxy.call import SearchCall
+
+HEADER = b"es-rerank"
+KEY = "es_rerank"
+Include = Literal["status", "scores"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Controls:
+    """One request's wishes; None is the rule's own setting."""
+
+    rerank: bool = True
+    alpha: float | None = None
+    method: Method | None = None
+    window: int | None = None
+    deadline_s: float | None = None
+    include: frozenset[Include] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlLimits:
+    """How far a request may go under the rule that applies."""
+
+    max_window: int
+    max_deadline_s: float
+
+
+def take_controls(call: SearchCall) -> tuple[dict[str, Any], SearchCall]:
+    """What the request asks, unchecked, and the call without a trace of it.
+
+    Raises CallerError for a header of another value, or an `ext.es_rerank` that is no object.
+    """
+    asked: dict[str, Any] = {}
+    header = call.request.header(HEADER)
+    if header is not None:
+        asked = _read_header(header)
+        headers = without_headers(call.request.headers, HEADER)
+        call = replace(call, request=replace(call.request, headers=headers))
+    ext = call.search.get("ext") if call.search else None
+    if not isinstance(ext, dict) or KEY not in ext:
+        return asked, call
+    if not isinstance(ext[KEY], dict):
+        raise CallerError(f"[ext.{KEY}] must be an object, was {_shown(ext[KEY])}")
+    others = {key: value for key, value in RAW_OBJECT.decode(RAW_OBJECT.decode(call.body)["ext"]).items() if key != KEY}
+    return {**asked, **ext[KEY]}, call.with_body(edit_object(call.body, {"ext": others or None}))
+
+
+def check_controls(asked: dict[str, Any], limits: ControlLimits) -> Controls:
+    """The wishes as values. Raises CallerError that names the field, what it was and what is allowed."""
+    for name, value in asked.items():
+        if name not in ALLOWED:
+            raise CallerError(f"[ext.{KEY}] unknown field [{name}]; allowed are [{', '.join(ALLOWED)}]")
+        problem = _problem(name, value, limits)
+        if problem:
+            raise CallerError(f"[ext.{KEY}.{name}] {problem}, was {_shown(value)}")
+    return Controls(**{**asked, "include": frozenset(asked.get("include", ()))})
+
+
+def _problem(name: str, value: Any, limits: ControlLimits) -> str:
+    """What is wrong with one wish, or ''."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    whole = number and isinstance(value, int)
+    allowed = {
+        "rerank": (isinstance(value, bool), "must be true or false"),
+        "alpha": (number and 0 <= value <= 1, "must be a number from 0 to 1"),
+        "method": (value in get_args(Method), f"must be one of [{', '.join(get_args(Method))}]"),
+        "window": (whole and 1 <= value <= limits.max_window, f"must be a whole number from 1 to {limits.max_window}"),
+        "deadline_s": (
+            number and 0 < value <= limits.max_deadline_s,
+            f"must be a number of seconds above 0 and at most {limits.max_deadline_s:g}",
+        ),
+        "include": (
+            isinstance(value, list) and all(item in get_args(Include) for item in value),
+            f"must be a list of [{', '.join(get_args(Include))}]",
+        ),
+    }
+    right, problem = allowed[name]
+    return "" if right else problem
+
+
+ALLOWED = ("rerank", "alpha", "method", "window", "deadline_s", "include")
+
+
+def _read_header(value: bytes) -> dict[str, Any]:
+    wish = value.decode("latin-1").strip()
+    if wish == "off":
+        return {"rerank": False}
+    if wish == "include=status":
+        return {"include": ["status"]}
+    raise CallerError(f"header [ES-Rerank] must be [off] or [include=status], was {_shown(wish)}")
+
+
+def _shown(value: Any) -> str:
+    text = msgspec.json.encode(value).decode()
+    return f"[{text if len(text) <= 80 else text[:77] + '...'}]"

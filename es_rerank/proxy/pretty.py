@@ -1,0 +1,35 @@
+"""Prints JSON as the engines do for `?pretty`. Pure; every token keeps its bytes."""
+
+from __future__ import annotations
+
+import re
+
+TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
+
+
+def pretty_print(body: bytes) -> bytes:
+    """`body` with two blanks a level, ` : ` behind names, `{ }` and `[ ]` where empty, and a line end behind it."""
+    pieces: list[bytes] = []
+    depth, opened = 0, False
+    for token in TOKEN.findall(body):
+        if token in b"}]":
+            depth -= 1
+            pieces += [b" ", token] if opened else [_line(depth), token]
+            opened = False
+            continue
+        if opened:
+            pieces.append(_line(depth))
+            opened = False
+        if token in b"{[":
+            depth += 1
+            opened = True
+            pieces.append(token)
+        elif token == b",":
+            pieces += [token, _line(depth)]
+        else:
+            pieces.append(b" : " if token == b":" else token)
+    return b"".join(pieces) + b"\n"
+
+
+def _line(depth: int) -> bytes:
+    return b"\n" + b"  " * depth

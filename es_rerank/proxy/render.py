@@ -1,0 +1,110 @@
+"""Writes the answer: the page of the new ranking in the engine's own shape, nothing else changed. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from es_rerank.fusion.fuse import Ranking
+from es_rerank.fusion.scale import float32_text, scale_to_engine
+from es_rerank.proxy.call import RAW_OBJECT
+from es_rerank.proxy.filter_path import filter_answer
+from es_rerank.proxy.pretty import pretty_print
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from es_rerank.proxy.call import SearchCall
+    from es_rerank.proxy.classify import Rerank
+    from es_rerank.proxy.control import Controls
+    from es_rerank.proxy.status import SearchStatus
+    from es_rerank.proxy.window import EngineAnswer, RawObject, WindowPlan
+
+BLOCK = "_es_rerank"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankedWindow:
+    """The window, its rank scores (parallel to it, None for gaps) and its ranking; an unscored one is in engine order."""
+
+    rank_scores: Sequence[float | None]
+    ranking: Ranking
+
+    @property
+    def reranked(self) -> bool:
+        """Whether any hit has a rank score; else the engine's own scores are shown."""
+        return any(score is not None for score in self.rank_scores)
+
+
+def render_answer(
+    answer: EngineAnswer, plan: WindowPlan, decision: Rerank, ranked: RankedWindow, controls: Controls
+) -> dict[str, Any]:
+    """The answer's top-level members: the client's page of the ranked list, then of the engine's hits behind it."""
+    order = ranked.ranking.order
+    window_scores = answer.scores[: len(order)]
+    scaled = scale_to_engine(window_scores, ranked.ranking) if ranked.reranked else window_scores
+    hits: list[dict[str, Any]] = []
+    for place in range(decision.page_from, min(decision.page_from + decision.page_size, len(answer.hits))):
+        index = order[place] if place < len(order) else place
+        hit = _without_added_fields(answer.hits[index], plan)
+        if ranked.reranked and place < len(order):
+            hit = _with_score(hit, scaled[place])
+        if "scores" in controls.include:
+            hit = {**hit, BLOCK: _scores_of(index, answer, ranked)}
+        hits.append(hit)
+    hits_object: dict[str, Any] = {**answer.hits_object, "hits": hits}
+    if ranked.reranked and bytes(answer.hits_object.get("max_score", msgspec.Raw(b"null"))) != b"null":
+        hits_object["max_score"] = _number(scaled[0])
+    return {**answer.top, "hits": hits_object}
+
+
+def finish_body(members: dict[str, Any], call: SearchCall, status: SearchStatus, controls: Controls) -> bytes:
+    """The answer's JSON, with the status where it was asked for, as `filter_path` and `pretty` want it."""
+    if "status" in controls.include:
+        members = {**members, BLOCK: status.block()}
+    body = msgspec.json.encode(members)
+    if "filter_path" in call.parameters:
+        body = filter_answer(body, call.parameters["filter_path"])
+    return pretty_print(body) if call.flag("pretty") else body
+
+
+def open_object(body: bytes) -> dict[str, Any] | None:
+    """The members of a JSON object, each as its own bytes; None for anything else."""
+    try:
+        return dict(RAW_OBJECT.decode(body))
+    except msgspec.DecodeError:
+        return None
+
+
+def _with_score(hit: dict[str, Any], score: float) -> dict[str, Any]:
+    """The hit under its new score, in `_score` and, where hits carry `sort`, in its first slot."""
+    changed = {**hit, "_score": _number(score)}
+    if "sort" in hit:
+        changed["sort"] = [_number(score), *msgspec.json.decode(hit["sort"], type=list[msgspec.Raw])[1:]]
+    return changed
+
+
+def _without_added_fields(hit: RawObject, plan: WindowPlan) -> dict[str, Any]:
+    """The hit without the `fields` entries that only we asked for, and without `fields` if those were all."""
+    if not plan.added_fields or "fields" not in hit:
+        return dict(hit)
+    own = {name: value for name, value in RAW_OBJECT.decode(hit["fields"]).items() if name not in plan.added_fields}
+    if own:
+        return {**hit, "fields": own}
+    return {name: value for name, value in hit.items() if name != "fields"}
+
+
+def _scores_of(index: int, answer: EngineAnswer, ranked: RankedWindow) -> dict[str, Any]:
+    inside = index < len(ranked.rank_scores)
+    return {
+        "engine_score": answer.hits[index]["_score"],
+        "engine_rank": index + 1,
+        "rank_score": ranked.rank_scores[index] if inside else None,
+        "fused_score": ranked.ranking.fused_scores[index] if inside else None,
+    }
+
+
+def _number(score: float) -> msgspec.Raw:
+    return msgspec.Raw(float32_text(score).encode())

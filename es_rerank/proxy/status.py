@@ -1,0 +1,55 @@
+"""What es-rerank says of one search: the `_es_rerank` block, the Warning header and the log line. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Outcome = Literal["full", "partial", "skipped", "failed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchStatus:
+    """What became of one search.
+
+    `full`: every hit of the window has a rank score. `partial`: some have. `failed`: none has, so the order is the
+    engine's. `skipped`: the search isn't ours to rerank, or asked not to be. `reason` is one word, None for `full`.
+    `window` counts the hits that were to be scored, `scored` those with a score (from the cache or not), `cached`
+    those from the cache, `missing_text` those without any text. `took_ms` names steps and whole milliseconds.
+    """
+
+    status: Outcome
+    reason: str | None = None
+    rule: str | None = None
+    scorer: str | None = None
+    window: int = 0
+    scored: int = 0
+    cached: int = 0
+    missing_text: int = 0
+    took_ms: dict[str, float] = field(default_factory=dict)
+
+    def block(self) -> dict[str, Any]:
+        """The `_es_rerank` object of an answer."""
+        shown: dict[str, Any] = {
+            "status": self.status, "reason": self.reason, "rule": self.rule, "scorer": self.scorer,
+            "window": self.window, "scored": self.scored, "cached": self.cached, "missing": self.window - self.scored,
+            "took_ms": self.took_ms,
+        }
+        return {**shown, "missing_text": self.missing_text} if self.missing_text else shown
+
+    def warning(self) -> bytes | None:
+        """The value of a Warning header, where the search was served worse than configured; None elsewhere."""
+        if self.status == "failed":
+            said = f"reranking failed ({self.reason}): hits are in engine order"
+        elif self.status == "partial":
+            said = f"reranking was partial ({self.reason}): {self.scored} of {self.window} hits have a rank score"
+        else:
+            return None
+        return f'299 es-rerank "{said}"'.encode()
+
+
+def outcome_of(*, window: int, scored: int, reason: str | None) -> tuple[Outcome, str | None]:
+    """Status and reason of a reranked search from what was scored and what went wrong on the way."""
+    if scored == window:
+        return "full", None
+    return ("partial" if scored else "failed"), reason

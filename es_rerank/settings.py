@@ -1,0 +1,311 @@
+"""Every setting of es-rerank: one TOML file under environment variables, checked once at start.
+
+Precedence: environment over file over default. A variable is named `ES_RERANK__` and the key's path joined by two
+underscores (`ES_RERANK__REDIS__URL`, `ES_RERANK__RULES__0__ALPHA`), its value read as TOML, or as text where it is
+none. Nothing else reads the environment, and nothing is read after the start. docs/configuration.md lists every key.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+import tomllib
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from es_rerank.errors import SettingsError
+from es_rerank.fusion.fuse import Method
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ENVIRONMENT_PREFIX = "ES_RERANK__"
+MINILM_WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+MINILM_MAX_TOKENS = 256
+TEMPLATE_FIELD = re.compile(r"\{([^{}]+)\}")
+
+Seconds = Annotated[StrictFloat, Field(gt=0, le=3600, allow_inf_nan=False)]
+Share = Annotated[StrictFloat, Field(ge=0, le=1, allow_inf_nan=False)]
+Name = Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
+
+
+class Section(BaseModel):
+    """Base of every table: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+def _engine_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("an http:// or https:// URL with a host is needed")
+    if parts.username or parts.password:
+        raise ValueError("must carry no user or password: the caller's own credentials are used, and only they")
+    if parts.path.strip("/") or parts.query or parts.fragment:
+        raise ValueError("must end behind host and port: the caller's path is forwarded as it is")
+    return url.rstrip("/")
+
+
+class UpstreamSettings(Section):
+    """The engine's HTTP hosts."""
+
+    urls: tuple[Annotated[StrictStr, AfterValidator(_engine_url)], ...] = Field(min_length=1)
+    ca_file: Path | None = None
+    verify_tls: StrictBool = True
+    connect_timeout_s: Seconds = 5.0
+    read_timeout_s: Seconds = 300.0
+    max_connections: Annotated[StrictInt, Field(ge=1, le=10_000)] = 1000
+    forwarded_headers: StrictBool = False
+
+    @model_validator(mode="after")
+    def _tls_parts_fit(self) -> Self:
+        if self.ca_file is not None and not self.verify_tls:
+            raise ValueError("ca_file says whom to trust and verify_tls = false trusts anyone: set one of them")
+        if self.ca_file is not None and not self.ca_file.is_file():
+            raise ValueError(f"ca_file = {str(self.ca_file)!r}: no such file")
+        return self
+
+
+class RedisSettings(Section):
+    """The Redis that holds the score cache and carries Celery's messages."""
+
+    url: SecretStr
+    timeout_s: Seconds = 1.0
+
+    @field_validator("url")
+    @classmethod
+    def _known_scheme(cls, url: SecretStr) -> SecretStr:
+        if urlsplit(url.get_secret_value()).scheme not in ("redis", "rediss"):
+            raise ValueError("a redis:// or rediss:// URL is needed")
+        return url
+
+
+class ServerSettings(Section):
+    """Where the proxy listens."""
+
+    host: StrictStr = "127.0.0.1"
+    port: Annotated[StrictInt, Field(ge=0, le=65535)] = 9300
+
+
+class LimitSettings(Section):
+    """What one search may cost, whatever a rule or a request asks."""
+
+    deadline_s: Seconds = 2.0
+    max_deadline_s: Seconds = 30.0
+    max_window: Annotated[StrictInt, Field(ge=1, le=10_000)] = 200
+    max_request_bytes: Annotated[StrictInt, Field(ge=1024)] = 4 * 1024 * 1024
+    max_answer_bytes: Annotated[StrictInt, Field(ge=1024)] = 32 * 1024 * 1024
+    max_in_flight: Annotated[StrictInt, Field(ge=1)] = 256
+
+
+class CacheSettings(Section):
+    """The score cache in Redis."""
+
+    ttl_s: Annotated[StrictInt, Field(ge=1)] = 30 * 24 * 3600
+
+
+class LogSettings(Section):
+    """What is written to standard error, one JSON object a line."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class MinilmSettings(Section):
+    """The CPU default: all-MiniLM-L6-v2, a bi-encoder for English. Ignores the instruction."""
+
+    kind: Literal["minilm"] = "minilm"
+    compute_type: Literal["float32", "int8"] = "float32"
+    threads: Annotated[StrictInt, Field(ge=1, le=256)] = 2
+    batch_size: Annotated[StrictInt, Field(ge=1, le=1024)] = 16
+    vector_cache_bytes: Annotated[StrictInt, Field(ge=0)] = 64 * 1024 * 1024
+
+    def fingerprint(self) -> str:
+        """Names everything that changes a score, so the proxy can make keys before any worker has spoken."""
+        return _fingerprint(
+            self.kind, weights=MINILM_WEIGHTS_SHA256, compute_type=self.compute_type,
+            max_tokens=MINILM_MAX_TOKENS, scale="10*max(0,cosine)",
+        )
+
+
+class RuleSettings(Section):
+    """Which indices are reranked, on what text, and how."""
+
+    name: Name
+    indices: tuple[Annotated[StrictStr, Field(min_length=1)], ...] = Field(min_length=1)
+    fields: tuple[Annotated[StrictStr, Field(min_length=1)], ...] = ()
+    template: StrictStr = ""
+    window: Annotated[StrictInt, Field(ge=1)] = 100
+    alpha: Share = 0.2
+    method: Method = "zscore"
+    instruction: StrictStr = "Given a query, retrieval relevant passage."
+    scorer: Name = "minilm"
+    deadline_s: Seconds | None = None
+
+    @field_validator("indices")
+    @classmethod
+    def _no_system_index(cls, indices: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in indices:
+            if pattern.startswith((".", "-", "_")) or "," in pattern:
+                raise ValueError(f"{pattern!r}: one index name or pattern each, not beginning with '.', '-' or '_'")
+        return indices
+
+    @model_validator(mode="after")
+    def _one_source_of_text(self) -> Self:
+        if bool(self.fields) == bool(self.template):
+            raise ValueError("either fields or template says what text is scored: set exactly one of them")
+        if self.template and not TEMPLATE_FIELD.search(self.template):
+            raise ValueError(f"template = {self.template!r}: name at least one field, as in '{{title}}. {{text}}'")
+        return self
+
+    def text_fields(self) -> tuple[str, ...]:
+        """The fields that the text is made of, each once, in order of use."""
+        return self.fields or tuple(dict.fromkeys(TEMPLATE_FIELD.findall(self.template)))
+
+    def matches(self, index: str) -> bool:
+        """Whether one index expression falls under this rule."""
+        return any(fnmatchcase(index, pattern) for pattern in self.indices)
+
+
+class Settings(Section):
+    """The whole configuration."""
+
+    upstream: UpstreamSettings
+    redis: RedisSettings
+    server: ServerSettings = ServerSettings()
+    limits: LimitSettings = LimitSettings()
+    cache: CacheSettings = CacheSettings()
+    log: LogSettings = LogSettings()
+    scorers: dict[Name, MinilmSettings] = Field(default_factory=dict)
+    rules: tuple[RuleSettings, ...] = ()
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if self.limits.deadline_s > self.limits.max_deadline_s:
+            raise ValueError(f"limits.deadline_s = {self.limits.deadline_s}: at most {self._most_deadline}")
+        names = [rule.name for rule in self.rules]
+        for position, rule in enumerate(self.rules):
+            where = f"rules[{position}]"
+            if rule.name in names[:position]:
+                raise ValueError(f"{where}.name = {rule.name!r}: two rules have this name")
+            if rule.scorer not in self.known_scorers():
+                raise ValueError(f"{where}.scorer = {rule.scorer!r}: known are {', '.join(self.known_scorers())}")
+            if rule.window > self.limits.max_window:
+                raise ValueError(
+                    f"{where}.window = {rule.window}: at most limits.max_window = {self.limits.max_window}"
+                )
+            if (rule.deadline_s or 0) > self.limits.max_deadline_s:
+                raise ValueError(f"{where}.deadline_s = {rule.deadline_s}: at most {self._most_deadline}")
+        return self
+
+    @property
+    def _most_deadline(self) -> str:
+        return f"limits.max_deadline_s = {self.limits.max_deadline_s}"
+
+    def known_scorers(self) -> dict[str, MinilmSettings]:
+        """The scorers by name: the configured ones, and MiniLM where none is called `minilm`."""
+        return {"minilm": MinilmSettings(), **self.scorers}
+
+    def used_scorers(self) -> dict[str, MinilmSettings]:
+        """The scorers that some rule names; MiniLM where there is no rule."""
+        used = {rule.scorer for rule in self.rules} or {"minilm"}
+        return {name: scorer for name, scorer in self.known_scorers().items() if name in used}
+
+    def deadline_of(self, rule: RuleSettings) -> float:
+        """A rule's deadline in seconds."""
+        return self.limits.deadline_s if rule.deadline_s is None else rule.deadline_s
+
+
+def load_settings(file: Path, environment: Mapping[str, str]) -> Settings:
+    """The settings of `file` under `environment`. Raises SettingsError with a line for each thing that is wrong."""
+    try:
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{file}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file}: is not TOML: {error}") from error
+    for name, text in sorted(environment.items()):
+        if name.startswith(ENVIRONMENT_PREFIX):
+            _overlay(values, name, text)
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        problems = "\n".join(f"  {_explain(problem, values)}" for problem in error.errors())
+        raise SettingsError(f"{file}: the configuration cannot be used:\n{problems}") from None
+
+
+def _overlay(values: dict[str, Any], name: str, text: str) -> None:
+    """Put the variable's value at the path that its name spells."""
+    *path, last = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    place: Any = values
+    try:
+        for part in path:
+            place = place[int(part)] if isinstance(place, list) else place.setdefault(part, {})
+        place[int(last) if isinstance(place, list) else last] = value
+    except (IndexError, ValueError, TypeError, AttributeError):
+        raise SettingsError(f"{name}: the configuration has no such place") from None
+
+
+def _explain(problem: Any, values: dict[str, Any]) -> str:
+    """One problem as: key, value, what is allowed."""
+    location = [part for part in problem["loc"] if part != "[key]"]
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        return f"{key}: unknown key; {_allowed_keys(location)}"
+    if problem["type"] == "missing":
+        return f"{key}: is missing"
+    value: Any = values
+    for part in location:
+        if not isinstance(value, (dict, list)) or (isinstance(value, dict) and part not in value):
+            return f"{key}: {message}"
+        value = value[part]
+    if isinstance(value, dict):
+        return f"{key}: {message}" if key else message
+    shown = "(hidden)" if location[:2] == ["redis", "url"] else json.dumps(value, default=str)
+    if location[:2] == ["upstream", "urls"] and "@" in shown:
+        shown = "(hidden)"
+    return f"{key} = {shown}: {message[:1].lower()}{message[1:]}"
+
+
+def _allowed_keys(location: list[Any]) -> str:
+    """What the table of an unknown key knows, and what was probably meant."""
+    section: Any = Settings
+    for part in location[:-1]:
+        if isinstance(part, int) or section is MinilmSettings:
+            continue
+        section = {
+            "upstream": UpstreamSettings, "redis": RedisSettings, "server": ServerSettings, "limits": LimitSettings,
+            "cache": CacheSettings, "log": LogSettings, "rules": RuleSettings, "scorers": MinilmSettings,
+        }.get(part, section)
+    known = list(section.model_fields)
+    near = difflib.get_close_matches(str(location[-1]), known, n=1)
+    return (f"did you mean {near[0]!r}? " if near else "") + f"allowed are {', '.join(known)}"
+
+
+def _fingerprint(kind: str, **parts: str | int | float) -> str:
+    """A short readable name for a set of parts: the kind and 16 hex digits of their hash."""
+    text = json.dumps({"kind": kind, **parts}, sort_keys=True)
+    return f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
