@@ -19,8 +19,6 @@ TASK = "es_rerank.score_query"
 REPLY_FIELD = b"m"
 REPLY_STREAM_LENGTH = 20_000
 REPLY_STREAM_TTL_S = 300
-PRESENCE_TTL_S = 4
-PRESENCE_EVERY_S = 1.0
 MAX_CLAIM_BYTES = 256 * 1024 * 1024
 
 
@@ -46,13 +44,16 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     reason: str = ""
 
 
+End = Literal["", "done", "error"]
+
+
 class Arrival(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """Some outcomes of a query, or its end. After an end nothing more comes for it."""
 
     version: int = VERSION
     query_id: str
     outcomes: list[Outcome] = []
-    end: Literal["", "done", "error"] = ""
+    end: End = ""
     reason: str = ""
 
 
@@ -74,8 +75,12 @@ def reply_key(proxy_id: str) -> str:
     return f"es-rerank:reply:{proxy_id}"
 
 
-def presence_key(fingerprint: str) -> str:
-    """Exists while at least one live worker serves the scorer: refreshed every second, gone after four."""
+def presence_channel(fingerprint: str) -> str:
+    """The channel that every live worker of a scorer subscribes to, and on which nothing is ever said.
+
+    The number of its subscribers is the number of workers: Redis drops a killed worker with its connection, at once
+    and without a clock.
+    """
     return f"es-rerank:alive:{fingerprint}"
 
 

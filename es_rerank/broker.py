@@ -1,0 +1,59 @@
+"""Redis and Celery as both sides use them: one place for time-outs, retries and the names of what is turned off.
+
+Nothing here connects; that happens with the first use.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from celery import Celery
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+if TYPE_CHECKING:
+    from es_rerank.settings import RedisSettings
+
+# A worker that dies takes its queries along: the proxy's deadline is the recovery, not another delivery.
+VISIBILITY_TIMEOUT_S = 3600
+
+
+def make_redis(settings: RedisSettings, *, longest_block_s: float = 0.0) -> Redis:
+    """A client for bytes whose every command ends within `timeout_s`, plus what a blocking command may block.
+
+    One retry, without a pause, on a lost connection only: Redis restarted. A time-out is never tried again.
+    """
+    timeout_s = settings.timeout_s
+    return Redis.from_url(
+        settings.url.get_secret_value(),
+        socket_connect_timeout=timeout_s,
+        socket_timeout=timeout_s + longest_block_s,
+        retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
+    )
+
+
+def make_celery(settings: RedisSettings) -> Celery:
+    """The Celery application, for sending and for serving."""
+    app = Celery("es_rerank", broker=settings.url.get_secret_value(), set_as_current=False)
+    app.conf.update(
+        accept_content=["json"],
+        broker_connection_max_retries=None,
+        broker_connection_retry_on_startup=True,
+        broker_transport_options={
+            "socket_connect_timeout": settings.timeout_s,
+            "socket_timeout": settings.timeout_s,
+            "visibility_timeout": VISIBILITY_TIMEOUT_S,
+        },
+        task_acks_late=False,
+        task_ignore_result=True,
+        task_serializer="json",
+        # For tasks that are acknowledged late, which ours are not; unset, every lost connection logs a deprecation.
+        worker_cancel_long_running_tasks_on_connection_loss=True,
+        worker_enable_remote_control=False,
+        worker_hijack_root_logger=False,
+        worker_prefetch_multiplier=1,
+        worker_send_task_events=False,
+    )
+    return app

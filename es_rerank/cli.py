@@ -1,0 +1,101 @@
+"""The command `es-rerank`. Reads the environment, prints, and returns an exit code: 0 done, 1 failed, 2 misused."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+from es_rerank.errors import EsRerankError, SettingsError
+from es_rerank.settings import Settings, load_settings
+from es_rerank.telemetry import start_logging
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command. Errors that are the user's to mend are printed without a traceback."""
+    parser = _make_parser()
+    options = parser.parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except EsRerankError as error:
+        print(f"es-rerank: {error}", file=sys.stderr)
+        return 2 if isinstance(error, SettingsError) else 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="es-rerank", description="A query proxy that reranks Elasticsearch and OpenSearch searches."
+    )
+    parser.add_argument("--version", action="version", version=f"es-rerank {version('es-rerank')}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    serve = commands.add_parser("serve", help="run the proxy")
+    _add_config(serve)
+    serve.set_defaults(run=_serve)
+
+    worker = commands.add_parser("worker", help="run a worker, which scores documents for the proxies")
+    _add_config(worker)
+    worker.add_argument("--scorer", metavar="NAME", help="which scorer to serve, where the rules use several")
+    worker.set_defaults(run=_worker)
+
+    check = commands.add_parser("check-config", help="say whether a configuration can be used, and what it means")
+    check.add_argument("file", type=Path, metavar="FILE")
+    check.set_defaults(run=_check_config)
+
+    # What follows needs more than the base install, so each is imported only when it is asked for.
+    from es_rerank.demo import cli as demo  # noqa: PLC0415
+    from ingest import cli as ingest  # noqa: PLC0415
+
+    load = commands.add_parser("ingest", help="load a judged collection or JSON lines into the engine")
+    ingest.add_arguments(load)
+    load.set_defaults(run=ingest.run)
+
+    show = commands.add_parser("demo", help="see real questions reranked, on embedded parts or an engine of yours")
+    demo.add_arguments(show)
+    show.set_defaults(run=demo.run)
+    return parser
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the TOML file; see the manual")
+
+
+def _load(file: Path) -> Settings:
+    settings = load_settings(file, os.environ)
+    start_logging(settings.log)
+    return settings
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from es_rerank.proxy.app import App  # noqa: PLC0415  a worker needs no server
+    from es_rerank.proxy.server import make_server  # noqa: PLC0415
+
+    settings = _load(options.config)
+    server = make_server(App(settings), settings.server)
+    server.run()
+    return 0 if server.started else 1
+
+
+def _worker(options: argparse.Namespace) -> int:
+    from workers.app import run_worker  # noqa: PLC0415  a proxy needs no scorer
+
+    return run_worker(_load(options.config), options.scorer)
+
+
+def _check_config(options: argparse.Namespace) -> int:
+    settings = load_settings(options.file, os.environ)
+    print(f"{options.file}: can be used")
+    for rule in settings.rules:
+        print(
+            f"  rule {rule.name}: {', '.join(rule.indices)}; window {rule.window}, {rule.method}, alpha {rule.alpha:g},"
+            f" scorer {rule.scorer}, deadline {settings.deadline_of(rule):g} s"
+        )
+    for name, scorer in settings.used_scorers().items():
+        print(f"  scorer {name}: {scorer.fingerprint()}")
+    if not settings.rules:
+        print("  no rules: every search passes through as it is")
+    return 0

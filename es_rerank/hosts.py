@@ -1,0 +1,51 @@
+"""Which engine host comes next. Pure but for the clock it is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from es_rerank.clock import Clock
+
+FIRST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 30.0
+
+
+@dataclass(slots=True)
+class _Pause:
+    length_s: float
+    until_s: float
+
+
+class Hosts:
+    """Hosts in rotation. One that could not be reached pauses for a second, doubled each time, 30 s at most."""
+
+    def __init__(self, urls: Sequence[str], clock: Clock) -> None:
+        self._urls = tuple(urls)
+        self._clock = clock
+        self._next = 0
+        self._pauses: dict[str, _Pause] = {}
+
+    def in_turn(self) -> list[str]:
+        """Every host once: the next one in rotation first, and those that pause last, soonest back first.
+
+        A host that pauses is still listed: when all do, one of them has to be tried.
+        """
+        turned = self._urls[self._next :] + self._urls[: self._next]
+        self._next = (self._next + 1) % len(self._urls)
+        now_s = self._clock.monotonic_s()
+        until_s = {url: pause.until_s for url, pause in self._pauses.items() if pause.until_s > now_s}
+        return sorted(turned, key=lambda url: until_s.get(url, 0.0))
+
+    def mark_dead(self, url: str) -> None:
+        """Nothing could be sent to this host."""
+        before = self._pauses.get(url)
+        length_s = FIRST_PAUSE_S if before is None else min(2 * before.length_s, LONGEST_PAUSE_S)
+        self._pauses[url] = _Pause(length_s, self._clock.monotonic_s() + length_s)
+
+    def mark_live(self, url: str) -> None:
+        """This host answered."""
+        self._pauses.pop(url, None)

@@ -1,0 +1,150 @@
+"""The proxy as an ASGI application: which of three things a request is, and what a failure looks like.
+
+A search goes to the pipeline, our own paths are answered here, everything else streams through.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from es_rerank.errors import CallerError, UpstreamError
+from es_rerank.proxy.call import search_expression
+from es_rerank.proxy.exchange import CallerLeftError, Exchange, framing_problem
+from es_rerank.proxy.health import check_health
+from es_rerank.proxy.own import error_reply, json_body, own_reply
+from es_rerank.proxy.parts import open_parts
+from es_rerank.proxy.pipeline import Outcome, answer, with_warning
+from es_rerank.telemetry import SEARCH_LOG, log_event
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from es_rerank.proxy.parts import Parts
+    from es_rerank.records import Reply, Request
+    from es_rerank.settings import Settings
+
+LOG = logging.getLogger(__name__)
+OWN_PATH = b"/_es_rerank"
+HEALTH_PATH = b"/_es_rerank/health"
+
+
+class App:
+    """The ASGI application. Its parts live from the server's start to its stop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._parts: Parts | None = None
+
+    async def __call__(
+        self,
+        scope: dict[str, Any],
+        receive: Callable[[], Awaitable[dict[str, Any]]],
+        send: Callable[[dict[str, Any]], Awaitable[None]],
+    ) -> None:
+        """Serve one ASGI scope."""
+        if scope["type"] == "lifespan":
+            await receive()
+            async with open_parts(self._settings) as self._parts:
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+            await send({"type": "lifespan.shutdown.complete"})
+        elif self._parts is not None:
+            exchange = Exchange(scope, receive, send)
+            try:
+                await _serve(exchange, self._parts)
+            finally:
+                exchange.close()
+
+
+async def _serve(exchange: Exchange, parts: Parts) -> None:
+    """Answer one request, whatever happens. A reply that breaks off ends with its connection."""
+    product = parts.upstream.product
+    try:
+        await _route(exchange, parts)
+    except CallerLeftError:
+        return
+    except asyncio.CancelledError:
+        if not exchange.caller_left:
+            raise
+    except (CallerError, UpstreamError) as error:
+        if exchange.started:
+            LOG.warning("an answer broke off: %s", error)
+            return
+        status, kind = (
+            (error.status, "es_rerank_upstream_exception")
+            if isinstance(error, UpstreamError)
+            else (400, "illegal_argument_exception")
+        )
+        await exchange.reply(error_reply(exchange.request, status, kind, str(error), product))
+    except Exception:
+        LOG.exception("a request failed")
+        if not exchange.started:
+            reason = "es-rerank failed; its log has the reason"
+            await exchange.reply(error_reply(exchange.request, 500, "es_rerank_exception", reason, product))
+
+
+async def _route(exchange: Exchange, parts: Parts) -> None:
+    request = exchange.request
+    problem = framing_problem(request.headers)
+    if problem:
+        raise CallerError(problem)
+    if request.path == OWN_PATH or request.path.startswith(OWN_PATH + b"/"):
+        await exchange.reply(await _own(request, parts))
+        return
+    if parts.settings.upstream.forwarded_headers:
+        request = _with_forwarded(request, exchange.client)
+    expression = search_expression(request)
+    if expression is None:
+        async with parts.upstream.send(request) as reply:
+            await exchange.stream(reply)
+        return
+    body = await exchange.read_body(parts.settings.limits.max_request_bytes)
+    outcome = await answer(replace(request, body=body), expression, parts)
+    if outcome.reply is not None:
+        await exchange.reply(outcome.reply)
+    elif outcome.forward is not None:
+        async with parts.upstream.send(outcome.forward) as reply:
+            if reply.status == 200:
+                reply.headers = with_warning(reply.headers, outcome.status)
+            await exchange.stream(reply)
+    _log(request, expression, outcome)
+
+
+def _log(request: Request, expression: str, outcome: Outcome) -> None:
+    """The one line a search has. It names neither query nor documents."""
+    opaque_id = request.header(b"x-opaque-id")
+    log_event(
+        SEARCH_LOG,
+        logging.WARNING if outcome.status.warning() else logging.INFO,
+        "search",
+        index=expression,
+        **outcome.status.block(),
+        opaque_id=None if opaque_id is None else opaque_id.decode("latin-1"),
+    )
+
+
+async def _own(request: Request, parts: Parts) -> Reply:
+    """The answer of a path of ours."""
+    product = parts.upstream.product
+    if request.path.rstrip(b"/") != HEALTH_PATH:
+        known = f"known is [{HEALTH_PATH.decode()}]"
+        path = request.path.decode("latin-1")
+        return error_reply(request, 404, "resource_not_found_exception", f"no such path [{path}]; {known}", product)
+    if request.method not in ("GET", "HEAD"):
+        reason = f"method [{request.method}] is not allowed here; allowed are [GET, HEAD]"
+        return error_reply(request, 405, "illegal_argument_exception", reason, product)
+    health = await check_health(parts)
+    body = json_body(health, pretty=b"pretty" in request.query_string)
+    return own_reply(request, 200 if health["ready"] else 503, body, parts.upstream.product)
+
+
+def _with_forwarded(request: Request, client: str) -> Request:
+    """The request with the de-facto headers that tell the engine who asked."""
+    host = request.header(b"host") or b""
+    added = ((b"x-forwarded-for", client.encode()), (b"x-forwarded-host", host), (b"x-forwarded-proto", b"http"))
+    return replace(request, headers=(*request.headers, *added))
+
+

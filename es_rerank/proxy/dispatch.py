@@ -1,0 +1,62 @@
+"""Sends a query's unscored documents to the workers of a scorer. The one place of the proxy that knows Celery."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from es_rerank import wire
+
+if TYPE_CHECKING:
+    from celery import Celery
+    from redis.asyncio import Redis
+
+    from es_rerank.clock import Deadline
+    from es_rerank.wire import Claim
+
+SENDING_THREADS = 8
+# A claim outlives its task's expiry, so that a worker never finds a task without its documents.
+CLAIM_MARGIN_S = 30
+
+
+class Dispatcher:
+    """Puts claims and tasks. One per process; `proxy_id` names the stream that answers come back on."""
+
+    def __init__(self, redis: Redis, celery: Celery, proxy_id: str) -> None:
+        self._redis = redis
+        self._celery = celery
+        self._proxy_id = proxy_id
+        # Publishing blocks: in threads of its own it can hold up nothing but other publishing.
+        self._threads = ThreadPoolExecutor(SENDING_THREADS, thread_name_prefix="dispatch")
+
+    async def count_workers(self, fingerprint: str) -> int:
+        """How many live workers serve the scorer. Raises redis.RedisError."""
+        [(_, count)] = await self._redis.pubsub_numsub(wire.presence_channel(fingerprint))
+        return int(count)
+
+    async def send(self, query_id: str, claim: Claim, fingerprint: str, deadline: Deadline) -> None:
+        """Have the claim scored. A worker that gets to the task after the deadline throws it away unread.
+
+        Raises redis.RedisError or kombu's OperationalError where Redis can't be reached.
+        """
+        remaining_s = deadline.remaining_s()
+        await self._redis.set(
+            wire.claim_key(query_id), wire.encode_claim(claim), ex=int(remaining_s) + CLAIM_MARGIN_S
+        )
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._threads, self._publish, query_id, fingerprint, deadline.epoch_s(), remaining_s)
+
+    def close(self) -> None:
+        """Free the threads and connections, without waiting for a send that hangs."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._celery.close()
+
+    def _publish(self, query_id: str, fingerprint: str, deadline_s: float, remaining_s: float) -> None:
+        self._celery.send_task(
+            wire.TASK,
+            kwargs={"query_id": query_id, "proxy_id": self._proxy_id, "deadline_s": deadline_s},
+            queue=wire.queue_name(fingerprint),
+            expires=remaining_s,
+            retry=False,
+        )

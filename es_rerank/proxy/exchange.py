@@ -1,0 +1,142 @@
+"""One HTTP exchange with the caller, over ASGI: its request as a value, its answer, and whether it is still there.
+
+Knows nothing of engines or searches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from es_rerank.proxy.server import RAW_TARGET
+from es_rerank.records import Request, without_headers
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from es_rerank.records import Headers, Reply
+    from es_rerank.upstream import StreamedReply
+
+LENGTH_HEADERS = (b"content-length", b"transfer-encoding")
+
+
+class CallerLeftError(Exception):
+    """The caller closed its connection before its request was whole."""
+
+
+class Exchange:
+    """A request and the place for its answer.
+
+    Once the request's body has been read to its end, a caller who goes away cancels the task that made this object,
+    and with it everything that is done for the answer; `caller_left` then tells why.
+    """
+
+    def __init__(
+        self,
+        scope: dict[str, Any],
+        receive: Callable[[], Awaitable[dict[str, Any]]],
+        send: Callable[[dict[str, Any]], Awaitable[None]],
+    ) -> None:
+        self._receive = receive
+        self._send = send
+        self._task = asyncio.current_task()
+        self._watcher: asyncio.Task[None] | None = None
+        self._finished = False
+        self.started = False
+        self.caller_left = False
+        headers: Headers = tuple(scope["headers"])
+        has_body = any(name in LENGTH_HEADERS and value != b"0" for name, value in headers)
+        self.request = Request(
+            method=scope["method"],
+            target=_raw_target(scope),
+            headers=headers,
+            body=self._incoming() if has_body else None,
+        )
+        self.client: str = (scope.get("client") or ("", 0))[0]
+        if not has_body:
+            self._watch()
+
+    async def read_body(self, max_bytes: int) -> bytes | AsyncIterator[bytes] | None:
+        """The body, read whole; or, where it is larger than `max_bytes`, a stream of all of it. None for no body."""
+        stream = self.request.body
+        if stream is None or isinstance(stream, bytes):
+            return stream
+        head = bytearray()
+        async for chunk in stream:
+            head += chunk
+            if len(head) > max_bytes:
+                return _behind(bytes(head), stream)
+        return bytes(head)
+
+    async def reply(self, reply: Reply) -> None:
+        """Send an answer that is complete."""
+        await self._start(reply.status, reply.headers)
+        await self._finish(reply.body)
+
+    async def stream(self, reply: StreamedReply) -> None:
+        """Send an answer on as it comes. Raises UpstreamError where it breaks off; `started` is then True."""
+        await self._start(reply.status, reply.headers)
+        async for chunk in reply.chunks():
+            await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await self._finish(b"")
+
+    def close(self) -> None:
+        """Stop watching the caller. Called once, however the exchange ended."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+
+    async def _start(self, status: int, headers: Headers) -> None:
+        self.started = True
+        await self._send({"type": "http.response.start", "status": status, "headers": list(headers)})
+
+    async def _finish(self, last: bytes) -> None:
+        self._finished = True  # the server calls a complete exchange disconnected too
+        await self._send({"type": "http.response.body", "body": last})
+
+    async def _incoming(self) -> AsyncIterator[bytes]:
+        more = True
+        while more:
+            event = await self._receive()
+            if event["type"] == "http.disconnect":
+                self.caller_left = True
+                raise CallerLeftError
+            more = event.get("more_body", False)
+            if chunk := event.get("body", b""):
+                yield chunk
+        self._watch()
+
+    def _watch(self) -> None:
+        self._watcher = asyncio.create_task(self._wait_for_disconnect())
+
+    async def _wait_for_disconnect(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        if self._task is not None and not self._finished:
+            self.caller_left = True
+            self._task.cancel()
+
+
+def _raw_target(scope: dict[str, Any]) -> bytes:
+    """The request target as it was on the wire, also on a server that doesn't keep it."""
+    extension = scope.get("extensions", {}).get(RAW_TARGET)
+    if extension is not None:
+        return bytes(extension["target"])
+    query_string: bytes = scope["query_string"]
+    path: bytes = scope["raw_path"]
+    return path + b"?" + query_string if query_string else path
+
+
+async def _behind(head: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield head
+    async for chunk in rest:
+        yield chunk
+
+
+def framing_problem(headers: Headers) -> str | None:
+    """Why the request's length is ambiguous (RFC 9112, 6.3: what a smuggled request hides in), or None."""
+    lengths = [value for name, value in headers if name == b"content-length"]
+    if len(lengths) > 1:
+        return "the request has more than one Content-Length"
+    if lengths and len(without_headers(headers, b"transfer-encoding")) != len(headers):
+        return "the request has both Content-Length and Transfer-Encoding"
+    return None

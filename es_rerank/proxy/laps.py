@@ -1,0 +1,28 @@
+"""How long each step of a search took."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from es_rerank.clock import Clock
+
+
+class Laps:
+    """A stop watch from the arrival of a request on."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.started_s = self._last_s = clock.monotonic_s()
+        self._took_s: dict[str, float] = {}
+
+    def lap(self, name: str) -> None:
+        """Name the time since the last lap."""
+        now_s = self._clock.monotonic_s()
+        self._took_s[name] = self._took_s.get(name, 0.0) + now_s - self._last_s
+        self._last_s = now_s
+
+    def took_ms(self) -> dict[str, float]:
+        """The laps so far, and `total` from the arrival until now, in milliseconds to a tenth."""
+        total_s = self._clock.monotonic_s() - self.started_s
+        return {name: round(took_s * 1000, 1) for name, took_s in (*self._took_s.items(), ("total", total_s))}

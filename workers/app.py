@@ -1,0 +1,104 @@
+"""The worker process: Celery in a threads pool around one scorer.
+
+Celery fetches tasks and throws expired ones away; the scorer batches. The model is loaded in a bootstep, before the
+first task is fetched, and a start that fails ends the process.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from celery import bootsteps, signals
+
+from es_rerank import wire
+from es_rerank.broker import make_celery
+from es_rerank.errors import SettingsError
+from workers.errors import WorkerStartError
+from workers.host import Host
+from workers.job import Task
+from workers.scorers.factory import make_scorer
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+    from es_rerank.settings import MinilmSettings, Settings
+
+LOG = logging.getLogger(__name__)
+EXIT_FAILURE = 1
+
+
+def run_worker(settings: Settings, scorer_name: str | None) -> int:
+    """Serve one scorer until SIGTERM or SIGINT, finishing what runs. The exit code: 0, or 1 where it can't serve.
+
+    Without a name it is the one scorer that the rules use. Raises SettingsError where that is not one.
+    """
+    name, scorer_settings = choose_scorer(settings, scorer_name)
+    host = Host(make_scorer(scorer_settings), settings)
+    celery = make_celery(settings.redis)
+    queue = wire.queue_name(scorer_settings.fingerprint())
+    _add_task(celery, host)
+    celery.steps["worker"].add(_loading_step(host))
+
+    # Celery would put handlers of its own on the root logger.
+    signals.setup_logging.connect(_keep_logging, weak=False)
+    signals.worker_ready.connect(lambda **_: _announce(host, name, queue), weak=False)
+    signals.worker_shutting_down.connect(lambda **_: host.retire(), weak=False)
+    signals.worker_shutdown.connect(lambda **_: host.close(), weak=False)
+    worker = celery.Worker(
+        pool="threads",
+        concurrency=scorer_settings.concurrency,
+        queues=[queue],
+        quiet=True,
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+    )
+    worker.start()
+    return int(worker.exitcode or 0)
+
+
+def choose_scorer(settings: Settings, name: str | None) -> tuple[str, MinilmSettings]:
+    """The scorer to serve, by name, or the only one in use. Raises SettingsError that lists the choices."""
+    if name is not None:
+        known = settings.known_scorers()
+        if name not in known:
+            raise SettingsError(f"--scorer {name}: no such scorer; configured are {', '.join(known)}")
+        return name, known[name]
+    used = settings.used_scorers()
+    if len(used) != 1:
+        raise SettingsError(f"the rules use {len(used)} scorers: say which by --scorer, one of {', '.join(used)}")
+    return next(iter(used.items()))
+
+
+def _add_task(celery: Celery, host: Host) -> None:
+    @celery.task(name=wire.TASK, ignore_result=True)
+    def score_query(*, query_id: str, proxy_id: str, deadline_s: float) -> None:
+        task = Task(query_id=query_id, proxy_id=proxy_id, deadline_s=deadline_s)
+        host.score(task, deadline_s - time.time())
+
+
+def _loading_step(host: Host) -> type[bootsteps.StartStopStep]:
+    class LoadScorer(bootsteps.StartStopStep):  # type: ignore[misc]
+        """Loads the model before anything is fetched: an error here, unlike in a signal, ends the worker."""
+
+        requires = ("celery.worker.components:Hub",)
+
+        def start(self, parent: Any) -> None:
+            try:
+                host.start()
+            except WorkerStartError as error:
+                LOG.critical("%s", error)
+                raise
+
+    return LoadScorer
+
+
+def _announce(host: Host, name: str, queue: str) -> None:
+    host.announce()
+    LOG.info("scorer %s is served on queue %s", name, queue)
+
+
+def _keep_logging(**_: object) -> None:
+    pass

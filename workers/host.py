@@ -1,0 +1,110 @@
+"""Holds a scorer and its event loop for the life of the worker process.
+
+A scorer is driven from one loop only (an LLM engine dies with the loop that first touched it), while Celery's
+threads come and go. Knows nothing of Celery.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import RedisError
+
+from es_rerank import wire
+from es_rerank.broker import make_redis
+from es_rerank.cache.scores import RedisScoreCache
+from workers.job import serve
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from es_rerank.settings import Settings
+    from workers.job import Task
+    from workers.scorers.protocol import Scorer
+
+LOG = logging.getLogger(__name__)
+# Late scores are worth having, a job that never ends is not.
+OVERTIME_S = 300.0
+PING_S = 15.0
+RECONNECT_S = 0.5
+
+
+class Host:
+    """A scorer in a thread of its own, with its connections to Redis."""
+
+    def __init__(self, scorer: Scorer, settings: Settings) -> None:
+        self._scorer = scorer
+        self._settings = settings
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="scorer", daemon=True)
+        self._redis = make_redis(settings.redis)
+        self._listener = make_redis(settings.redis, longest_block_s=PING_S)
+        self._cache = RedisScoreCache(self._redis, ttl_s=settings.cache.ttl_s)
+        self._presence: asyncio.Future[None] | None = None
+
+    def start(self) -> None:
+        """Load and warm the model, in the caller's time. Raises WorkerStartError."""
+        self._thread.start()
+        self._call(self._scorer.start())
+
+    def announce(self) -> None:
+        """Let proxies know that this scorer is served."""
+
+        async def begin() -> None:
+            self._presence = asyncio.ensure_future(self._be_present())
+
+        self._call(begin())
+
+    def score(self, task: Task, remaining_s: float) -> None:
+        """Serve one task, waiting for it in the caller's thread. Raises what `serve` raises, or TimeoutError.
+
+        A task may run five minutes over its deadline, since late scores still fill the cache.
+        """
+        limit_s = max(0.0, remaining_s) + OVERTIME_S
+
+        async def limited() -> None:
+            async with asyncio.timeout(limit_s):
+                await serve(task, self._scorer, self._redis, self._cache)
+
+        self._call(limited())
+
+    def retire(self) -> None:
+        """No longer be counted; what runs goes on."""
+
+        async def end() -> None:
+            if self._presence is not None:
+                self._presence.cancel()
+
+        self._call(end())
+
+    def close(self) -> None:
+        """Free the model and end the loop. Called once, when no task runs."""
+
+        async def end() -> None:
+            await self._scorer.close()
+            await self._redis.aclose()
+            await self._listener.aclose()
+
+        self._call(end())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _be_present(self) -> None:
+        """Stay subscribed to the presence channel, whatever happens to Redis."""
+        channel = wire.presence_channel(self._scorer.fingerprint)
+        while True:
+            with contextlib.suppress(RedisError, OSError):
+                async with self._listener.pubsub() as subscription:
+                    await subscription.subscribe(channel)
+                    while True:
+                        await subscription.get_message(timeout=PING_S)
+                        await subscription.ping()
+            await asyncio.sleep(RECONNECT_S)
+
+    def _call(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
