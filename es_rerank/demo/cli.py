@@ -1,0 +1,37 @@
+"""The command `es-rerank demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+DEFAULT_PORT = 9300
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The demo's options."""
+    parser.add_argument("--exit", action="store_true", help="end after the table instead of staying up")
+    parser.add_argument(
+        "--port", type=int, default=DEFAULT_PORT, metavar="P", help=f"the proxy's port ({DEFAULT_PORT})"
+    )
+    parser.add_argument(
+        "--engine", metavar="URL", help="an Elasticsearch or OpenSearch of yours, instead of the embedded engine"
+    )
+    parser.add_argument(
+        "--dir", type=Path, default=Path(".demo"), metavar="D", help="where Redis data and logs are kept (.demo)"
+    )
+    parser.add_argument("--with-parent", action="store_true", help="end when the process that started the demo ends")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the demo; 0 when it was shown. Raises EsRerankError with what is missing and what to do."""
+    from es_rerank.demo.run import Demo, end_with_parent  # noqa: PLC0415  needs the extra
+
+    if options.with_parent:
+        end_with_parent()
+    return Demo(
+        directory=options.dir, port=options.port, engine_url=options.engine, stay=not options.exit
+    ).run()

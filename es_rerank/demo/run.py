@@ -1,0 +1,223 @@
+"""The demo: the production path on embedded parts, shown on real questions.
+
+client → proxy → engine's BM25 top 100 → Redis score cache → Celery worker → fusion → hits. Owns the order of events;
+proxy and worker are the ordinary commands, in processes of their own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import time
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from es_rerank.demo.corpus import read_documents
+from es_rerank.demo.embedded import start_engine, start_redis
+from es_rerank.demo.processes import ProcessError, Supervisor, free_port, is_listening
+from es_rerank.demo.questions import JudgedQuestions, Question, read_questions
+from es_rerank.demo.report import Answered, pick_examples, side_by_side, table_of_means
+from ingest.engine import connect
+from ingest.load import load_documents
+from ingest.mapping import text_mapping
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+    from types import FrameType
+
+    from es_rerank.demo.corpus import Document
+
+INDEX = "es-rerank-demo"
+FIELDS = ("words", "text")
+WINDOW = 100
+DEADLINE_S = 30.0
+START_LIMIT_S = 60.0
+WATCH_S = 0.5
+PR_SET_PDEATHSIG = 1
+CONFIG = """\
+# Written by `es-rerank demo`.
+[upstream]
+urls = ["{engine_url}"]
+[redis]
+url = "redis://127.0.0.1:{redis_port}/0"
+[server]
+host = "127.0.0.1"
+port = {port}
+[[rules]]
+name = "python-docs"
+indices = ["{index}"]
+fields = ["words", "text"]
+deadline_s = {deadline_s}  # a CPU needs seconds for a window that it has never seen
+"""
+
+
+class Demo:
+    """One run of the demo.
+
+    `directory` keeps Redis's data, logs and the configuration between runs. Without an `engine_url` the embedded
+    engine is started. With `stay` it goes on serving until it is told to stop.
+    """
+
+    def __init__(self, *, directory: Path, port: int, engine_url: str | None, stay: bool) -> None:
+        self._directory = directory.resolve()
+        self._port = port
+        self._engine_url = engine_url
+        self._stay = stay
+
+    def run(self) -> int:
+        """Show everything; 0. Raises EsRerankError. However it ends, every process that it started has ended."""
+        for ending in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(ending, _stop)
+        if is_listening(self._port):
+            raise ProcessError(f"port {self._port} is taken: stop what listens there, or choose another by --port")
+        with Supervisor(self._directory / "logs") as supervisor:
+            engine_url = self._start_parts(supervisor)
+            documents = self._load(engine_url)
+            judged = read_questions({document.id for document in documents})
+            answers = self._ask(engine_url, judged.questions)
+            self._show(answers, judged)
+            if self._stay:
+                self._serve_on(supervisor, judged.questions[0])
+        return 0
+
+    def _start_parts(self, supervisor: Supervisor) -> str:
+        """Redis, the engine, a worker and the proxy; the engine's URL."""
+        redis_port = free_port()
+        _say("starting Redis" + ("" if self._engine_url else ", the embedded engine") + ", a worker and the proxy")
+        start_redis(supervisor, redis_port, self._directory / "redis")
+        engine_url = self._engine_url
+        if engine_url is None:
+            engine_port = free_port()
+            start_engine(supervisor, engine_port)
+            engine_url = f"http://127.0.0.1:{engine_port}"
+        config = self._directory / "es-rerank.toml"
+        config.write_text(
+            CONFIG.format(
+                engine_url=engine_url, redis_port=redis_port, port=self._port, index=INDEX, deadline_s=DEADLINE_S
+            )
+        )
+        command = [sys.executable, "-m", "es_rerank"]
+        worker = supervisor.start("worker", [*command, "worker", "--config", str(config)])
+        proxy = supervisor.start("proxy", [*command, "serve", "--config", str(config)])
+        supervisor.await_ready(proxy, lambda: is_listening(self._port), limit_s=START_LIMIT_S)
+        supervisor.await_ready(worker, lambda: self._health().get("reranking", False), limit_s=START_LIMIT_S)
+        return engine_url
+
+    def _health(self) -> dict[str, Any]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/_es_rerank/health", timeout=10) as reply:
+                state: dict[str, Any] = json.load(reply)
+                return state
+        except (urllib.error.URLError, OSError):
+            return {}
+
+    def _load(self, engine_url: str) -> Sequence[Document]:
+        """Read this interpreter's documentation and load it into the engine."""
+        _say(f"reading the documentation of Python {sys.version_info.major}.{sys.version_info.minor}")
+        documents = read_documents()
+        report = load_documents(
+            engine_url,
+            INDEX,
+            ((document.id, _source(document)) for document in documents),
+            text_mapping(("name", *FIELDS)),
+            recreate=True,
+            total_count=len(documents),
+        )
+        _say(f"loaded {report.indexed} documents in {report.took_s:.1f} s, {report.refused} refused")
+        return documents
+
+    def _ask(self, engine_url: str, questions: Sequence[Question]) -> list[Answered]:
+        """Ask every question twice: the engine itself, and the proxy, by the same client library."""
+        direct, proxied = connect(engine_url), connect(f"http://127.0.0.1:{self._port}")
+        answers = []
+        began_s = time.monotonic()
+        cached = scored = 0
+        for question in tqdm(questions, desc="asking", unit="question", file=sys.stderr):
+            search: dict[str, Any] = {
+                "query": {"multi_match": {"query": question.text, "fields": list(FIELDS)}},
+                "size": WINDOW,
+                "_source": False,
+            }
+            before = direct.search(index=INDEX, body=search)
+            after = proxied.search(index=INDEX, body={**search, "ext": {"es_rerank": {"include": ["status"]}}})
+            status = after["_es_rerank"]
+            if status["status"] != "full":
+                raise ProcessError(f"{question.text!r} was not reranked in full: {json.dumps(status)}")
+            cached += status["cached"]
+            scored += status["scored"]
+            answers.append(
+                Answered(question=question, engine_order=_names(before), reranked_order=_names(after))
+            )
+        _say(
+            f"{len(questions)} questions in {time.monotonic() - began_s:.1f} s; "
+            f"{cached} of {scored} scores came from the cache\n"
+        )
+        return answers
+
+    def _show(self, answers: Sequence[Answered], judged: JudgedQuestions) -> None:
+        print("Three questions that gained most, and the one that lost most.")
+        print("** answers the question, * is related, ? was not judged\n")
+        for answered in pick_examples(answers):
+            print(side_by_side(answered), end="\n\n")
+        print(table_of_means(answers))
+        if judged.skipped_names:
+            print(f"{judged.skipped_names} judged names are not in this Python and were skipped.")
+        if self._engine_url is None:
+            print(
+                "The embedded engine shows the path, not figures: its ranking is weaker than Lucene's, which flatters\n"
+                "any reranker. For figures run it on a real one: es-rerank demo --engine URL"
+            )
+        print("Scorer: minilm, a small English model for CPUs; ERank on a GPU takes its place in production.", flush=True)
+
+    def _serve_on(self, supervisor: Supervisor, question: Question) -> None:
+        """Stay up until Ctrl-C, or until a part ends by itself."""
+        body = {
+            "query": {"multi_match": {"query": question.text, "fields": list(FIELDS)}},
+            "_source": ["name"],
+            "size": 3,
+            "ext": {"es_rerank": {"include": ["status", "scores"]}},
+        }
+        print(
+            f"\nStill up on http://127.0.0.1:{self._port} (Ctrl-C ends it). Try:\n\n"
+            f"curl -s 'http://127.0.0.1:{self._port}/{INDEX}/_search?pretty' -H 'content-type: application/json' \\\n"
+            f"  -d '{json.dumps(body)}'",
+            flush=True,
+        )
+        while True:
+            ended = supervisor.ended()
+            if ended is not None:
+                raise ProcessError(
+                    f"{ended.name} ended by itself with code {ended.process.returncode}:\n{ended.tail()}"
+                )
+            time.sleep(WATCH_S)
+
+
+def end_with_parent() -> None:
+    """Have this process told to stop when its parent ends, be it by SIGKILL."""
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it ended in between
+        raise SystemExit(1)
+
+
+def _stop(_: int, __: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _source(document: Document) -> dict[str, Any]:
+    return {"name": document.name, "words": document.words, "kind": document.kind, "text": document.text}
+
+
+def _names(answer: Any) -> list[str]:
+    return [hit["_id"] for hit in answer["hits"]["hits"]]
