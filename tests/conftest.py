@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from es_rerank.demo.embedded import start_engine, start_redis
-from es_rerank.demo.processes import Supervisor, free_port
+from es_rerank.demo.processes import Supervisor, free_port, is_listening
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from es_rerank.demo.processes import Child
 
 ENGINE_NAMES = ("opensearch", "elasticsearch", "elasticsearch9")
 ENGINES_DIR = Path(__file__).parents[2] / "shared" / "engines"
+COMMAND = (sys.executable, "-m", "es_rerank")
+START_LIMIT_S = 60.0
+# The deadline is ten times what the slowest machine needs: what a test waits for is never the deadline by chance.
+RULES = """
+[limits]
+max_deadline_s = 120.0
+[[rules]]
+name = "films"
+indices = ["films*"]
+fields = ["title", "text"]
+deadline_s = 60.0
+"""
 ENGINES_REQUIRED = os.environ.get("ES_RERANK_REQUIRE_ENGINES") == "1"
 
 
@@ -113,3 +130,83 @@ def any_engine(request: pytest.FixtureRequest) -> Engine:
         return Engine("osmem", request.getfixturevalue("osmem_url"))
     engine: Engine = request.getfixturevalue(request.param)
     return engine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class System:
+    """A running proxy and, once started, its worker: the ordinary commands, in processes of their own."""
+
+    url: str
+    config: Path
+    supervisor: Supervisor
+    proxy: Child
+
+    def start_worker(self) -> Child:
+        """One more worker, serving when this returns."""
+        before = self.workers()
+        worker = self.supervisor.start(f"worker-{free_port()}", [*COMMAND, "worker", "--config", str(self.config)])
+        self.supervisor.await_ready(worker, lambda: self.workers() > before, limit_s=START_LIMIT_S)
+        return worker
+
+    def workers(self) -> int:
+        """How many workers the proxy knows of."""
+        return sum(scorer["workers"] for scorer in self.health()["parts"]["scorers"].values())
+
+    def health(self) -> dict[str, Any]:
+        """What the proxy says of itself, ready or not."""
+        try:
+            with urllib.request.urlopen(f"{self.url}/_es_rerank/health", timeout=30) as reply:
+                return dict(json.load(reply))
+        except urllib.error.HTTPError as error:
+            return dict(json.load(error))
+
+
+def start_system(supervisor: Supervisor, folder: Path, *, engine_url: str, redis_url: str, extra: str = "") -> System:
+    """A proxy on these parts, with `extra` TOML at the end of its configuration. Without a worker yet."""
+    port = free_port()
+    config = folder / f"es-rerank-{port}.toml"
+    config.write_text(
+        f'[upstream]\nurls = ["{engine_url}"]\n[redis]\nurl = "{redis_url}"\n[server]\nport = {port}\n'
+        + (extra or RULES)
+    )
+    proxy = supervisor.start(f"proxy-{port}", [*COMMAND, "serve", "--config", str(config)])
+    supervisor.await_ready(proxy, lambda: is_listening(port), limit_s=START_LIMIT_S)
+    return System(url=f"http://127.0.0.1:{port}", config=config, supervisor=supervisor, proxy=proxy)
+
+
+@pytest.fixture(scope="session")
+def system_on(
+    supervisor: Supervisor, redis_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[Engine], System]:
+    """The whole system, with one worker, before an engine: started once for each engine that is asked for."""
+    started: dict[str, System] = {}
+
+    def start(engine: Engine) -> System:
+        if engine.url not in started:
+            folder = tmp_path_factory.mktemp("system")
+            system = start_system(supervisor, folder, engine_url=engine.url, redis_url=redis_url)
+            if not system.workers():
+                system.start_worker()
+            started[engine.url] = system
+        return started[engine.url]
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def run_system(
+    supervisor: Supervisor, redis_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., System]:
+    """Starts a proxy of its own, without a worker, before the hosts with these URLs."""
+
+    def start(*urls: str, redis: str = redis_url, extra: str = "") -> System:
+        folder = tmp_path_factory.mktemp("proxy")
+        return start_system(supervisor, folder, engine_url='", "'.join(urls), redis_url=redis, extra=extra)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def start_proxy(run_system: Callable[..., System]) -> Callable[..., int]:
+    """Starts a proxy before the hosts with these URLs, and gives its port."""
+    return lambda *urls: int(run_system(*urls).url.rpartition(":")[2])

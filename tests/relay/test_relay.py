@@ -1,0 +1,336 @@
+"""What isn't a search passes through: every byte that matters, both ways, on real sockets."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from es_rerank.demo.processes import Supervisor
+
+CRLF = b"\r\n"
+
+
+class ScriptedEngine:
+    """An upstream that keeps every request's raw bytes and answers with raw bytes, one scripted reply a request."""
+
+    def __init__(self) -> None:
+        self.requests: list[bytes] = []
+        self.reply: bytes | Callable[[socket.socket], None] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
+        self.connections = 0
+        self.closed_by_peer = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        """Refuse connections from now on."""
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, connection.makefile("rb") as stream:
+            while head := self._head(stream):
+                body = self._body(stream, head)
+                self.requests.append(head + body)
+                if callable(self.reply):
+                    self.reply(connection)
+                    connection.settimeout(30)
+                    if connection.recv(1) == b"":
+                        self.closed_by_peer.set()
+                    return
+                connection.sendall(self.reply)
+
+    def _head(self, stream: object) -> bytes:
+        lines = []
+        while line := stream.readline():  # type: ignore[attr-defined]
+            lines.append(line)
+            if line == CRLF:
+                break
+        return b"".join(lines)
+
+    def _body(self, stream: object, head: bytes) -> bytes:
+        lower = head.lower()
+        if b"transfer-encoding: chunked" in lower:
+            raw = b""
+            while True:
+                size = stream.readline()  # type: ignore[attr-defined]
+                raw += size + stream.read(int(size, 16) + 2)  # type: ignore[attr-defined]
+                if int(size, 16) == 0:
+                    return raw
+        for line in lower.split(CRLF):
+            if line.startswith(b"content-length:"):
+                return bytes(stream.read(int(line.split(b":")[1])))  # type: ignore[attr-defined]
+        return b""
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[ScriptedEngine]:
+    """The scripted upstream."""
+    engine = ScriptedEngine()
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def port(
+    supervisor: Supervisor,
+    redis_url: str,
+    engine: ScriptedEngine,
+    tmp_path_factory: pytest.TempPathFactory,
+    start_proxy: Callable[..., int],
+) -> int:
+    """A proxy before it."""
+    return start_proxy(f"http://127.0.0.1:{engine.port}")
+
+
+@pytest.fixture(autouse=True)
+def _fresh(engine: ScriptedEngine) -> None:
+    engine.requests.clear()
+    engine.closed_by_peer.clear()
+    engine.reply = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
+
+
+def talk(port: int, raw: bytes, *, until: bytes = b"") -> bytes:
+    """Send raw bytes, and read until the proxy closes or `until` was seen; the caller asks to close otherwise."""
+    with socket.create_connection(("127.0.0.1", port), 30) as connection:
+        connection.sendall(raw)
+        received = b""
+        while chunk := connection.recv(65536):
+            received += chunk
+            if until and until in received:
+                break
+        return received
+
+
+def exchange(port: int, head: bytes, body: bytes = b"") -> tuple[bytes, list[bytes], bytes]:
+    """One request on a connection of its own: status line, header lines and body of the answer."""
+    received = talk(port, head + b"connection: close\r\n\r\n" + body)
+    answer_head, _, answer_body = received.partition(CRLF * 2)
+    status, *lines = answer_head.split(CRLF)
+    return status, lines, answer_body
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        b"/",
+        b"/a/_doc/1?",
+        b"/a//b/../c/./d",
+        b"/a/_doc/x%2Fy%20z%zz?q=%C3%A9&&x=1&x=2&empty=&flag",
+        b"/%3Clogs-%7Bnow%2Fd%7D%3E/_doc/1?a+b=c+d",
+        b"/a/_doc/1?x=1#y",
+        b"/a/_doc/1?filter_path=a.*,-b&x=[1,2]{3}|^",
+        b"/_cat/indices?v=true&h=index,docs.count",
+    ],
+)
+def test_the_raw_target_reaches_the_engine(port: int, engine: ScriptedEngine, target: bytes) -> None:
+    """Path and query string arrive byte for byte: nothing is decoded, normalised or dropped."""
+    status, _, _ = exchange(port, b"GET " + target + b" HTTP/1.1\r\nhost: x\r\n")
+    assert status.startswith(b"HTTP/1.1 200")
+    assert engine.requests[0].split(b" ")[1] == target
+
+
+def test_a_target_that_is_no_uri_is_refused(port: int, engine: ScriptedEngine) -> None:
+    """Bytes above 0x7F in a target, which RFC 3986 forbids, are a 400 in the engine's shape: nothing is guessed."""
+    status, _, body = exchange(port, b"GET /a?q=caf\xc3\xa9 HTTP/1.1\r\nhost: x\r\n")
+    assert status.startswith(b"HTTP/1.1 400")
+    assert json.loads(body)["error"]["type"] == "illegal_argument_exception"
+    assert engine.requests == []
+
+
+def test_request_headers_reach_the_engine_in_order(port: int, engine: ScriptedEngine) -> None:
+    """All end-to-end headers arrive in their order, repeated ones too; hop-by-hop ones and Host are our own."""
+    exchange(
+        port,
+        b"GET /a HTTP/1.1\r\nhost: elsewhere\r\nauthorization: ApiKey x==\r\nx-opaque-id: 7\r\naccept: a/b, c\r\n"
+        b"x-two: 1\r\nte: trailers\r\nx-two: 2\r\nx-hop: gone\r\nx-utf8: caf\xc3\xa9\r\nconnection: x-hop\r\n",
+    )
+    lines = engine.requests[0].split(CRLF)[1:-2]
+    names = [line.split(b":")[0].lower() for line in lines]
+    assert names == [b"host", b"authorization", b"x-opaque-id", b"accept", b"x-two", b"x-two", b"x-utf8"]
+    assert [line.split(b": ")[1] for line in lines[1:]] == [
+        b"ApiKey x==", b"7", b"a/b, c", b"1", b"2", b"caf\xc3\xa9",
+    ]  # fmt: skip
+    assert lines[0] == f"Host: 127.0.0.1:{engine.port}".encode()
+
+
+def test_a_body_keeps_its_bytes_and_its_framing(port: int, engine: ScriptedEngine) -> None:
+    """A body with a length arrives with that length, a chunked one chunked, a compressed one compressed."""
+    packed = gzip.compress(b'{"index":{}}\n{}\n')
+    exchange(
+        port,
+        b"POST /_bulk HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-ndjson\r\ncontent-encoding: gzip\r\n"
+        b"content-length: %d\r\n" % len(packed),
+        packed,
+    )
+    assert engine.requests[0].endswith(CRLF * 2 + packed)
+    exchange(port, b"POST /_bulk HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n", b"3\r\nabc\r\n0\r\n\r\n")
+    head, _, body = engine.requests[1].partition(CRLF * 2)
+    assert b"transfer-encoding: chunked" in head.lower()
+    assert b"content-length" not in head.lower()
+    assert body == b"3\r\nabc\r\n0\r\n\r\n"
+
+
+def test_reply_headers_and_body_reach_the_caller(port: int, engine: ScriptedEngine) -> None:
+    """Status, all header values in order, repeated ones too, and the body as encoded: nothing added, nothing lost."""
+    packed = gzip.compress(b"hello")
+    engine.reply = (
+        b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=x\r\nwarning: 299 a\r\nWWW-Authenticate: Bearer\r\n"
+        b"X-elastic-product: Elasticsearch\r\nwarning: 299 b\r\nContent-Encoding: gzip\r\nset-cookie: a=b; path=/\r\n"
+        b"content-length: %d\r\n\r\n" % len(packed)
+    ) + packed
+    status, lines, body = exchange(port, b"GET /a HTTP/1.1\r\nhost: x\r\naccept-encoding: gzip\r\n")
+    assert status.startswith(b"HTTP/1.1 401")
+    assert [(line.split(b": ")[0].lower(), line.split(b": ")[1]) for line in lines] == [
+        (b"www-authenticate", b"Basic realm=x"),
+        (b"warning", b"299 a"),
+        (b"www-authenticate", b"Bearer"),
+        (b"x-elastic-product", b"Elasticsearch"),
+        (b"warning", b"299 b"),
+        (b"content-encoding", b"gzip"),
+        (b"set-cookie", b"a=b; path=/"),
+        (b"content-length", b"%d" % len(packed)),
+        (b"connection", b"close"),
+    ]
+    assert body == packed
+
+
+@pytest.mark.parametrize("status", [200, 201, 204, 299, 304, 400, 404, 413, 429, 500, 503, 599])
+def test_every_status_passes(port: int, engine: ScriptedEngine, status: int) -> None:
+    """The engine's status is the caller's, with its Retry-After."""
+    length = b"" if status in (204, 304) else b"content-length: 0\r\n"
+    engine.reply = b"HTTP/1.1 %d Whatever\r\nretry-after: 3\r\n%s\r\n" % (status, length)
+    line, headers, _ = exchange(port, b"GET /a HTTP/1.1\r\nhost: x\r\n")
+    assert line.split(b" ")[1] == b"%d" % status
+    assert b"retry-after: 3" in headers
+
+
+def test_head_has_the_length_and_no_body(port: int, engine: ScriptedEngine) -> None:
+    """HEAD is asked as HEAD, and its Content-Length is that of the body that isn't sent."""
+    engine.reply = b"HTTP/1.1 200 OK\r\ncontent-length: 532\r\n\r\n"
+    _, lines, body = exchange(port, b"HEAD /a HTTP/1.1\r\nhost: x\r\n")
+    assert engine.requests[0].startswith(b"HEAD /a ")
+    assert b"content-length: 532" in lines
+    assert body == b""
+
+
+def test_a_caller_who_expects_100_gets_it(port: int, engine: ScriptedEngine) -> None:
+    """Expect: 100-continue is met before the body is sent, and the body then arrives."""
+    with socket.create_connection(("127.0.0.1", port), 30) as connection:
+        connection.sendall(
+            b"PUT /a HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 3\r\nconnection: close\r\n\r\n"
+        )
+        assert connection.recv(100).startswith(b"HTTP/1.1 100 ")
+        connection.sendall(b"abc")
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200 ")
+    assert engine.requests[0].endswith(b"\r\n\r\nabc")
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        b"content-length: 3\r\ntransfer-encoding: chunked\r\n",
+        b"transfer-encoding: chunked\r\ncontent-length: 3\r\n",
+        b"content-length: 3\r\ncontent-length: 4\r\n",
+        b"content-length: 3\r\ncontent-length: 3\r\n",
+    ],
+)
+def test_an_ambiguous_length_is_refused(port: int, engine: ScriptedEngine, framing: bytes) -> None:
+    """Two lengths, or a length beside chunks, are a 400 in the engine's shape, and never reach the engine."""
+    line, _, body = exchange(port, b"POST /a HTTP/1.1\r\nhost: x\r\n" + framing, b"3\r\nabc\r\n0\r\n\r\n")
+    assert line.split(b" ")[1] == b"400"
+    assert json.loads(body)["status"] == 400
+    assert engine.requests == []
+
+
+def test_connections_to_the_engine_are_kept(port: int, engine: ScriptedEngine) -> None:
+    """Requests one after another share a connection to the engine."""
+    before = engine.connections
+    for _ in range(5):
+        exchange(port, b"GET /a HTTP/1.1\r\nhost: x\r\n")
+    assert engine.connections - before <= 1
+
+
+def test_an_answer_that_breaks_off_is_not_made_to_look_whole(port: int, engine: ScriptedEngine) -> None:
+    """When the engine dies in the middle of a chunked answer, the caller's answer has no end either."""
+
+    def break_off(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n")
+        connection.shutdown(socket.SHUT_RDWR)
+
+    engine.reply = break_off
+    received = talk(port, b"GET /a HTTP/1.1\r\nhost: x\r\n\r\n")
+    assert b"hello" in received
+    assert not received.endswith(b"0\r\n\r\n")
+
+
+@pytest.mark.parametrize("path", [b"/a/_doc/1", b"/films/_search?q=x"])
+def test_a_caller_who_leaves_cancels_the_engines_work(port: int, engine: ScriptedEngine, path: bytes) -> None:
+    """The connection to the engine closes, by which it learns to cancel the task."""
+    engine.reply = lambda _: None
+    with socket.create_connection(("127.0.0.1", port), 30) as connection:
+        connection.sendall(b"GET " + path + b" HTTP/1.1\r\nhost: x\r\n\r\n")
+        give_up_s = time.monotonic() + 30
+        while not engine.requests and time.monotonic() < give_up_s:
+            time.sleep(0.01)
+    assert engine.closed_by_peer.wait(30)
+
+
+def test_no_engine_is_a_502_in_the_engines_shape(start_proxy: Callable[..., int]) -> None:
+    """Without any host that answers, the caller reads why, as an engine would write it."""
+    closed = socket.create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    closed.close()
+    line, lines, body = exchange(start_proxy(url), b"GET /a HTTP/1.1\r\nhost: x\r\n")
+    assert line.split(b" ")[1] == b"502"
+    assert b"content-type: application/json" in lines
+    error = json.loads(body)
+    assert error["status"] == 502
+    assert error["error"]["type"] == "es_rerank_upstream_exception"
+
+
+def test_a_host_that_is_down_is_passed_over(start_proxy: Callable[..., int], engine: ScriptedEngine) -> None:
+    """Of two hosts one is down: every request is answered by the other."""
+    closed = socket.create_server(("127.0.0.1", 0))
+    down = closed.getsockname()[1]
+    closed.close()
+    port = start_proxy(f"http://127.0.0.1:{down}", f"http://127.0.0.1:{engine.port}")
+    for _ in range(4):
+        line, _, _ = exchange(port, b"POST /a/_doc HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n", b"{}")
+        assert line.split(b" ")[1] == b"200"
+    assert len(engine.requests) == 4
+
+
+def test_our_own_paths_are_ours(port: int, engine: ScriptedEngine) -> None:
+    """Below /_es_rerank nothing is forwarded: unknown paths are 404, other methods 405, in the engine's shape."""
+    line, _, body = exchange(port, b"GET /_es_rerank/nothing HTTP/1.1\r\nhost: x\r\n")
+    assert (line.split(b" ")[1], json.loads(body)["status"]) == (b"404", 404)
+    line, _, body = exchange(port, b"DELETE /_es_rerank/health HTTP/1.1\r\nhost: x\r\n")
+    assert (line.split(b" ")[1], json.loads(body)["status"]) == (b"405", 405)
+    assert engine.requests == []
+
+
+def test_our_answers_carry_the_engines_product_header(port: int, engine: ScriptedEngine, tmp_path: Path) -> None:
+    """A client that checks the product finds on our own answers what the engine's answers have."""
+    engine.reply = b"HTTP/1.1 200 OK\r\nX-Elastic-Product: Elasticsearch\r\ncontent-length: 2\r\n\r\n{}"
+    exchange(port, b"GET / HTTP/1.1\r\nhost: x\r\n")
+    _, lines, _ = exchange(port, b"GET /_es_rerank/health HTTP/1.1\r\nhost: x\r\n")
+    assert b"x-elastic-product: Elasticsearch" in lines
