@@ -51,10 +51,6 @@ class Deadline:
         """Seconds left, 0 when none are."""
         return max(0.0, self.started_s + self.length_s - self.clock.monotonic_s())
 
-    def resized(self, length_s: float) -> Deadline:
-        """The same start with another length."""
-        return Deadline(self.clock, self.started_s, length_s)
-
     def epoch_s(self) -> float:
         """The deadline as seconds since 1970, for a process with a clock of its own."""
         return self.clock.epoch_s() + self.remaining_s()

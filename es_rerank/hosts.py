@@ -21,7 +21,10 @@ class _Pause:
 
 
 class Hosts:
-    """Hosts in rotation. One that could not be reached pauses for a second, doubled each time, 30 s at most."""
+    """Hosts in rotation.
+
+    One that could not be reached pauses for a second; each failure after a pause doubles the next, up to 30 s.
+    """
 
     def __init__(self, urls: Sequence[str], clock: Clock) -> None:
         self._urls = tuple(urls)
@@ -41,11 +44,14 @@ class Hosts:
         return sorted(turned, key=lambda url: until_s.get(url, 0.0))
 
     def mark_dead(self, url: str) -> None:
-        """Nothing could be sent to this host."""
+        """Note that nothing could be sent to this host."""
+        now_s = self._clock.monotonic_s()
         before = self._pauses.get(url)
+        if before is not None and before.until_s > now_s:
+            return  # many requests find out at once, and that is one failure
         length_s = FIRST_PAUSE_S if before is None else min(2 * before.length_s, LONGEST_PAUSE_S)
-        self._pauses[url] = _Pause(length_s, self._clock.monotonic_s() + length_s)
+        self._pauses[url] = _Pause(length_s, now_s + length_s)
 
     def mark_live(self, url: str) -> None:
-        """This host answered."""
+        """Note that this host answered."""
         self._pauses.pop(url, None)

@@ -2,7 +2,8 @@
 
 Precedence: environment over file over default. A variable is named `ES_RERANK__` and the key's path joined by two
 underscores (`ES_RERANK__REDIS__URL`, `ES_RERANK__RULES__0__ALPHA`), its value read as TOML, or as text where it is
-none. Nothing else reads the environment, and nothing is read after the start. docs/configuration.md lists every key.
+none. It may change an item of a list, or set a whole list, but add no item. Nothing else reads the environment, and
+nothing is read after the start. docs/configuration.md lists every key.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import json
 import re
 import tomllib
 from fnmatch import fnmatchcase
-from pathlib import Path
+from pathlib import Path  # noqa: TC003  pydantic reads annotations at run time
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -33,7 +34,7 @@ from pydantic import (
 )
 
 from es_rerank.errors import SettingsError
-from es_rerank.fusion.fuse import Method
+from es_rerank.fusion.fuse import Method  # noqa: TC001  see Path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,15 +55,25 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
+def _split_url(url: str, *schemes: str) -> SplitResult | None:
+    """The URL's parts, or None where scheme, host or port is wrong. What the parser says may hold a password."""
+    try:
+        parts = urlsplit(url)
+        right = parts.scheme in schemes and parts.hostname and parts.port != 0
+    except ValueError:
+        return None
+    return parts if right else None
+
+
 def _engine_url(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("an http:// or https:// URL with a host is needed")
-    if parts.username or parts.password:
+    parts = _split_url(url, "http", "https")
+    if parts is None:
+        raise ValueError("an http:// or https:// URL with a host, and a port from 1 to 65535 if any, is needed")
+    if parts.username is not None or parts.password is not None:
         raise ValueError("must carry no user or password: the caller's own credentials are used, and only they")
     if parts.path.strip("/") or parts.query or parts.fragment:
         raise ValueError("must end behind host and port: the caller's path is forwarded as it is")
-    return url.rstrip("/")
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 class UpstreamSettings(Section):
@@ -76,12 +87,17 @@ class UpstreamSettings(Section):
     max_connections: Annotated[StrictInt, Field(ge=1, le=10_000)] = 1000
     forwarded_headers: StrictBool = False
 
+    @field_validator("ca_file")
+    @classmethod
+    def _is_a_file(cls, ca_file: Path | None) -> Path | None:
+        if ca_file is not None and not ca_file.is_file():
+            raise ValueError("no such file; a file of PEM certificates is needed")
+        return ca_file
+
     @model_validator(mode="after")
-    def _tls_parts_fit(self) -> Self:
+    def _one_kind_of_trust(self) -> Self:
         if self.ca_file is not None and not self.verify_tls:
             raise ValueError("ca_file says whom to trust and verify_tls = false trusts anyone: set one of them")
-        if self.ca_file is not None and not self.ca_file.is_file():
-            raise ValueError(f"ca_file = {str(self.ca_file)!r}: no such file")
         return self
 
 
@@ -94,8 +110,11 @@ class RedisSettings(Section):
     @field_validator("url")
     @classmethod
     def _known_scheme(cls, url: SecretStr) -> SecretStr:
-        if urlsplit(url.get_secret_value()).scheme not in ("redis", "rediss"):
-            raise ValueError("a redis:// or rediss:// URL is needed")
+        if _split_url(url.get_secret_value(), "redis", "rediss") is None:
+            raise ValueError(
+                "a redis:// or rediss:// URL with a host, and a port from 1 to 65535 if any, is needed; "
+                "special characters of a password are written in percent-encoding"
+            )
         return url
 
 
@@ -137,12 +156,16 @@ class MinilmSettings(Section):
     threads: Annotated[StrictInt, Field(ge=1, le=256)] = 2
     batch_size: Annotated[StrictInt, Field(ge=1, le=1024)] = 16
     vector_cache_bytes: Annotated[StrictInt, Field(ge=0)] = 64 * 1024 * 1024
+    concurrency: Annotated[StrictInt, Field(ge=1, le=256)] = 8
 
     def fingerprint(self) -> str:
         """Names everything that changes a score, so the proxy can make keys before any worker has spoken."""
         return _fingerprint(
-            self.kind, weights=MINILM_WEIGHTS_SHA256, compute_type=self.compute_type,
-            max_tokens=MINILM_MAX_TOKENS, scale="10*max(0,cosine)",
+            self.kind,
+            weights=MINILM_WEIGHTS_SHA256,
+            compute_type=self.compute_type,
+            max_tokens=MINILM_MAX_TOKENS,
+            scale="10*max(0,cosine)",
         )
 
 
@@ -164,8 +187,11 @@ class RuleSettings(Section):
     @classmethod
     def _no_system_index(cls, indices: tuple[str, ...]) -> tuple[str, ...]:
         for pattern in indices:
-            if pattern.startswith((".", "-", "_")) or "," in pattern:
-                raise ValueError(f"{pattern!r}: one index name or pattern each, not beginning with '.', '-' or '_'")
+            if pattern.startswith((".", "-", "_")) or set(pattern) & set(",?["):
+                raise ValueError(
+                    f"{pattern!r}: one index name or pattern each, not beginning with '.', '-' or '_'; "
+                    "the wildcard is '*'"
+                )
         return indices
 
     @model_validator(mode="after")
@@ -178,7 +204,7 @@ class RuleSettings(Section):
 
     def text_fields(self) -> tuple[str, ...]:
         """The fields that the text is made of, each once, in order of use."""
-        return self.fields or tuple(dict.fromkeys(TEMPLATE_FIELD.findall(self.template)))
+        return tuple(dict.fromkeys(self.fields or TEMPLATE_FIELD.findall(self.template)))
 
     def matches(self, index: str) -> bool:
         """Whether one index expression falls under this rule."""
@@ -234,6 +260,25 @@ class Settings(Section):
         return self.limits.deadline_s if rule.deadline_s is None else rule.deadline_s
 
 
+SECTIONS: dict[str, type[Section]] = {
+    "upstream": UpstreamSettings,
+    "redis": RedisSettings,
+    "server": ServerSettings,
+    "limits": LimitSettings,
+    "cache": CacheSettings,
+    "log": LogSettings,
+    "scorers": MinilmSettings,
+    "rules": RuleSettings,
+}
+TOML_WORDS = {
+    "tuple_type": "a list is needed",
+    "model_type": "a table is needed",
+    "dict_type": "a table is needed",
+    "too_short": "at least one item is needed",
+}
+"""What pydantic says in words of Python, by its type of problem."""
+
+
 def load_settings(file: Path, environment: Mapping[str, str]) -> Settings:
     """The settings of `file` under `environment`. Raises SettingsError with a line for each thing that is wrong."""
     try:
@@ -242,70 +287,82 @@ def load_settings(file: Path, environment: Mapping[str, str]) -> Settings:
         raise SettingsError(f"{file}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{file}: is not TOML: {error}") from error
-    for name, text in sorted(environment.items()):
-        if name.startswith(ENVIRONMENT_PREFIX):
-            _overlay(values, name, text)
+    variables = sorted(name for name in environment if name.startswith(ENVIRONMENT_PREFIX))
+    for name in variables:
+        _overlay(values, name, environment[name])
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
+        source = f"{file} under {', '.join(variables)}" if variables else str(file)
         problems = "\n".join(f"  {_explain(problem, values)}" for problem in error.errors())
-        raise SettingsError(f"{file}: the configuration cannot be used:\n{problems}") from None
+        raise SettingsError(f"{source}: the configuration cannot be used:\n{problems}") from None
 
 
 def _overlay(values: dict[str, Any], name: str, text: str) -> None:
     """Put the variable's value at the path that its name spells."""
     *path, last = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
     place: Any = values
     try:
         for part in path:
-            place = place[int(part)] if isinstance(place, list) else place.setdefault(part, {})
-        place[int(last) if isinstance(place, list) else last] = value
-    except (IndexError, ValueError, TypeError, AttributeError):
-        raise SettingsError(f"{name}: the configuration has no such place") from None
+            key = _key_in(place, part)
+            place = place[key] if isinstance(place, list) else place.setdefault(key, {})
+        place[_key_in(place, last)] = _read_value(text)
+    except (LookupError, ValueError, TypeError, AttributeError):
+        raise SettingsError(f"{name}: the configuration has no such place for it to change") from None
+
+
+def _key_in(place: Any, part: str) -> Any:
+    """The key or index that a part of a variable's name spells: names are in capitals, keys as they are written."""
+    if isinstance(place, list):
+        return int(part)
+    key = next((key for key in place if key.lower() == part), part)
+    if key not in place and not part.isidentifier():  # an index without its list, or no name at all
+        raise KeyError(part)
+    return key
+
+
+def _read_value(text: str) -> Any:
+    try:
+        read = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    return read["value"] if len(read) == 1 else text  # a second line may hold a key of its own
 
 
 def _explain(problem: Any, values: dict[str, Any]) -> str:
     """One problem as: key, value, what is allowed."""
     location = [part for part in problem["loc"] if part != "[key]"]
     key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
-    message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
         return f"{key}: unknown key; {_allowed_keys(location)}"
     if problem["type"] == "missing":
         return f"{key}: is missing"
+    message = TOML_WORDS.get(problem["type"], problem["msg"].removeprefix("Value error, "))
+    message = message[:1].lower() + message[1:]
     value: Any = values
     for part in location:
-        if not isinstance(value, (dict, list)) or (isinstance(value, dict) and part not in value):
+        if isinstance(value, dict) and part not in value:
             return f"{key}: {message}"
         value = value[part]
     if isinstance(value, dict):
         return f"{key}: {message}" if key else message
-    shown = "(hidden)" if location[:2] == ["redis", "url"] else json.dumps(value, default=str)
-    if location[:2] == ["upstream", "urls"] and "@" in shown:
+    shown = json.dumps(value, default=str, ensure_ascii=False)
+    if location[0] == "redis" and location != ["redis", "timeout_s"]:
         shown = "(hidden)"
-    return f"{key} = {shown}: {message[:1].lower()}{message[1:]}"
+    if location[0] == "upstream" and "@" in shown:
+        shown = "(hidden)"
+    return f"{key} = {shown}: {message}"
 
 
 def _allowed_keys(location: list[Any]) -> str:
     """What the table of an unknown key knows, and what was probably meant."""
-    section: Any = Settings
-    for part in location[:-1]:
-        if isinstance(part, int) or section is MinilmSettings:
-            continue
-        section = {
-            "upstream": UpstreamSettings, "redis": RedisSettings, "server": ServerSettings, "limits": LimitSettings,
-            "cache": CacheSettings, "log": LogSettings, "rules": RuleSettings, "scorers": MinilmSettings,
-        }.get(part, section)
+    section: type[Section] = Settings if len(location) == 1 else SECTIONS[location[0]]
     known = list(section.model_fields)
     near = difflib.get_close_matches(str(location[-1]), known, n=1)
     return (f"did you mean {near[0]!r}? " if near else "") + f"allowed are {', '.join(known)}"
 
 
-def _fingerprint(kind: str, **parts: str | int | float) -> str:
+def _fingerprint(kind: str, **parts: str | float) -> str:
     """A short readable name for a set of parts: the kind and 16 hex digits of their hash."""
     text = json.dumps({"kind": kind, **parts}, sort_keys=True)
     return f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -19,7 +20,7 @@ from es_rerank.demo.embedded import start_engine, start_redis
 from es_rerank.demo.processes import Supervisor, free_port, is_listening
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from es_rerank.demo.processes import Child
 
@@ -46,6 +47,29 @@ class Engine:
 
     name: str
     url: str
+
+    def load(self, index: str, documents: Mapping[str, Mapping[str, Any]]) -> None:
+        """Replace an index, one shard of English text, by these documents."""
+        with contextlib.suppress(urllib.error.HTTPError):
+            send_json(f"{self.url}/{index}", method="DELETE")
+        text = {"type": "text", "analyzer": "english"}
+        settings = {"number_of_shards": 1, "number_of_replicas": 0}
+        mappings = {"properties": {"title": text, "text": text}}
+        send_json(f"{self.url}/{index}", {"settings": settings, "mappings": mappings}, method="PUT")
+        lines = [
+            json.dumps(line) for key, source in documents.items() for line in ({"index": {"_id": key}}, source)
+        ]
+        bulk = ("\n".join(lines) + "\n").encode()
+        answer = send_json(f"{self.url}/{index}/_bulk?refresh=true", bulk, method="POST")
+        assert not answer["errors"]
+
+
+def send_json(url: str, body: Any = None, *, method: str = "GET") -> Any:
+    """One request with a JSON body (bytes go as they are) and its JSON answer. Raises urllib's errors."""
+    data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"content-type": "application/json"}, method=method)
+    with urllib.request.urlopen(request, timeout=120) as reply:
+        return json.load(reply)
 
 
 @pytest.fixture(scope="session")
@@ -148,6 +172,11 @@ class System:
         self.supervisor.await_ready(worker, lambda: self.workers() > before, limit_s=START_LIMIT_S)
         return worker
 
+    def search(self, index: str, body: Mapping[str, Any], **controls: Any) -> Any:
+        """A search's answer; `controls` go into `ext.es_rerank`, where the status is asked for too."""
+        ext = {"es_rerank": {"include": ["status"], **controls}}
+        return send_json(f"{self.url}/{index}/_search", {**body, "ext": ext}, method="POST")
+
     def workers(self) -> int:
         """How many workers the proxy knows of."""
         return sum(scorer["workers"] for scorer in self.health()["parts"]["scorers"].values())
@@ -210,3 +239,9 @@ def run_system(
 def start_proxy(run_system: Callable[..., System]) -> Callable[..., int]:
     """Starts a proxy before the hosts with these URLs, and gives its port."""
     return lambda *urls: int(run_system(*urls).url.rpartition(":")[2])
+
+
+@pytest.fixture(scope="session")
+def load_films() -> Callable[[str, Mapping[str, Mapping[str, Any]]], None]:
+    """Loads documents into the index `films` of the engine with this URL."""
+    return lambda url, documents: Engine("osmem", url).load("films", documents)

@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 from es_rerank import wire
 from es_rerank.broker import make_redis
 from es_rerank.cache.scores import RedisScoreCache
-from workers.job import serve
+from workers.job import Job
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -38,12 +38,11 @@ class Host:
 
     def __init__(self, scorer: Scorer, settings: Settings) -> None:
         self._scorer = scorer
-        self._settings = settings
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="scorer", daemon=True)
         self._redis = make_redis(settings.redis)
         self._listener = make_redis(settings.redis, longest_block_s=PING_S)
-        self._cache = RedisScoreCache(self._redis, ttl_s=settings.cache.ttl_s)
+        self._job = Job(scorer, self._redis, RedisScoreCache(self._redis, ttl_s=settings.cache.ttl_s))
         self._presence: asyncio.Future[None] | None = None
 
     def start(self) -> None:
@@ -60,7 +59,7 @@ class Host:
         self._call(begin())
 
     def score(self, task: Task, remaining_s: float) -> None:
-        """Serve one task, waiting for it in the caller's thread. Raises what `serve` raises, or TimeoutError.
+        """Serve one task, waiting for it in the caller's thread. Raises what `Job.serve` raises, or TimeoutError.
 
         A task may run five minutes over its deadline, since late scores still fill the cache.
         """
@@ -68,7 +67,7 @@ class Host:
 
         async def limited() -> None:
             async with asyncio.timeout(limit_s):
-                await serve(task, self._scorer, self._redis, self._cache)
+                await self._job.serve(task)
 
         self._call(limited())
 

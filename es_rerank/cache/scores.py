@@ -6,8 +6,7 @@ what they mean.
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import msgspec
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 class CachedScore(msgspec.Struct, frozen=True, kw_only=True, rename={"rank_score": "s"}):
     """What is kept for one document: a finite rank score in 0..10."""
 
-    rank_score: float
+    rank_score: Annotated[float, msgspec.Meta(ge=0, le=10)]
 
 
 class ScoreCache(Protocol):
@@ -75,7 +74,6 @@ class MemoryScoreCache:
 
 def _read(value: bytes) -> float | None:
     try:
-        score = msgspec.msgpack.decode(value, type=CachedScore).rank_score
-    except msgspec.DecodeError:
+        return msgspec.msgpack.decode(value, type=CachedScore).rank_score
+    except (msgspec.DecodeError, RecursionError):  # the second for what nests too deep
         return None
-    return score if math.isfinite(score) else None

@@ -6,6 +6,7 @@ proxy and worker are the ordinary commands, in processes of their own.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -84,7 +85,8 @@ class Demo:
             answers = self._ask(engine_url, judged.questions)
             self._show(answers, judged)
             if self._stay:
-                self._serve_on(supervisor, judged.questions[0])
+                with contextlib.suppress(KeyboardInterrupt):
+                    self._serve_on(supervisor, judged.questions[0])
         return 0
 
     def _start_parts(self, supervisor: Supervisor) -> str:

@@ -3,7 +3,8 @@
 Pure functions on values: no clock, no network, no settings. Methods:
 
 - `zscore`: ``alpha * z(engine) + (1 - alpha) * z(rank)``, population standard deviation (ERank, arXiv 2509.00520,
-  appendix G, and `hybrid_scores` of its model card).
+  appendix G, and `hybrid_scores` of its model card). A higher rank score also widens the spread that all are
+  measured by, so it can, unlike with the others, cost a document a place.
 - `minmax`: the same weights on scores brought to 0..1 by their minimum and maximum.
 - `rrf`: reciprocal rank fusion (Cormack et al., SIGIR 2009) with the same weights,
   ``alpha / (60 + engine_rank) + (1 - alpha) / (60 + rank_score_rank)``.

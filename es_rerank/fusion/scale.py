@@ -7,7 +7,8 @@ Formula, over the window, with e the engine's scores and f the fused ones::
 The lowest reranked `_score` is the window's lowest engine score, so pages past the window go on below it; the
 highest is the engine's `max_score`, so every page names the same one. Where all e are equal, their width counts as
 1. Where all f are equal, the engine's scores stay. Engines keep scores as 32-bit floats, so values are rounded to
-one, and raised to the next where rounding would make two different f equal.
+one, and raised to the next where rounding would make two different f equal: by that the highest can lie some such
+steps above the engine's.
 """
 
 from __future__ import annotations
@@ -48,25 +49,31 @@ def scale_to_engine(engine_scores: Sequence[float], ranking: Ranking) -> tuple[f
         fused_below = score
     values: list[float] = []
     for index in ranking.order:
-        above = values[-1] if values else max(to_float32(high), max(value_of.values()))
+        above = values[-1] if values else max(to_float32(high), *value_of.values())
         values.append(value_of.get(index, above))
     return tuple(values)
 
 
 def to_float32(value: float) -> float:
     """The nearest finite 32-bit float."""
-    return float(struct.unpack("<f", struct.pack("<f", min(value, LARGEST_FLOAT32)))[0])
+    near = max(-LARGEST_FLOAT32, min(value, LARGEST_FLOAT32))
+    return float(struct.unpack("<f", struct.pack("<f", near))[0])
 
 
 def next_float32(value: float) -> float:
-    """The smallest 32-bit float above a non-negative one; the largest stays as it is."""
+    """The smallest 32-bit float above another one; the largest stays as it is."""
     if value >= LARGEST_FLOAT32:
         return value
-    return float(struct.unpack("<f", struct.pack("<I", struct.unpack("<I", struct.pack("<f", value))[0] + 1))[0])
+    # The bits count up from 0, and down from -0, which has to be 0 here.
+    bits = struct.unpack("<i", struct.pack("<f", value or 0.0))[0]
+    return float(struct.unpack("<f", struct.pack("<i", bits + (1 if value >= 0 else -1)))[0])
 
 
 def float32_text(value: float) -> str:
-    """The shortest JSON number that reads back as the same 32-bit float, as engines print scores."""
+    """The JSON number that reads back as the same 32-bit float, as engines print scores.
+
+    It is the shortest, but for values below 1e-38, which have fewer digits than are tried here.
+    """
     for digits in range(6, 9):
         text = repr(float(f"{value:.{digits}g}"))
         if to_float32(float(text)) == value:

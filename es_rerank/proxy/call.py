@@ -5,10 +5,11 @@ Knows the engine's request forms (body, `source` parameter, URL parameters) and 
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, unquote_plus
+from urllib.parse import quote, unquote, unquote_plus
 
 import msgspec
 
@@ -21,8 +22,12 @@ if TYPE_CHECKING:
     from es_rerank.records import Headers
 
 SEARCH_PATH = re.compile(rb"^/(?:([^/_][^/]*|_all)/)?_search/?$")
-JSON_TYPE = re.compile(r"^application/(json|vnd\.elasticsearch\+json)\s*(;|$)", re.IGNORECASE)
+JSON_TYPE = re.compile(r"^application/(json|vnd\.(elasticsearch|opensearch)\+json)\s*(;|$)", re.IGNORECASE)
+# The engines end a parameter at a semicolon too.
+PARAMETER = re.compile(rb"([^&;]*)([&;]?)")
 RAW_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+# Nesting that must be left to spare: who reads a body again stands deeper on the stack than who read it first.
+SPARE_LEVELS = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +36,8 @@ class SearchCall:
 
     `expression` is the decoded index expression, '' where the path names none. `body` is the JSON text, inflated,
     b'' where there is none; `search` the object that it says, {} for no body, and None where it can't be read as
-    one. `parameters` are the decoded URL parameters; of a repeated one the last counts, as in the engines.
+    one: it is no JSON object, names a key twice, is in an unknown coding, or is a stream, since too large to hold.
+    `parameters` are the decoded URL parameters; of a repeated one the last counts, as in the engines.
     """
 
     request: Request
@@ -66,7 +72,7 @@ def search_expression(request: Request) -> str | None:
     found = SEARCH_PATH.match(request.path)
     if found is None:
         return None
-    return unquote_plus((found[1] or b"").decode("utf-8", "replace").replace("+", "%2B"))
+    return unquote((found[1] or b"").decode("utf-8", "replace"))
 
 
 def read_call(request: Request, expression: str, *, max_bytes: int) -> SearchCall:
@@ -74,7 +80,9 @@ def read_call(request: Request, expression: str, *, max_bytes: int) -> SearchCal
     parameters = parse_query(request.query_string)
     body, in_source = b"", False
     readable = True
-    if isinstance(request.body, bytes) and request.body:
+    if request.body is not None and not isinstance(request.body, bytes):
+        readable = False
+    elif request.body:
         try:
             body = decode_body(request.body, request.header(b"content-encoding"), max_bytes=max_bytes)
         except UnreadableBodyError:
@@ -97,7 +105,7 @@ def read_call(request: Request, expression: str, *, max_bytes: int) -> SearchCal
 def parse_query(query_string: bytes) -> dict[str, str]:
     """The decoded parameters of a raw query string; of a repeated one the last."""
     parameters = {}
-    for piece in query_string.split(b"&"):
+    for piece, _ in PARAMETER.findall(query_string):
         if piece:
             name, _, value = piece.partition(b"=")
             parameters[_decoded(name)] = _decoded(value)
@@ -107,9 +115,14 @@ def parse_query(query_string: bytes) -> dict[str, str]:
 def edit_query(target: bytes, *, drop: set[str], add: Mapping[str, str]) -> bytes:
     """The target without some parameters and with others at its end; every other byte stays as it was."""
     path, _, query_string = target.partition(b"?")
-    kept = [piece for piece in query_string.split(b"&") if piece and _decoded(piece.partition(b"=")[0]) not in drop]
-    kept += [f"{quote(name, safe='')}={quote(value, safe='')}".encode() for name, value in add.items()]
-    return path + (b"?" + b"&".join(kept) if kept else b"")
+    kept = b"".join(
+        piece + end
+        for piece, end in PARAMETER.findall(query_string)
+        if _decoded(piece.partition(b"=")[0]) not in drop
+    )
+    added = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in add.items()).encode()
+    joint = b"&" if kept and added and kept[-1:] not in b"&;" else b""
+    return path + (b"?" + kept + joint + added if kept or added else b"")
 
 
 def edit_object(body: bytes, changes: Mapping[str, Any]) -> bytes:
@@ -130,9 +143,16 @@ def _decoded(text: bytes) -> str:
 def _parse_object(body: bytes) -> dict[str, Any] | None:
     try:
         parsed = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+        json.loads(b"[" * SPARE_LEVELS + body + b"]" * SPARE_LEVELS, object_pairs_hook=_unique)
+    except (ValueError, RecursionError):  # msgspec's errors are ValueErrors, as is text that isn't Unicode
         return None
     return parsed if isinstance(parsed, dict) else None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> None:
+    """Raise ValueError for a key that is there twice: engines refuse it, and an edit would drop one of the two."""
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a key is there twice")
 
 
 def _json_type_for(headers: Headers) -> bytes:

@@ -5,13 +5,14 @@ One place for the eligibility rule: docs/search.md has it as a table, with every
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from es_rerank.proxy.question import find_question, strip_syntax
+from es_rerank.proxy.question import Question, find_question, strip_syntax
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from es_rerank.fusion.fuse import Method
     from es_rerank.proxy.call import SearchCall
@@ -19,10 +20,23 @@ if TYPE_CHECKING:
     from es_rerank.settings import RuleSettings
 
 DEFAULT_SIZE = 10
+LARGEST_PAGE = 2**31 - 1
+# Of a remote cluster or spelt as date math too.
+SYSTEM_INDEX = re.compile(r"([^:<]*:)?<?\.")
 # Present in the body, the search has an order, a first stage or a paging of its own.
 FOREIGN_BODY_KEYS = (
-    "scroll", "search_after", "slice", "pit", "retriever", "knn", "rank", "sub_searches", "rescore",
-    "terminate_after", "search_pipeline", "explain",
+    "scroll",
+    "search_after",
+    "slice",
+    "pit",
+    "retriever",
+    "knn",
+    "rank",
+    "sub_searches",
+    "rescore",
+    "terminate_after",
+    "search_pipeline",
+    "explain",
 )
 FOREIGN_PARAMETERS = ("scroll", "terminate_after", "search_pipeline", "explain")
 
@@ -48,9 +62,9 @@ class Rerank:
 
 
 def matching_rule(expression: str, rules: Sequence[RuleSettings]) -> RuleSettings | Relay:
-    """The one rule that all named indices fall under, or why there is none. The first match of each index counts."""
+    """The one rule that all named indices fall under, or why there is none. The first that matches an index counts."""
     names = [name for name in expression.split(",") if name and not name.startswith("-")] or ["_all"]
-    if any(name.startswith(".") for name in names):
+    if any(SYSTEM_INDEX.match(name) for name in names):
         return Relay("system_index")
     # `_all` and no index at all mean every index, which only a catch-all rule covers.
     wanted = ["*" if name == "_all" else name for name in names]
@@ -64,33 +78,44 @@ def classify(call: SearchCall, controls: Controls, rule: RuleSettings | Relay) -
     """Rerank the call, or relay it and why. Never fails: what can't be understood is the engine's to judge."""
     if isinstance(rule, Relay):
         return rule
-    if not controls.rerank:
-        return Relay("asked_off")
-    if call.search is None:
-        return Relay("unreadable_body")
-    reason = _foreign_feature(call) or _foreign_format(call)
-    if reason:
-        return Relay(reason)
-    page_from, page_size = _page(call)
     window = controls.window or rule.window
-    if page_from is None or page_size is None:
-        return Relay("unreadable_page")
-    if page_size == 0:
-        return Relay("size_zero")
-    if page_from >= window:
-        return Relay("past_window")
-    if not _by_relevance(call):
-        return Relay("sort")
-    question = find_question(call.search.get("query"))
-    text = strip_syntax(call.parameters["q"]) if "q" in call.parameters else question.text
-    if question.not_bm25 and "q" not in call.parameters:
-        return Relay("not_bm25")
-    if not text:
-        return Relay("no_text_query")
-    return Rerank(
-        rule=rule, question=text, window=window, alpha=rule.alpha if controls.alpha is None else controls.alpha,
-        method=controls.method or rule.method, page_from=page_from, page_size=page_size,
+    page = _page(call)
+    question = _question(call)
+    reason = (
+        ("" if controls.rerank else "asked_off")
+        or _unreadable(call)
+        or _foreign_feature(call)
+        or _foreign_format(call)
+        or _unfit_page(page, window)
+        or ("" if _by_relevance(call) else "sort")
+        or ("not_bm25" if question.not_bm25 else "")
+        or ("" if question.text else "no_text_query")
     )
+    if reason or page is None:
+        return Relay(reason)
+    return Rerank(
+        rule=rule,
+        question=question.text,
+        window=window,
+        alpha=rule.alpha if controls.alpha is None else controls.alpha,
+        method=controls.method or rule.method,
+        page_from=page[0],
+        page_size=page[1],
+    )
+
+
+def _question(call: SearchCall) -> Question:
+    """What is asked: `q`, which takes the place of the body's query where it is there."""
+    if "q" in call.parameters:
+        return Question(text=strip_syntax(call.parameters["q"]))
+    return find_question((call.search or {}).get("query"))
+
+
+def _unreadable(call: SearchCall) -> str:
+    """Why the body could not be read, or ''."""
+    if call.search is not None:
+        return ""
+    return "unreadable_body" if isinstance(call.request.body, bytes | None) else "body_too_large"
 
 
 def _foreign_feature(call: SearchCall) -> str:
@@ -112,32 +137,54 @@ def _foreign_feature(call: SearchCall) -> str:
 def _foreign_format(call: SearchCall) -> str:
     """`format` where the client wants something other than JSON, or ''."""
     accept = (call.request.header(b"accept") or b"*/*").lower()
-    asked = call.parameters.get("format", "json")
-    return "" if asked in ("", "json") and (b"json" in accept or b"*/*" in accept or b"application/*" in accept) else "format"
+    readable = any(part in accept for part in (b"json", b"*/*", b"application/*"))
+    return "" if readable and call.parameters.get("format", "") in ("", "json") else "format"
 
 
-def _page(call: SearchCall) -> tuple[int | None, int | None]:
-    """`from` and `size`, those of the URL before those of the body; None for one that the engine should judge."""
-    search = call.search or {}
-    return tuple(  # type: ignore[return-value]
-        _whole(call.parameters[name]) if name in call.parameters else _whole(search.get(name, default))
-        for name, default in (("from", 0), ("size", DEFAULT_SIZE))
-    )
+def _unfit_page(page: tuple[int, int] | None, window: int) -> str:
+    """Why no hit of this page can be of the window, or ''."""
+    if page is None:
+        return "unreadable_page"
+    if page[1] == 0:
+        return "size_zero"
+    return "past_window" if page[0] >= window else ""
 
 
-def _whole(value: Any) -> int | None:
-    if isinstance(value, str) and value.isascii() and value.isdigit():
-        return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+def _page(call: SearchCall) -> tuple[int, int] | None:
+    """`from` and `size`; None where the engine should judge them."""
+    page_from, page_size = _page_number(call, "from", 0), _page_number(call, "size", DEFAULT_SIZE)
+    return None if page_from is None or page_size is None else (page_from, page_size)
+
+
+def _page_number(call: SearchCall, name: str, default: int) -> int | None:
+    """`from` or `size`, that of the URL before that of the body; None for one that the engine should judge."""
+    value = call.parameters.get(name, (call.search or {}).get(name, default))
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,10}", value):
+        value = int(value)
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return value if whole and 0 <= value <= LARGEST_PAGE else None
 
 
 def _by_relevance(call: SearchCall) -> bool:
     """Whether there is no sort, or `_score` descending comes first."""
-    if "sort" in call.parameters:
-        return call.parameters["sort"].split(",")[0] in ("_score", "_score:desc")
-    sort = (call.search or {}).get("sort")
-    first = sort[0] if isinstance(sort, list) and sort else sort
-    if first in (None, [], "_score"):
+    first = next(_sort_keys(call), None)
+    if first is None:
         return True
-    order = first.get("_score") if isinstance(first, dict) and len(first) == 1 else None
-    return order == "desc" or (isinstance(order, dict) and order.get("order", "desc") == "desc")
+    name, order = first
+    if isinstance(order, dict):
+        order = order.get("order", "desc")
+    return name == "_score" and isinstance(order, str) and order.lower() == "desc"
+
+
+def _sort_keys(call: SearchCall) -> Iterator[tuple[Any, Any]]:
+    """What the hits are sorted by, each with its order. The engines put the URL's keys behind those of the body."""
+    sort = (call.search or {}).get("sort")
+    for entry in sort if isinstance(sort, list) else [sort]:
+        if isinstance(entry, dict):
+            yield from entry.items()
+        elif entry is not None:
+            yield entry, "desc"
+    for key in call.parameters.get("sort", "").split(","):
+        name, _, order = key.partition(":")
+        if name:
+            yield name, order or "desc"

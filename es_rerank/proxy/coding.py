@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import zlib
 
-import zstandard
-
 from es_rerank.errors import EsRerankError
 
 GZIP_WBITS = 31
@@ -28,14 +26,11 @@ def decode_body(body: bytes, coding: bytes | None, *, max_bytes: int) -> bytes:
         elif name in (b"gzip", b"x-gzip", b"deflate"):
             inflater = zlib.decompressobj(GZIP_WBITS if b"gzip" in name else zlib.MAX_WBITS)
             decoded = inflater.decompress(body, max_bytes + 1)
-            if len(decoded) <= max_bytes and not inflater.eof:
-                raise UnreadableBodyError("the compressed body ends early")
-        elif name == b"zstd":
-            with zstandard.ZstdDecompressor().stream_reader(body) as reader:
-                decoded = reader.read(max_bytes + 1)
+            if len(decoded) <= max_bytes and (not inflater.eof or inflater.unused_data):
+                raise UnreadableBodyError("the compressed body ends early, or has more behind its end")
         else:
             raise UnreadableBodyError(f"content coding {name!r}")
-    except (zlib.error, zstandard.ZstdError) as error:
+    except zlib.error as error:
         raise UnreadableBodyError(str(error)) from error
     if len(decoded) > max_bytes:
         raise UnreadableBodyError(f"more than {max_bytes} bytes")

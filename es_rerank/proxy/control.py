@@ -59,7 +59,8 @@ def take_controls(call: SearchCall) -> tuple[dict[str, Any], SearchCall]:
         return asked, call
     if not isinstance(ext[KEY], dict):
         raise CallerError(f"[ext.{KEY}] must be an object, was {_shown(ext[KEY])}")
-    others = {key: value for key, value in RAW_OBJECT.decode(RAW_OBJECT.decode(call.body)["ext"]).items() if key != KEY}
+    others = RAW_OBJECT.decode(RAW_OBJECT.decode(call.body)["ext"])
+    del others[KEY]
     return {**asked, **ext[KEY]}, call.with_body(edit_object(call.body, {"ext": others or None}))
 
 
@@ -82,7 +83,10 @@ def _problem(name: str, value: Any, limits: ControlLimits) -> str:
         "rerank": (isinstance(value, bool), "must be true or false"),
         "alpha": (number and 0 <= value <= 1, "must be a number from 0 to 1"),
         "method": (value in get_args(Method), f"must be one of [{', '.join(get_args(Method))}]"),
-        "window": (whole and 1 <= value <= limits.max_window, f"must be a whole number from 1 to {limits.max_window}"),
+        "window": (
+            whole and 1 <= value <= limits.max_window,
+            f"must be a whole number from 1 to {limits.max_window}",
+        ),
         "deadline_s": (
             number and 0 < value <= limits.max_deadline_s,
             f"must be a number of seconds above 0 and at most {limits.max_deadline_s:g}",

@@ -1,10 +1,14 @@
-"""Prints JSON as the engines do for `?pretty`. Pure; every token keeps its bytes."""
+"""Prints JSON in the engines' `?pretty` layout. Pure; every token keeps its bytes.
+
+For it, engines also rewrite numbers and escapes of `_source` (`1E10` as `1.0E10`). That is left to them: what is
+printed here was asked for with the client's own `pretty`.
+"""
 
 from __future__ import annotations
 
 import re
 
-TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
+TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[{}\[\],:]|[^\s{}\[\],:"]++')
 
 
 def pretty_print(body: bytes) -> bytes:

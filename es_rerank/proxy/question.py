@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 FIELD_TEXT = {"match", "match_phrase", "match_phrase_prefix", "match_bool_prefix"}
 BODY_TEXT = {"multi_match", "combined_fields"}
-SYNTAX_TEXT = {"query_string", "simple_query_string"}
 INNER_QUERY = {  # compound query: the keys under which scoring queries lie
     "bool": ("must", "should"),
     "dis_max": ("queries",),
@@ -29,10 +28,23 @@ INNER_QUERY = {  # compound query: the keys under which scoring queries lie
     "nested": ("query",),
 }
 NOT_BM25 = {
-    "hybrid", "knn", "neural", "neural_sparse", "percolate", "pinned", "rank_feature", "rule", "rule_query",
-    "semantic", "sparse_vector", "text_expansion", "weighted_tokens",
+    "hybrid",
+    "knn",
+    "neural",
+    "neural_sparse",
+    "percolate",
+    "pinned",
+    "rank_feature",
+    "rule",
+    "rule_query",
+    "semantic",
+    "sparse_vector",
+    "text_expansion",
+    "weighted_tokens",
 }
 MAX_DEPTH = 64
+# A longer query string is cut before it is taken apart: this is more than any model reads, and quick to scan.
+MAX_SYNTAX_CHARS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,42 +65,54 @@ def find_question(query: Any) -> Question:
     return Question(text=" ".join(dict.fromkeys(texts)))
 
 
-def strip_syntax(text: str) -> str:
-    """The words of a Lucene query string.
+_COMMON_TOKENS = r"""
+      (?P<space>\s+)
+    | (?P<phrase>"(?:\\.|[^"\\])*")
+    | (?P<suffix>[~^][0-9.]*)
+    | (?P<open>\() | (?P<close>\))
+    | (?P<operator>\|\| | [|+"])
+    | (?P<term>(?:\\.|[^\s()"^~|])+)
+"""
+LUCENE_TOKEN = re.compile(
+    r"""
+      (?P<negation>(?<![^\s(])(?:NOT(?=[\s(]) | [-!](?=\S)))
+    | (?P<range>[\[{][^\]}]*[\]}] | (?<![^\s(:])[<>]=?[^\s()]+ | _exists_:\S+)
+    | (?P<regex>(?<![^\s(:])/(?:\\.|[^/\\])*/)
+    | (?P<field>(?:\\.|[\w.*@-])+:(?=\S))
+    | (?P<word>(?<!\S)(?:AND|OR|&&)(?!\S))
+    | """
+    + _COMMON_TOKENS,
+    re.VERBOSE,
+)
+# No field names, ranges or words for operators: there, `error: cannot open [file]` is plain text.
+SIMPLE_TOKEN = re.compile(r"(?P<negation>(?<![^\s(|+])-(?=\S)) |" + _COMMON_TOKENS, re.VERBOSE)
+SYNTAX_TEXT = {"query_string": LUCENE_TOKEN, "simple_query_string": SIMPLE_TOKEN}
 
-    Negated terms and field names go, as do operators, boosts, fuzziness, ranges and regular expressions; phrases
-    keep their words; escaped characters stand for themselves; a wildcard term keeps its stem.
+
+def strip_syntax(text: str, syntax: re.Pattern[str] = LUCENE_TOKEN) -> str:
+    """The words of a query string, by default one in Lucene's syntax.
+
+    Negated terms, phrases and groups go, and field names, operators, boosts, fuzziness, ranges and regular
+    expressions; phrases keep their words; escaped characters stand for themselves; a wildcard term keeps its stem.
     """
     words: list[str] = []
     negated = False
-    for token in LUCENE_TOKEN.finditer(text):
+    groups = [False]  # whether each open group is negated, the whole text first
+    for token in syntax.finditer(text[:MAX_SYNTAX_CHARS]):
         kind = token.lastgroup
-        if kind == "negation":
-            negated = True
-        elif kind == "phrase" and not negated:
+        if kind in ("space", "field"):
+            continue
+        hidden = negated or groups[-1]
+        negated = kind == "negation"
+        if kind == "open":
+            groups.append(hidden)
+        elif kind == "close":
+            groups = groups[:-1] or [False]
+        elif kind == "phrase" and not hidden:
             words.extend(re.sub(r"\\(.)", r"\1", token["phrase"][1:-1]).split())
-        elif kind == "term" and not negated and token["term"] not in ("AND", "OR", "TO"):
-            word = re.sub(r"\\(.)|[*?^~]", lambda match: match[1] or " ", token["term"])
-            words.extend(word.split())
-        if kind not in ("negation", "field", "space"):
-            negated = False
+        elif kind == "term" and not hidden:
+            words.extend(re.sub(r"\\(.)|[*?]", lambda match: match[1] or " ", token["term"]).split())
     return " ".join(words)
-
-
-LUCENE_TOKEN = re.compile(
-    r"""
-      (?P<space>\s+)
-    | (?P<negation>\bNOT(?=\s) | (?<![^\s(])[-!](?=\S))
-    | (?P<range>[\[{][^\]}]*[\]}])
-    | (?P<regex>(?<![^\s(:])/(?:\\.|[^/\\])*/)
-    | (?P<phrase>"(?:\\.|[^"\\])*")
-    | (?P<boost>[~^][0-9.]*)
-    | (?P<field>(?:\\.|[\w.*@-])+:(?=\S)[<>]?=?)
-    | (?P<operator>&& | \|\| | [()|+!"] )
-    | (?P<term>(?:\\.|[^\s()"^~|])+)
-    """,
-    re.VERBOSE,
-)
 
 
 class _NotBm25Error(Exception):
@@ -96,30 +120,26 @@ class _NotBm25Error(Exception):
 
 
 def _texts(query: Any, depth: int) -> Iterator[str]:
-    """The texts of a query, in order, repeats included."""
-    if depth == 0:
-        return
-    if isinstance(query, list):
-        for clause in query:
-            yield from _texts(clause, depth - 1)
-        return
-    if not isinstance(query, dict):
-        return
-    for kind, body in query.items():
-        if kind in NOT_BM25:
-            raise _NotBm25Error
-        if not isinstance(body, dict):
-            continue
-        if kind in FIELD_TEXT:
-            for value in body.values():
-                yield _plain(value.get("query") if isinstance(value, dict) else value)
-        elif kind in BODY_TEXT:
-            yield _plain(body.get("query"))
-        elif kind in SYNTAX_TEXT:
-            yield strip_syntax(_plain(body.get("query")))
-        else:
-            for key in INNER_QUERY.get(kind, ()):
-                yield from _texts(body.get(key), depth - 1)
+    """The texts of a query or a list of them, in order, repeats included."""
+    clauses = query if isinstance(query, list) else [query]
+    for clause in clauses if depth else ():
+        for kind, body in clause.items() if isinstance(clause, dict) else ():
+            if kind in NOT_BM25:
+                raise _NotBm25Error
+            if isinstance(body, dict):
+                yield from _clause_texts(kind, body, depth - 1)
+
+
+def _clause_texts(kind: str, body: dict[str, Any], depth: int) -> Iterator[str]:
+    if kind in FIELD_TEXT:
+        for value in body.values():
+            yield _plain(value.get("query") if isinstance(value, dict) else value)
+    elif kind in BODY_TEXT:
+        yield _plain(body.get("query"))
+    elif kind in SYNTAX_TEXT:
+        yield strip_syntax(_plain(body.get("query")), SYNTAX_TEXT[kind])
+    for key in INNER_QUERY.get(kind, ()):
+        yield from _texts(body.get(key), depth)
 
 
 def _plain(value: Any) -> str:

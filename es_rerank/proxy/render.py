@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from es_rerank.fusion.fuse import Ranking
 from es_rerank.fusion.scale import float32_text, scale_to_engine
 from es_rerank.proxy.call import RAW_OBJECT
-from es_rerank.proxy.filter_path import filter_answer
+from es_rerank.proxy.filter_path import filter_answer, without_paths
 from es_rerank.proxy.pretty import pretty_print
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from es_rerank.fusion.fuse import Ranking
     from es_rerank.proxy.call import SearchCall
     from es_rerank.proxy.classify import Rerank
     from es_rerank.proxy.control import Controls
@@ -27,7 +27,7 @@ BLOCK = "_es_rerank"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankedWindow:
-    """The window, its rank scores (parallel to it, None for gaps) and its ranking; an unscored one is in engine order."""
+    """The window's rank scores, parallel to it with None for gaps, and its ranking."""
 
     rank_scores: Sequence[float | None]
     ranking: Ranking
@@ -74,7 +74,7 @@ def open_object(body: bytes) -> dict[str, Any] | None:
     """The members of a JSON object, each as its own bytes; None for anything else."""
     try:
         return dict(RAW_OBJECT.decode(body))
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):
         return None
 
 
@@ -87,13 +87,23 @@ def _with_score(hit: dict[str, Any], score: float) -> dict[str, Any]:
 
 
 def _without_added_fields(hit: RawObject, plan: WindowPlan) -> dict[str, Any]:
-    """The hit without the `fields` entries that only we asked for, and without `fields` if those were all."""
-    if not plan.added_fields or "fields" not in hit:
-        return dict(hit)
-    own = {name: value for name, value in RAW_OBJECT.decode(hit["fields"]).items() if name not in plan.added_fields}
-    if own:
-        return {**hit, "fields": own}
-    return {name: value for name, value in hit.items() if name != "fields"}
+    """The hit without the values that it holds only because we asked for their fields."""
+    kept: dict[str, Any] = dict(hit)
+    paths = [path for name in plan.added_fields for path in _ways_to(name.split("."))]
+    for holder in ("fields", "ignored_field_values") if paths else ():
+        if holder in hit:
+            kept[holder] = without_paths(hit[holder], paths)
+            if kept[holder] is None:
+                del kept[holder]
+    return kept
+
+
+def _ways_to(parts: list[str]) -> list[tuple[str, ...]]:
+    """The paths under which a dotted name may lie: Elasticsearch answers nested fields as lists of objects."""
+    ways: list[tuple[str, ...]] = [(".".join(parts),)]
+    for end in range(1, len(parts)):
+        ways += [(".".join(parts[:end]), *way) for way in _ways_to(parts[end:])]
+    return ways
 
 
 def _scores_of(index: int, answer: EngineAnswer, ranked: RankedWindow) -> dict[str, Any]:

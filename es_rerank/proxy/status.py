@@ -31,8 +31,14 @@ class SearchStatus:
     def block(self) -> dict[str, Any]:
         """The `_es_rerank` object of an answer."""
         shown: dict[str, Any] = {
-            "status": self.status, "reason": self.reason, "rule": self.rule, "scorer": self.scorer,
-            "window": self.window, "scored": self.scored, "cached": self.cached, "missing": self.window - self.scored,
+            "status": self.status,
+            "reason": self.reason,
+            "rule": self.rule,
+            "scorer": self.scorer,
+            "window": self.window,
+            "scored": self.scored,
+            "cached": self.cached,
+            "missing": self.window - self.scored,
             "took_ms": self.took_ms,
         }
         return {**shown, "missing_text": self.missing_text} if self.missing_text else shown

@@ -19,7 +19,7 @@ from es_rerank.records import without_headers
 from es_rerank.settings import TEMPLATE_FIELD
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator
 
     from es_rerank.proxy.call import SearchCall
     from es_rerank.proxy.classify import Rerank
@@ -59,7 +59,7 @@ class EngineAnswer:
 def plan_window(call: SearchCall, decision: Rerank) -> WindowPlan:
     """The upstream request for a reranked search.
 
-    `filter_path` and `pretty` come off: the first could hide what we need, and both are applied to our answer.
+    `filter_path` is applied to our answer, since it could hide what we need; see `_unfiltered`.
     """
     size = max(decision.window, decision.page_from + decision.page_size)
     hidden = not _whole_source(call)
@@ -68,30 +68,51 @@ def plan_window(call: SearchCall, decision: Rerank) -> WindowPlan:
         asked = _asked_fields(call)
         wanted = decision.rule.text_fields()
         added = frozenset(name for name in wanted if not any(fnmatchcase(name, pattern) for pattern in asked))
+    if added:
         call = call.with_body(edit_object(call.body, {"fields": [*_raw_fields(call), *sorted(added)]}))
-    target = edit_query(
-        call.request.target, drop={"from", "size", "filter_path", "pretty"}, add={"from": "0", "size": str(size)}
-    )
-    codings = readable_codings(call.request.header(b"accept-encoding"))
-    headers = without_headers(call.request.headers, b"accept-encoding")
-    if codings is not None:
-        headers = (*headers, (b"accept-encoding", codings))
-    return WindowPlan(
-        request=replace(call.request, target=target, headers=headers), text_in_fields=hidden, added_fields=added
-    )
+    target = edit_query(_unfiltered(call), drop={"from", "size"}, add={"from": "0", "size": str(size)})
+    request = _readable(replace(call.request, target=target))
+    return WindowPlan(request=request, text_in_fields=hidden, added_fields=added)
+
+
+def plan_plain(call: SearchCall) -> Request:
+    """The client's own search, such that we can read the answer and write into it."""
+    return _readable(replace(call.request, target=_unfiltered(call)))
+
+
+def _unfiltered(call: SearchCall) -> bytes:
+    """The target with a filter that keeps everything in place of the client's own.
+
+    For any filter, as for `pretty`, the engine rewrites the numbers and escapes of `_source`; only it knows how.
+    """
+    everything = {"filter_path": "**"} if call.parameters.get("filter_path") else {}
+    return edit_query(call.request.target, drop={"filter_path"}, add=everything)
+
+
+def _readable(request: Request) -> Request:
+    """The request, accepting only those content codings that we can read and write."""
+    codings = readable_codings(request.header(b"accept-encoding"))
+    headers = without_headers(request.headers, b"accept-encoding")
+    return replace(request, headers=headers if codings is None else (*headers, (b"accept-encoding", codings)))
 
 
 def read_answer(body: bytes) -> EngineAnswer | None:
-    """The engine's answer, opened; None where it is no search answer with a score on every hit."""
+    """The engine's answer, opened; None where it is no search answer with a score on every hit.
+
+    None too where it holds half a surrogate pair or is nested very deep: such JSON can't be read here.
+    """
     try:
         top = RAW_OBJECT.decode(body)
         hits_object = RAW_OBJECT.decode(top["hits"])
         hits = tuple(RAW_OBJECT.decode(hit) for hit in RAW_LIST.decode(hits_object["hits"]))
         scores = tuple(msgspec.json.decode(hit["_score"], type=float) for hit in hits)
-        shards = msgspec.json.decode(top["_shards"], type=dict[str, Any]) if "_shards" in top else {}
-        complete = not shards.get("failed") and msgspec.json.decode(top.get("timed_out", b"false")) is False
-    except (KeyError, msgspec.DecodeError):
+        shards = msgspec.json.decode(top.get("_shards", b"{}"), type=dict[str, Any])
+        clusters = msgspec.json.decode(top.get("_clusters", b"{}"), type=dict[str, Any])
+        timed_out = msgspec.json.decode(top.get("timed_out", b"false"))
+    except (KeyError, ValueError, RecursionError):
         return None
+    answered = clusters.get("successful") == clusters.get("total")  # without those that were skipped
+    complete = not shards.get("failed") and answered and timed_out is False
     return EngineAnswer(top=top, hits_object=hits_object, hits=hits, scores=scores, complete=complete)
 
 
@@ -109,7 +130,7 @@ def read_texts(answer: EngineAnswer, plan: WindowPlan, decision: Rerank) -> list
             members = RAW_OBJECT.decode(holder) if holder is not None else {}
             for name in decision.rule.text_fields():
                 values[name] = " ".join(_leaves(_find(members, name)))
-        except msgspec.DecodeError:  # text that isn't Unicode: this hit alone goes unscored
+        except (ValueError, RecursionError):  # not Unicode, or too deep to walk: this hit alone goes unscored
             values = {}
         texts.append(_compose(values, decision) if any(value.strip() for value in values.values()) else None)
     return texts
@@ -122,15 +143,12 @@ def _compose(values: dict[str, str], decision: Rerank) -> str:
 
 
 def _find(members: RawObject, name: str) -> Any:
-    """A field's value, by its whole name or along its dots, through lists of objects too. None where it is missing."""
+    """A field's value, by its whole name or along its dots, through lists of objects too; None if it is missing."""
     if name in members:
         return msgspec.json.decode(members[name])
-    head, dot, rest = name.partition(".")
-    while dot:
+    for head, rest in _splits(name):
         if head in members:
             return _descend(msgspec.json.decode(members[head]), rest)
-        more, dot, rest = rest.partition(".")
-        head = f"{head}.{more}"
     return None
 
 
@@ -141,8 +159,13 @@ def _descend(value: Any, name: str) -> Any:
         return None
     if name in value:
         return value[name]
-    head, _, rest = name.partition(".")
-    return _descend(value.get(head), rest) if rest else None
+    return next((_descend(value[head], rest) for head, rest in _splits(name) if head in value), None)
+
+
+def _splits(name: str) -> Iterator[tuple[str, str]]:
+    """A dotted name in two, at each of its dots."""
+    parts = name.split(".")
+    return ((".".join(parts[:end]), ".".join(parts[end:])) for end in range(1, len(parts)))
 
 
 def _leaves(value: Any) -> list[str]:
@@ -160,10 +183,11 @@ def _whole_source(call: SearchCall) -> bool:
     search = call.search or {}
     names = ("_source", "_source_includes", "_source_excludes", "_source_include", "_source_exclude")
     if any(name in call.parameters for name in names):
-        return call.parameters.get("_source") in ("true", "*") and len(set(names) & set(call.parameters)) == 1
+        return call.parameters.get("_source") in ("", "true", "*") and len(set(names) & set(call.parameters)) == 1
     if "_source" in search:
-        return search["_source"] in (True, "*", ["*"])
-    return "stored_fields" not in call.parameters and "stored_fields" not in search
+        return search["_source"] in (True, "*", ["*"], [], {})
+    hiding = {"stored_fields", "script_fields"} & search.keys()
+    return not hiding and "stored_fields" not in call.parameters
 
 
 def _raw_fields(call: SearchCall) -> list[msgspec.Raw]:
@@ -174,15 +198,15 @@ def _raw_fields(call: SearchCall) -> list[msgspec.Raw]:
     return RAW_LIST.decode(raw) if isinstance((call.search or {})["fields"], list) else [raw]
 
 
-def _asked_fields(call: SearchCall) -> Sequence[str]:
+def _asked_fields(call: SearchCall) -> list[str]:
     """The patterns under which the client itself fills the answer's `fields`."""
     search = call.search or {}
-    patterns: list[str] = []
+    entries: list[Any] = [search.get("collapse")]
     for key in ("fields", "docvalue_fields", "stored_fields"):
-        entries = search.get(key, [])
-        for entry in entries if isinstance(entries, list) else [entries]:
-            name = entry.get("field") if isinstance(entry, dict) else entry
-            patterns += [name] if isinstance(name, str) else []
+        asked = search.get(key)
+        entries += asked if isinstance(asked, list) else [asked]
+    named = [entry.get("field") if isinstance(entry, dict) else entry for entry in entries]
     for key in ("docvalue_fields", "stored_fields"):
-        patterns += call.parameters.get(key, "").split(",")
-    return [*patterns, *(search.get("script_fields") or {})]
+        named += call.parameters.get(key, "").split(",")
+    scripted = search.get("script_fields")
+    return [*(name for name in named if isinstance(name, str)), *(scripted if isinstance(scripted, dict) else ())]

@@ -35,9 +35,9 @@ SPECIAL_TOKENS = 2  # [CLS] and [SEP], which every text gets, an empty one too
 class Encoder:
     """The loaded model. Not to be called by two threads at once.
 
-    `model_dir` holds model.safetensors and tokenizer.json. A call uses `thread_count` threads; 0 leaves the number
-    to ctranslate2. Raises OSError when the temporary directory has no room for the converted weights (91 MB, only
-    while loading), ValueError when this CPU cannot compute in `compute_type`.
+    `model_dir` holds model.safetensors and tokenizer.json. A call uses `thread_count` threads.
+    Raises OSError when the temporary directory has no room for the converted weights (91 MB, only while loading),
+    ValueError when this CPU cannot compute in `compute_type`.
     """
 
     def __init__(self, model_dir: Path, *, compute_type: Literal["float32", "int8"], thread_count: int) -> None:

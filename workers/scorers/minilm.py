@@ -43,16 +43,16 @@ class MiniLM:
 
     A vector depends on its text alone, so the most recently used ones are kept in this process, up to
     `vector_cache_bytes` (2,048 for each; 0 keeps none). One thread encodes one batch of at most `batch_size` texts
-    at a time on `threads` cores (0 leaves their number to ctranslate2), and jobs take turns batch by batch.
+    at a time on `threads` cores, and jobs take turns batch by batch.
     """
 
     def __init__(
         self,
         *,
         fingerprint: str,
-        compute_type: Literal["float32", "int8"] = "int8",
-        threads: int = 0,
-        batch_size: int = 8,
+        compute_type: Literal["float32", "int8"] = "float32",
+        threads: int = 2,
+        batch_size: int = 16,
         vector_cache_bytes: int = 64 << 20,
     ) -> None:
         self._fingerprint = fingerprint
