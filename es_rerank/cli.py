@@ -91,8 +91,8 @@ def _check_config(options: argparse.Namespace) -> int:
     print(f"{options.file}: can be used")
     for rule in settings.rules:
         print(
-            f"  rule {rule.name}: {', '.join(rule.indices)}; window {rule.window}, {rule.method}, alpha {rule.alpha:g},"
-            f" scorer {rule.scorer}, deadline {settings.deadline_of(rule):g} s"
+            f"  rule {rule.name}: {', '.join(rule.indices)}; window {rule.window}, {rule.method}, "
+            f"alpha {rule.alpha:g}, scorer {rule.scorer}, deadline {settings.deadline_of(rule):g} s"
         )
     for name, scorer in settings.used_scorers().items():
         print(f"  scorer {name}: {scorer.fingerprint()}")

@@ -34,7 +34,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgment:
-    """How relevant one document is to one query. `grade` 0 is not relevant, larger is better; TREC knows below 0."""
+    """How relevant one document is to one query: `grade` 0 is not relevant, a larger one is more so."""
 
     query_id: str
     document_id: str

@@ -6,7 +6,6 @@ is an error. Nothing of the caller's is kept: credentials and cookies live as lo
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Self
@@ -122,7 +121,7 @@ class Upstream:
 
     async def _first_answer(self, request: Request) -> aiohttp.ClientResponse:
         held = request.body is None or isinstance(request.body, bytes)
-        searching = held and request.method in ("GET", "HEAD", "POST") and request.path.rstrip(b"/").endswith(b"_search")
+        searching = held and request.method in ("GET", "POST") and request.path.rstrip(b"/").endswith(b"/_search")
         error: Exception | None = None
         for url in self._hosts.in_turn():
             for _ in range(2 if searching else 1):
@@ -155,7 +154,11 @@ class Upstream:
         return await self._session.request(
             request.method,
             URL.build(
-                scheme=parts.scheme, host=parts.hostname or "", port=parts.port, path=_text(request.target), encoded=True
+                scheme=parts.scheme,
+                host=parts.hostname or "",
+                port=parts.port,
+                path=_text(request.target),
+                encoded=True,
             ),
             headers=[(_text(name), _text(value)) for name, value in headers],
             data=request.body,
@@ -174,7 +177,7 @@ def end_to_end(headers: Headers) -> Headers:
 def forwardable(headers: Headers) -> Headers:
     """A request's headers for the engine: end to end, without Host, and without the expectation that we meet."""
     kept = without_headers(end_to_end(headers), b"host")
-    return tuple((name, value) for name, value in kept if name.lower() != b"expect" or value.lower() != b"100-continue")
+    return tuple(header for header in kept if tuple(map(bytes.lower, header)) != (b"expect", b"100-continue"))
 
 
 def _text(wire: bytes) -> str:

@@ -73,7 +73,7 @@ def choose_scorer(settings: Settings, name: str | None) -> tuple[str, MinilmSett
 
 
 def _add_task(celery: Celery, host: Host) -> None:
-    @celery.task(name=wire.TASK, ignore_result=True)
+    @celery.task(name=wire.TASK, ignore_result=True)  # type: ignore[untyped-decorator]
     def score_query(*, query_id: str, proxy_id: str, deadline_s: float) -> None:
         task = Task(query_id=query_id, proxy_id=proxy_id, deadline_s=deadline_s)
         host.score(task, deadline_s - time.time())
@@ -85,7 +85,7 @@ def _loading_step(host: Host) -> type[bootsteps.StartStopStep]:
 
         requires = ("celery.worker.components:Hub",)
 
-        def start(self, parent: Any) -> None:
+        def start(self, parent: Any) -> None:  # noqa: ARG002  Celery passes it
             try:
                 host.start()
             except WorkerStartError as error:

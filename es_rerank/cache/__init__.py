@@ -1,0 +1,1 @@
+"""The score cache: keys, and where scores are kept."""

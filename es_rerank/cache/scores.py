@@ -6,7 +6,7 @@ what they mean.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import msgspec
 
@@ -72,7 +72,7 @@ class MemoryScoreCache:
         self._scores.update(scores)
 
 
-def _read(value: bytes) -> float | None:
+def _read(value: Any) -> float | None:
     try:
         return msgspec.msgpack.decode(value, type=CachedScore).rank_score
     except (msgspec.DecodeError, RecursionError):  # the second for what nests too deep

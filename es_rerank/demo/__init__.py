@@ -1,0 +1,1 @@
+"""The demo: the production path on embedded parts."""

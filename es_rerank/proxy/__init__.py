@@ -1,0 +1,1 @@
+"""The proxy: everything between a client and its engine."""

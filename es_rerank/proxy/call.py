@@ -116,9 +116,7 @@ def edit_query(target: bytes, *, drop: set[str], add: Mapping[str, str]) -> byte
     """The target without some parameters and with others at its end; every other byte stays as it was."""
     path, _, query_string = target.partition(b"?")
     kept = b"".join(
-        piece + end
-        for piece, end in PARAMETER.findall(query_string)
-        if _decoded(piece.partition(b"=")[0]) not in drop
+        piece + end for piece, end in PARAMETER.findall(query_string) if _decoded(piece.partition(b"=")[0]) not in drop
     )
     added = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in add.items()).encode()
     joint = b"&" if kept and added and kept[-1:] not in b"&;" else b""

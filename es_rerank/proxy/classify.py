@@ -62,7 +62,7 @@ class Rerank:
 
 
 def matching_rule(expression: str, rules: Sequence[RuleSettings]) -> RuleSettings | Relay:
-    """The one rule that all named indices fall under, or why there is none. The first that matches an index counts."""
+    """The one rule that all named indices fall under, or why there is none. An index's first match counts."""
     names = [name for name in expression.split(",") if name and not name.startswith("-")] or ["_all"]
     if any(SYSTEM_INDEX.match(name) for name in names):
         return Relay("system_index")

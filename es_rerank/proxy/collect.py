@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from redis.exceptions import RedisError
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from es_rerank.clock import Deadline
+
+    Record = tuple[bytes, dict[bytes, bytes]]
 
 LOG = logging.getLogger(__name__)
 BLOCK_S = 5.0
@@ -96,7 +98,7 @@ class Collector:
             except (RedisError, OSError):
                 await asyncio.sleep(RECONNECT_S)
                 continue
-            for _, records in answer or ():
+            for _, records in cast("list[tuple[bytes, list[Record]]]", answer or []):
                 for last_id, fields in records:  # noqa: B007  kept for the next read
                     self._hand_out(fields.get(wire.REPLY_FIELD, b""))
 

@@ -30,7 +30,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """See httptools."""
-        self.scope["extensions"] = {RAW_TARGET: {"target": bytes(self.url)}}  # type: ignore[typeddict-item]
+        self.scope["extensions"] = {RAW_TARGET: {"target": bytes(self.url)}}
         super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:

@@ -85,7 +85,7 @@ def _unfiltered(call: SearchCall) -> bytes:
 
     For any filter, as for `pretty`, the engine rewrites the numbers and escapes of `_source`; only it knows how.
     """
-    everything = {"filter_path": "**"} if call.parameters.get("filter_path") else {}
+    everything = {"filter_path": "**"} if call.parameters.get("filter_path", "").strip(" ,") else {}
     return edit_query(call.request.target, drop={"filter_path"}, add=everything)
 
 

@@ -6,10 +6,9 @@ import http.client
 import socket
 import threading
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 import pytest
-
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,7 +32,7 @@ def sink() -> Iterator[str]:
             except OSError:
                 return
             with connection, connection.makefile("rb") as stream:
-                while head := _head(stream):
+                while head := _head(cast("BinaryIO", stream)):
                     length = int(head.get("content-length", 0))
                     left = length
                     while left:
@@ -47,9 +46,9 @@ def sink() -> Iterator[str]:
     listener.close()
 
 
-def _head(stream: object) -> dict[str, str]:
+def _head(stream: BinaryIO) -> dict[str, str]:
     lines = []
-    while (line := stream.readline().decode()).strip():  # type: ignore[attr-defined]
+    while (line := stream.readline().decode()).strip():
         lines.append(line.lower())
     return dict(line.strip().split(": ", 1) for line in lines[1:] if ": " in line)
 

@@ -7,7 +7,7 @@ import json
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 import pytest
 
@@ -47,8 +47,8 @@ class ScriptedEngine:
 
     def _serve(self, connection: socket.socket) -> None:
         with connection, connection.makefile("rb") as stream:
-            while head := self._head(stream):
-                body = self._body(stream, head)
+            while head := self._head(cast("BinaryIO", stream)):
+                body = self._body(cast("BinaryIO", stream), head)
                 self.requests.append(head + body)
                 if callable(self.reply):
                     self.reply(connection)
@@ -58,26 +58,26 @@ class ScriptedEngine:
                     return
                 connection.sendall(self.reply)
 
-    def _head(self, stream: object) -> bytes:
+    def _head(self, stream: BinaryIO) -> bytes:
         lines = []
-        while line := stream.readline():  # type: ignore[attr-defined]
+        while line := stream.readline():
             lines.append(line)
             if line == CRLF:
                 break
         return b"".join(lines)
 
-    def _body(self, stream: object, head: bytes) -> bytes:
+    def _body(self, stream: BinaryIO, head: bytes) -> bytes:
         lower = head.lower()
         if b"transfer-encoding: chunked" in lower:
             raw = b""
             while True:
-                size = stream.readline()  # type: ignore[attr-defined]
-                raw += size + stream.read(int(size, 16) + 2)  # type: ignore[attr-defined]
+                size = stream.readline()
+                raw += size + stream.read(int(size, 16) + 2)
                 if int(size, 16) == 0:
                     return raw
         for line in lower.split(CRLF):
             if line.startswith(b"content-length:"):
-                return bytes(stream.read(int(line.split(b":")[1])))  # type: ignore[attr-defined]
+                return bytes(stream.read(int(line.split(b":")[1])))
         return b""
 
 

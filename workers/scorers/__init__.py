@@ -1,0 +1,1 @@
+"""Scorers: the contract and the models that keep it."""

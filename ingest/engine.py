@@ -1,0 +1,209 @@
+"""The official client for the engine at a URL, and what its errors mean.
+
+Owns which client is the right one, how it logs in, and the translation of both clients' errors. Knows no documents.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import elastic_transport
+import elasticsearch
+import opensearchpy
+
+from es_rerank.errors import SettingsError
+from ingest.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from elastic_transport import TransportApiResponse
+
+Client = elasticsearch.Elasticsearch | opensearchpy.OpenSearch
+
+OLDEST_ELASTICSEARCH = 8
+# Engines answer a chunk within seconds; one that takes longer is merging or short of memory, and may recover.
+ANSWER_LIMIT_S = 120.0
+OTHER_FORMS = re.compile(r"compatible-with=\d+")
+NO_REASON = "it gives no reason"
+DEFAULT_PORTS = {"http": 80, "https": 443}
+CLIENT_ERRORS = (
+    elasticsearch.ApiError,
+    elasticsearch.TransportError,
+    opensearchpy.exceptions.OpenSearchException,
+    opensearchpy.exceptions.ImproperlyConfigured,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Password:
+    """A login by user and password. Its repr hides the password."""
+
+    user: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiKey:
+    """A login by an API key, in the encoded form in which engines give it out. Its repr hides it."""
+
+    key: str = field(repr=False)
+
+
+class CompatibleTransport(elastic_transport.Transport):
+    """Asks for Elasticsearch 8's form of the API, which both 8 and 9 have, whatever the client's own version.
+
+    A client of version 9 asks for 9, to which an Elasticsearch 8 answers 400. Headers given to the client, or to its
+    `options`, don't change that, because each call sets its own.
+    """
+
+    def perform_request(self, method: str, target: str, **options: Any) -> TransportApiResponse:
+        """See elastic_transport."""
+        headers = options.get("headers") or {}
+        options["headers"] = {name: OTHER_FORMS.sub("compatible-with=8", value) for name, value in headers.items()}
+        return super().perform_request(method, target, **options)
+
+
+def connect(url: str, *, login: Password | ApiKey | None = None, ca_file: Path | None = None) -> Client:
+    """The official client of the engine at `url`, which is asked what it is.
+
+    That is told by `version` of `GET /`, never by a header: there are OpenSearch servers that send Elasticsearch's.
+    The client tries nothing twice, because a bulk request that broke off may have been carried out. Raises
+    SettingsError for a URL or a file that can't be used, EngineError where no engine answers or it is an unknown one.
+    """
+    address = _address(url)
+    if ca_file is not None and not ca_file.is_file():
+        raise SettingsError(f"the CA file {str(ca_file)!r}: no such file")
+    tls = {"ca_certs": str(ca_file)} if ca_file is not None else {}
+    with engine_errors(f"the engine at {url}"):
+        client = _opensearch(address, login, tls)
+        version = _version(client.info())
+        if version.get("distribution") == "opensearch":
+            return client
+        client.close()
+    _check_elasticsearch(url, version)
+    return _elasticsearch(address, login, tls)
+
+
+@contextmanager
+def engine_errors(engine: str) -> Iterator[None]:
+    """Turn the clients' errors into EngineError, whose text begins with `engine`, as in `the engine at URL`."""
+    try:
+        yield
+    except CLIENT_ERRORS as error:
+        raise EngineError(f"{engine} {_what_happened(error)}") from error
+
+
+def status_and_reason(error: Exception) -> tuple[int | None, str]:
+    """The HTTP status of a client's error, None where no answer came, and the reason in the engine's words."""
+    if isinstance(error, elasticsearch.ApiError):
+        return error.status_code, reason_in(_error_of(error.body)) or NO_REASON
+    if isinstance(error, opensearchpy.exceptions.TransportError) and isinstance(error.status_code, int):
+        return error.status_code, reason_in(_error_of(error.info)) or NO_REASON
+    return None, _cause(error)
+
+
+def reason_in(error: Any) -> str:
+    """The reasons in an `error` of the engine's JSON, from the outermost to the cause; '' where it has none."""
+    reasons = []
+    while isinstance(error, dict):
+        reasons.append(str(error.get("reason") or error.get("type")))
+        error = error.get("caused_by")
+    return ": ".join(reasons) or str(error or "")
+
+
+def _address(url: str) -> str:
+    """The URL with its port, which one client demands and the other would take for 9200."""
+    parts = urlsplit(url)
+    if parts.username or parts.password:
+        raise SettingsError(
+            "the URL must carry no user or password, since others can read a command line: "
+            "give --user NAME and the password in ES_RERANK_INGEST_PASSWORD"
+        )
+    try:
+        port = parts.port
+    except ValueError:
+        port = -1
+    if parts.scheme not in DEFAULT_PORTS or not parts.hostname or port == -1 or parts.query or parts.fragment:
+        raise SettingsError(f"the URL {url!r}: an http:// or https:// URL with a host is needed")
+    if port is None:
+        parts = parts._replace(netloc=f"{parts.netloc}:{DEFAULT_PORTS[parts.scheme]}")
+    return parts.geturl()
+
+
+def _opensearch(address: str, login: Password | ApiKey | None, tls: dict[str, str]) -> opensearchpy.OpenSearch:
+    options: dict[str, Any] = dict(tls)
+    if isinstance(login, Password):
+        options["http_auth"] = (login.user, login.password)
+    elif isinstance(login, ApiKey):
+        options["headers"] = {"authorization": f"ApiKey {login.key}"}
+    return opensearchpy.OpenSearch(address, timeout=ANSWER_LIMIT_S, max_retries=0, **options)
+
+
+def _elasticsearch(address: str, login: Password | ApiKey | None, tls: dict[str, str]) -> elasticsearch.Elasticsearch:
+    options: dict[str, Any] = dict(tls)
+    if isinstance(login, Password):
+        options["basic_auth"] = (login.user, login.password)
+    elif isinstance(login, ApiKey):
+        options["api_key"] = login.key
+    return elasticsearch.Elasticsearch(
+        address,
+        transport_class=CompatibleTransport,
+        request_timeout=ANSWER_LIMIT_S,
+        max_retries=0,
+        **options,
+    )
+
+
+def _version(info: Any) -> dict[str, Any]:
+    version = info.get("version") if isinstance(info, dict) else None
+    return version if isinstance(version, dict) else {}
+
+
+def _check_elasticsearch(url: str, version: dict[str, Any]) -> None:
+    number = str(version.get("number", ""))
+    if "build_flavor" not in version or not number:
+        raise EngineError(
+            f"{url} answers, but is neither Elasticsearch nor OpenSearch, by `version` of its GET /: {version}. "
+            "Give the URL of the engine itself, or of es-rerank before it"
+        )
+    major = number.partition(".")[0]
+    if not major.isdigit() or int(major) < OLDEST_ELASTICSEARCH:
+        raise EngineError(
+            f"{url} is Elasticsearch {number}: {OLDEST_ELASTICSEARCH} or later is needed, or any OpenSearch"
+        )
+
+
+def _what_happened(error: Exception) -> str:
+    """What an error means for people, and what to do about it."""
+    status, reason = status_and_reason(error)
+    if status == 401:
+        return (
+            f"asks for another login (401: {reason}). Give --user NAME and the password in "
+            "ES_RERANK_INGEST_PASSWORD, or an API key in ES_RERANK_INGEST_API_KEY"
+        )
+    if status == 403:
+        return f"does not allow this to the login in use (403: {reason}). Give one that may monitor and write"
+    if status is not None:
+        return f"answered {status}: {reason}"
+    if isinstance(error, elastic_transport.TlsError | opensearchpy.exceptions.SSLError):
+        return f"cannot be reached by TLS: {reason}. Give the authority that signed its certificate by --ca-file"
+    if isinstance(error, elasticsearch.ConnectionTimeout | opensearchpy.exceptions.ConnectionTimeout):
+        return f"did not answer within {ANSWER_LIMIT_S:.0f} s"
+    return f"cannot be reached: {reason}. Check that it is up, and --url"
+
+
+def _error_of(body: Any) -> Any:
+    return body.get("error") if isinstance(body, dict) else body
+
+
+def _cause(error: Exception) -> str:
+    """The words of the library at the bottom, without those of the clients around it."""
+    if isinstance(error, opensearchpy.exceptions.ConnectionError):
+        return str(error.error)
+    return str(error) or type(error).__name__

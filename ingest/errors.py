@@ -1,0 +1,37 @@
+"""What can go wrong while documents are loaded, by who can act on it.
+
+::
+
+    EsRerankError
+    └── IngestError
+        ├── CorpusError        the source cannot be read, or holds no document
+        ├── MappingError       the index body cannot be used
+        ├── EngineError        no engine is there, it is an unknown one, or it turns us away: nothing was loaded
+        └── LoadStoppedError   the engine stopped taking documents half-way: some were loaded
+
+A document that the engine refuses, or a line that is no document, is never an error here: it is counted.
+"""
+
+from __future__ import annotations
+
+from es_rerank.errors import EsRerankError
+
+
+class IngestError(EsRerankError):
+    """Root of what ingest raises by itself."""
+
+
+class CorpusError(IngestError):
+    """The source cannot be read or holds no document; the text names the file and what was expected."""
+
+
+class MappingError(IngestError):
+    """The index body cannot be used; the text has the file's or the engine's reason."""
+
+
+class EngineError(IngestError):
+    """No engine that we know takes our requests at the URL; the text says what to check."""
+
+
+class LoadStoppedError(IngestError):
+    """The engine stopped taking documents half-way; the text says how many it has and how to go on."""

@@ -1,0 +1,179 @@
+"""One contract, kept by the cache in memory and by the one in a real Redis; then what only Redis has."""
+
+from __future__ import annotations
+
+import socket
+import uuid
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from redis.asyncio import Connection, ConnectionPool, Redis
+from redis.exceptions import RedisError
+
+from es_rerank.cache.scores import MemoryScoreCache, RedisScoreCache, _read
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from es_rerank.cache.scores import ScoreCache
+
+TTL_S = 1000
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    """A client of the real Redis."""
+    async with Redis.from_url(redis_url) as client:
+        yield client
+
+
+@pytest.fixture(params=["memory", "redis"])
+def cache(request: pytest.FixtureRequest) -> ScoreCache:
+    """Each of the caches in turn."""
+    if request.param == "memory":
+        return MemoryScoreCache()
+    return RedisScoreCache(request.getfixturevalue("redis"), ttl_s=TTL_S)
+
+
+@pytest.fixture
+def prefix() -> str:
+    """The start of keys that no other test uses."""
+    return f"test:{uuid.uuid4().hex}:"
+
+
+async def test_what_was_put_is_got_in_the_order_asked(cache: ScoreCache, prefix: str) -> None:
+    """Scores come back parallel to the keys, also for a key asked twice."""
+    scores = {prefix + "a": 1.0, prefix + "b": 2.0, prefix + "c": 3.0}
+    await cache.put_many(scores)
+    assert await cache.get_many([prefix + key for key in "cab"]) == [3.0, 1.0, 2.0]
+    assert await cache.get_many([prefix + key for key in "aba"]) == [1.0, 2.0, 1.0]
+
+
+async def test_a_missing_score_is_none_in_its_place(cache: ScoreCache, prefix: str) -> None:
+    """A gap stands where its key stood, and is not the score 0."""
+    await cache.put_many({prefix + "zero": 0.0})
+    assert await cache.get_many([prefix + key for key in ("no", "zero", "never")]) == [None, 0.0, None]
+
+
+async def test_a_score_comes_back_to_the_last_bit(cache: ScoreCache, prefix: str) -> None:
+    """Fusing cached scores must give what fusing fresh ones gave, so nothing may be rounded."""
+    scores = [0.0, 5e-324, 0.1, 1 / 3, 4.84, 9.999999999999998, 10.0]
+    await cache.put_many({f"{prefix}{place}": score for place, score in enumerate(scores)})
+    assert await cache.get_many([f"{prefix}{place}" for place in range(len(scores))]) == scores
+
+
+async def test_the_last_score_put_counts(cache: ScoreCache, prefix: str) -> None:
+    """A score under a known key replaces it, and leaves the others."""
+    await cache.put_many({prefix + "a": 1.0, prefix + "b": 2.0})
+    await cache.put_many({prefix + "a": 3.0})
+    assert await cache.get_many([prefix + "a", prefix + "b"]) == [3.0, 2.0]
+
+
+async def test_a_large_window_fits(cache: ScoreCache, prefix: str) -> None:
+    """Ten thousand scores, the largest window that can be configured, go in and come out."""
+    scores = {f"{prefix}{place}": place / 1000 for place in range(10_000)}
+    await cache.put_many(scores)
+    assert await cache.get_many(list(scores)) == list(scores.values())
+
+
+async def test_nothing_is_nothing(cache: ScoreCache) -> None:
+    """No keys and no scores are no error: Redis itself would refuse them."""
+    await cache.put_many({})
+    assert await cache.get_many([]) == []
+
+
+async def test_redis_forgets_after_the_time_to_live(redis: Redis, prefix: str) -> None:
+    """Each score expires by itself, and its time starts anew when it is put again."""
+    cache = RedisScoreCache(redis, ttl_s=TTL_S)
+    await RedisScoreCache(redis, ttl_s=5).put_many({prefix + "a": 1.0, prefix + "b": 1.0})
+    await cache.put_many({prefix + "a": 1.0})
+    assert TTL_S - 5 <= await redis.ttl(prefix + "a") <= TTL_S
+    assert 0 < await redis.ttl(prefix + "b") <= 5
+    await redis.pexpire(prefix + "a", 1)
+    while await redis.exists(prefix + "a"):
+        pass
+    assert await cache.get_many([prefix + "a", prefix + "b"]) == [None, 1.0]
+
+
+async def test_processes_share_what_is_in_redis(redis: Redis, prefix: str) -> None:
+    """What one cache put, another one on the same Redis gets."""
+    await RedisScoreCache(redis, ttl_s=TTL_S).put_many({prefix: 7.0})
+    assert await RedisScoreCache(redis, ttl_s=1).get_many([prefix]) == [7.0]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        b"4.2",
+        msgspec.msgpack.encode(4.2),
+        msgspec.msgpack.encode({"s": "4.2"}),
+        msgspec.msgpack.encode({"s": None}),
+        msgspec.msgpack.encode({}),
+        msgspec.msgpack.encode({"s": float("nan")}),
+        msgspec.msgpack.encode({"s": float("inf")}),
+        msgspec.msgpack.encode({"s": 10.5}),
+        msgspec.msgpack.encode({"s": -1.0}),
+        b"\x82\xa1x" + b"\x91" * 100_000 + b"\xc0\xa1s\x01",
+    ],
+    ids=["empty", "text", "number", "string", "null", "no-score", "nan", "infinite", "high", "low", "deep"],
+)
+async def test_what_is_no_score_counts_as_missing(redis: Redis, prefix: str, value: bytes) -> None:
+    """Whatever someone else wrote under a key costs a new scoring, never an answer; its neighbours are read."""
+    cache = RedisScoreCache(redis, ttl_s=TTL_S)
+    await cache.put_many({prefix + "good": 4.2})
+    await redis.set(prefix + "bad", value)
+    assert await cache.get_many([prefix + "bad", prefix + "good"]) == [None, 4.2]
+
+
+async def test_a_key_of_another_type_counts_as_missing(redis: Redis, prefix: str) -> None:
+    """A list under a score's key is no error either."""
+    await redis.lpush(prefix, "item")
+    assert await RedisScoreCache(redis, ttl_s=TTL_S).get_many([prefix]) == [None]
+
+
+@given(st.binary() | st.floats().map(lambda score: msgspec.msgpack.encode({"s": score})))
+def test_no_bytes_are_read_as_a_score_out_of_range(value: bytes) -> None:
+    """Reading gives None or a score from 0 to 10, whatever the bytes are."""
+    score = _read(value)
+    assert score is None or 0 <= score <= 10
+
+
+class CountingConnection(Connection):
+    """A connection that counts how often something is sent."""
+
+    sent_count = 0
+
+    async def send_packed_command(self, command: bytes | str | list[bytes], check_health: bool | None = True) -> None:
+        """Send, and count it."""
+        CountingConnection.sent_count += 1
+        await super().send_packed_command(command, check_health=check_health)
+
+
+async def test_reading_and_writing_are_one_round_trip_each(redis_url: str, prefix: str) -> None:
+    """However many scores there are, Redis is spoken to once to read and once to write."""
+    pool = ConnectionPool.from_url(redis_url, connection_class=CountingConnection)
+    async with Redis.from_pool(pool) as redis:
+        cache = RedisScoreCache(redis, ttl_s=TTL_S)
+        scores = {f"{prefix}{place}": 1.0 for place in range(100)}
+        await redis.ping()  # the connection is made, with all that it sends at its start
+        before = CountingConnection.sent_count
+        await cache.put_many(scores)
+        assert CountingConnection.sent_count - before == 1
+        await cache.get_many(list(scores))
+        assert CountingConnection.sent_count - before == 2
+
+
+async def test_a_lost_redis_is_the_callers_to_judge() -> None:
+    """Where Redis can't be reached both calls raise redis-py's own error."""
+    with socket.socket() as nobody:  # bound, but not listening: connections are refused
+        nobody.bind(("127.0.0.1", 0))
+        async with Redis(host="127.0.0.1", port=nobody.getsockname()[1]) as redis:
+            cache = RedisScoreCache(redis, ttl_s=TTL_S)
+            with pytest.raises(RedisError):
+                await cache.get_many(["key"])
+            with pytest.raises(RedisError):
+                await cache.put_many({"key": 1.0})

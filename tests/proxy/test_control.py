@@ -1,0 +1,218 @@
+"""What a request may ask of es-rerank: taken out without a trace, and refused where it isn't allowed."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from es_rerank.errors import CallerError
+from es_rerank.proxy.call import SearchCall, read_call
+from es_rerank.proxy.control import ALLOWED, ControlLimits, Controls, check_controls, take_controls
+from es_rerank.records import Request
+
+JSON_HEADER = (b"content-type", b"application/json")
+LIMITS = ControlLimits(max_window=200, max_deadline_s=30.0)
+JSON_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text()
+    | st.sampled_from(["status", "scores", "zscore"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+def call_of(body: bytes | None, *headers: tuple[bytes, bytes], target: bytes = b"/notes/_search") -> SearchCall:
+    """The call of a request with this body."""
+    request = Request(method="POST", target=target, headers=(JSON_HEADER, *headers), body=body)
+    return read_call(request, "notes", max_bytes=10_000)
+
+
+def test_a_request_that_asks_nothing_is_untouched() -> None:
+    """Without a wish the call goes on as the very same."""
+    call = call_of(b'{ "query" : { "match_all" : {} }, "ext" : { "ltr" : { "size" : 1.0 } } }')
+    assert take_controls(call) == ({}, call)
+
+
+@pytest.mark.parametrize("ext", [b"null", b"[]", b'"es_rerank"', b"{}", b'{"other":{"es_rerank":{}}}'])
+def test_an_ext_without_our_key_is_untouched(ext: bytes) -> None:
+    """What else stands in `ext`, malformed or not, is the engine's."""
+    call = call_of(b'{"ext":' + ext + b"}")
+    assert take_controls(call) == ({}, call)
+
+
+def test_our_key_is_taken_and_the_others_stay_in_place() -> None:
+    """Other plug-ins' keys, and everything else in the body, keep bytes and order."""
+    body = b'{"size":1.0,"ext":{"a":{"n":1E10},"es_rerank":{"alpha":0.5},"b":[ 1 , 2 ]},"query":{"match_all":{}}}'
+    asked, call = take_controls(call_of(body))
+    assert asked == {"alpha": 0.5}
+    assert call.request.body == body.replace(b'"es_rerank":{"alpha":0.5},', b"")
+
+
+@pytest.mark.parametrize(
+    ("body", "left"),
+    [
+        (b'{"ext":{"es_rerank":{}}}', b"{}"),
+        (b'{"size":1,"ext":{"es_rerank":{"rerank":true}}}', b'{"size":1}'),
+        (b'{"ext":{"es\\u005frerank":{}},"size":1}', b'{"size":1}'),
+    ],
+)
+def test_an_ext_of_ours_alone_goes_as_a_whole(body: bytes, left: bytes) -> None:
+    """The engines refuse an `ext` that nobody registered, so an emptied one doesn't stay."""
+    _, call = take_controls(call_of(body))
+    assert call.request.body == left
+    assert call.search == json.loads(left)
+
+
+def test_a_compressed_body_goes_on_plain() -> None:
+    """The wish is found in a compressed body, and the coding goes with it."""
+    body = gzip.compress(b'{"ext":{"es_rerank":{"window":9}},"size":1}')
+    asked, call = take_controls(call_of(body, (b"Content-Encoding", b"gzip")))
+    assert asked == {"window": 9}
+    assert call.request.body == b'{"size":1}'
+    assert call.request.headers == (JSON_HEADER,)
+
+
+def test_a_body_in_the_url_is_cleaned_there() -> None:
+    """A wish in the `source` parameter is taken out of it."""
+    source = quote('{"size":1,"ext":{"es_rerank":{"rerank":false}}}', safe="").encode()
+    asked, call = take_controls(call_of(None, target=b"/_search?source=" + source + b"&pretty"))
+    assert asked == {"rerank": False}
+    assert call.request.target == b"/_search?pretty&source=%7B%22size%22%3A1%7D"
+
+
+@pytest.mark.parametrize(
+    ("value", "asked"),
+    [(b"off", {"rerank": False}), (b" off ", {"rerank": False}), (b"include=status", {"include": ["status"]})],
+)
+def test_the_header_asks_without_a_body(value: bytes, asked: dict[str, Any]) -> None:
+    """The header's two values are read in any case of its name, and it goes no further."""
+    found, call = take_controls(call_of(None, (b"ES-Rerank", value), (b"x-opaque-id", b"7")))
+    assert found == asked
+    assert call.request.headers == (JSON_HEADER, (b"x-opaque-id", b"7"))
+
+
+def test_header_and_body_add_up_and_the_body_wins() -> None:
+    """Both may ask; of the same field the body's value counts."""
+    body = b'{"ext":{"es_rerank":{"rerank":true,"alpha":1}}}'
+    assert take_controls(call_of(body, (b"es-rerank", b"off")))[0] == {"rerank": True, "alpha": 1}
+    assert take_controls(call_of(body, (b"es-rerank", b"include=status")))[0] == {
+        "include": ["status"],
+        "rerank": True,
+        "alpha": 1,
+    }
+
+
+@pytest.mark.parametrize("value", [b"", b"on", b"OFF", b"include=scores", b"include=status,scores", b"\xff"])
+def test_any_other_header_is_refused(value: bytes) -> None:
+    """An unknown value is an error that names what is allowed, not a wish passed over."""
+    with pytest.raises(CallerError, match=r"header \[ES-Rerank\] must be \[off\] or \[include=status\], was "):
+        take_controls(call_of(None, (b"es-rerank", value)))
+
+
+@pytest.mark.parametrize("value", ["null", "true", "[]", '"off"', "1"])
+def test_our_key_must_be_an_object(value: str) -> None:
+    """Anything but an object under our key is refused with what it was."""
+    with pytest.raises(CallerError, match=r"\[ext.es_rerank\] must be an object, was ") as refusal:
+        take_controls(call_of(b'{"ext":{"es_rerank":' + value.encode() + b"}}"))
+    assert str(refusal.value).endswith(f"was [{value}]")
+
+
+def test_a_body_that_names_our_key_twice_is_the_engines() -> None:
+    """Engines refuse repeated keys, so such a body goes on as it came."""
+    call = call_of(b'{"ext":{"es_rerank":{},"es_rerank":{"alpha":1}}}')
+    assert take_controls(call) == ({}, call)
+
+
+@pytest.mark.parametrize(
+    ("asked", "controls"),
+    [
+        ({}, Controls()),
+        ({"rerank": False}, Controls(rerank=False)),
+        ({"rerank": True}, Controls()),
+        ({"alpha": 0}, Controls(alpha=0)),
+        ({"alpha": 1}, Controls(alpha=1)),
+        ({"alpha": 0.25}, Controls(alpha=0.25)),
+        ({"method": "zscore"}, Controls(method="zscore")),
+        ({"method": "minmax"}, Controls(method="minmax")),
+        ({"method": "rrf"}, Controls(method="rrf")),
+        ({"window": 1}, Controls(window=1)),
+        ({"window": 200}, Controls(window=200)),
+        ({"deadline_s": 30}, Controls(deadline_s=30)),
+        ({"deadline_s": 0.001}, Controls(deadline_s=0.001)),
+        ({"include": []}, Controls()),
+        ({"include": ["scores", "status", "status"]}, Controls(include=frozenset({"scores", "status"}))),
+    ],
+)
+def test_what_is_allowed(asked: dict[str, Any], controls: Controls) -> None:
+    """Every field is taken up to and with its limits, and a repeated item counts once."""
+    assert check_controls(asked, LIMITS) == controls
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"rerank": "false"}, '[ext.es_rerank.rerank] must be true or false, was ["false"]'),
+        ({"rerank": 0}, "[ext.es_rerank.rerank] must be true or false, was [0]"),
+        ({"alpha": -0.1}, "[ext.es_rerank.alpha] must be a number from 0 to 1, was [-0.1]"),
+        ({"alpha": 1.1}, "[ext.es_rerank.alpha] must be a number from 0 to 1, was [1.1]"),
+        ({"alpha": True}, "[ext.es_rerank.alpha] must be a number from 0 to 1, was [true]"),
+        ({"alpha": None}, "[ext.es_rerank.alpha] must be a number from 0 to 1, was [null]"),
+        ({"method": "borda"}, '[ext.es_rerank.method] must be one of [zscore, minmax, rrf], was ["borda"]'),
+        ({"method": []}, "[ext.es_rerank.method] must be one of [zscore, minmax, rrf], was [[]]"),
+        ({"window": 0}, "[ext.es_rerank.window] must be a whole number from 1 to 200, was [0]"),
+        ({"window": 201}, "[ext.es_rerank.window] must be a whole number from 1 to 200, was [201]"),
+        ({"window": 10.0}, "[ext.es_rerank.window] must be a whole number from 1 to 200, was [10.0]"),
+        (
+            {"deadline_s": 0},
+            "[ext.es_rerank.deadline_s] must be a number of seconds above 0 and at most 30, was [0]",
+        ),
+        (
+            {"deadline_s": 30.1},
+            "[ext.es_rerank.deadline_s] must be a number of seconds above 0 and at most 30, was [30.1]",
+        ),
+        ({"include": "status"}, '[ext.es_rerank.include] must be a list of [status, scores], was ["status"]'),
+        ({"include": ["all"]}, '[ext.es_rerank.include] must be a list of [status, scores], was [["all"]]'),
+        ({"include": [[]]}, "[ext.es_rerank.include] must be a list of [status, scores], was [[[]]]"),
+        (
+            {"Alpha": 1},
+            "[ext.es_rerank] unknown field [Alpha]; allowed are [rerank, alpha, method, window, deadline_s, include]",
+        ),
+    ],
+)
+def test_what_is_refused(asked: dict[str, Any], message: str) -> None:
+    """A refusal names the field, what is allowed and what it was."""
+    with pytest.raises(CallerError) as refusal:
+        check_controls(asked, LIMITS)
+    assert str(refusal.value) == message
+
+
+def test_a_long_value_is_shown_short() -> None:
+    """A refusal quotes at most 80 characters of what it refuses."""
+    with pytest.raises(CallerError) as refusal:
+        check_controls({"method": "x" * 1000}, LIMITS)
+    assert str(refusal.value).endswith("was [" + '"' + "x" * 76 + "...]")
+
+
+@given(st.dictionaries(st.sampled_from(ALLOWED) | st.text(), JSON_VALUES, max_size=3))
+def test_any_wish_is_taken_or_refused(asked: dict[str, Any]) -> None:
+    """Whatever JSON is asked, there are controls within the limits or a CallerError."""
+    body = json.dumps({"ext": {"es_rerank": asked}}).encode()
+    found, call = take_controls(call_of(body))
+    assert found == asked
+    assert call.request.body == b"{}"
+    try:
+        controls = check_controls(found, LIMITS)
+    except CallerError:
+        return
+    assert controls.window is None or 1 <= controls.window <= LIMITS.max_window
+    assert controls.alpha is None or 0 <= controls.alpha <= 1
+    assert controls.deadline_s is None or 0 < controls.deadline_s <= LIMITS.max_deadline_s

@@ -1,0 +1,87 @@
+"""What is said of a search: the block in the body, the Warning header, and which outcome it is."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from es_rerank.proxy.status import Outcome, SearchStatus, outcome_of
+
+
+def test_the_block_has_every_field() -> None:
+    """The block names status, reason, rule, scorer, the counts and the times, in this order."""
+    status = SearchStatus(
+        status="partial",
+        reason="deadline",
+        rule="notes",
+        scorer="minilm",
+        window=100,
+        scored=60,
+        cached=20,
+        took_ms={"engine": 4, "score": 51},
+    )
+    assert list(status.block().items()) == [
+        ("status", "partial"),
+        ("reason", "deadline"),
+        ("rule", "notes"),
+        ("scorer", "minilm"),
+        ("window", 100),
+        ("scored", 60),
+        ("cached", 20),
+        ("missing", 40),
+        ("took_ms", {"engine": 4, "score": 51}),
+    ]
+
+
+def test_hits_without_text_are_counted_where_there_are_some() -> None:
+    """`missing_text` is there only where it isn't zero."""
+    assert SearchStatus(status="full", window=3, scored=1, missing_text=2).block()["missing_text"] == 2
+    assert "missing_text" not in SearchStatus(status="full", window=3, scored=3).block()
+
+
+@pytest.mark.parametrize(
+    ("status", "warning"),
+    [
+        (SearchStatus(status="full", window=9, scored=9), None),
+        (SearchStatus(status="skipped", reason="sort"), None),
+        (
+            SearchStatus(status="failed", reason="no_worker", window=9),
+            b'299 es-rerank "reranking failed (no_worker): hits are in engine order"',
+        ),
+        (
+            SearchStatus(status="partial", reason="deadline", window=9, scored=4),
+            b'299 es-rerank "reranking was partial (deadline): 4 of 9 hits have a rank score"',
+        ),
+    ],
+)
+def test_only_what_went_worse_than_configured_warns(status: SearchStatus, warning: bytes | None) -> None:
+    """`failed` and `partial` have a Warning header in the engines' form; `full` and `skipped` have none."""
+    assert status.warning() == warning
+
+
+@pytest.mark.parametrize(
+    ("window", "scored", "reason", "outcome"),
+    [
+        (9, 9, None, ("full", None)),
+        (9, 9, "deadline", ("full", None)),
+        (0, 0, None, ("full", None)),
+        (9, 4, "deadline", ("partial", "deadline")),
+        (9, 0, "no_worker", ("failed", "no_worker")),
+    ],
+)
+def test_the_outcome_follows_from_the_counts(
+    window: int, scored: int, reason: str | None, outcome: tuple[Outcome, str | None]
+) -> None:
+    """All scored is full, whatever happened on the way; some is partial and none failed, for the reason given."""
+    assert outcome_of(window=window, scored=scored, reason=reason) == outcome
+
+
+@given(st.integers(0, 200), st.integers(0, 200), st.none() | st.just("deadline"))
+def test_a_warning_fits_its_outcome(window: int, scored: int, reason: str | None) -> None:
+    """A Warning is printable ASCII, and there exactly where scores are missing."""
+    scored = min(window, scored)
+    outcome, said = outcome_of(window=window, scored=scored, reason=reason)
+    warning = SearchStatus(status=outcome, reason=said, window=window, scored=scored).warning()
+    assert (warning is not None) is (scored < window)
+    assert warning is None or all(32 <= byte < 127 for byte in warning)

@@ -1,0 +1,139 @@
+"""The engine's hosts: in rotation, and with pauses for those that could not be reached."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from es_rerank.hosts import FIRST_PAUSE_S, LONGEST_PAUSE_S, Hosts
+
+A, B, C = "http://a:9200", "http://b:9200", "http://c:9200"
+
+
+@dataclass
+class FakeClock:
+    """A clock that tests set."""
+
+    now_s: float = 100.0
+
+    def monotonic_s(self) -> float:
+        """See `Clock`."""
+        return self.now_s
+
+    def epoch_s(self) -> float:
+        """See `Clock`."""
+        raise AssertionError("a pause has nothing to do with the date")
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """A clock that stands still."""
+    return FakeClock()
+
+
+def test_hosts_take_turns(clock: FakeClock) -> None:
+    """Each search begins with the next host, and has all the others to fall back on, in the same circle."""
+    hosts = Hosts([A, B, C], clock)
+    assert [hosts.in_turn() for _ in range(4)] == [[A, B, C], [B, C, A], [C, A, B], [A, B, C]]
+
+
+def test_a_single_host_is_always_tried(clock: FakeClock) -> None:
+    """Even while it pauses, since there is no other."""
+    hosts = Hosts([A], clock)
+    hosts.mark_dead(A)
+    assert [hosts.in_turn(), hosts.in_turn()] == [[A], [A]]
+
+
+def test_a_host_that_pauses_comes_last(clock: FakeClock) -> None:
+    """It is no longer the first choice in any turn, and the others go on taking theirs."""
+    hosts = Hosts([A, B, C], clock)
+    hosts.mark_dead(A)
+    assert [hosts.in_turn() for _ in range(3)] == [[B, C, A], [B, C, A], [C, B, A]]
+
+
+def test_of_those_that_pause_the_soonest_back_comes_first(clock: FakeClock) -> None:
+    """When none can be reached, the one whose pause ends first is tried first."""
+    hosts = Hosts([A, B, C], clock)
+    for url in (C, A, B):
+        hosts.mark_dead(url)
+        clock.now_s += 0.25
+    assert hosts.in_turn() == [C, A, B]
+
+
+def test_a_pause_ends_by_itself(clock: FakeClock) -> None:
+    """A second after the failure the host has its turns again."""
+    hosts = Hosts([A, B], clock)
+    hosts.mark_dead(A)
+    clock.now_s += FIRST_PAUSE_S - 0.01
+    assert [hosts.in_turn()[0] for _ in range(4)] == [B] * 4
+    clock.now_s += 0.01
+    assert [hosts.in_turn()[0] for _ in range(4)] == [A, B, A, B]
+
+
+def lengths_of_pauses(hosts: Hosts, clock: FakeClock, count: int) -> list[float]:
+    """Let A fail, again and again, as soon as its pause is over: how long each pause was, in steps of 0.5 s."""
+    lengths = []
+    for _ in range(count):
+        hosts.mark_dead(A)
+        start_s = clock.now_s
+        while {hosts.in_turn()[0], hosts.in_turn()[0]} == {B}:
+            clock.now_s += 0.5
+        lengths.append(clock.now_s - start_s)
+    return lengths
+
+
+def test_pauses_double_up_to_half_a_minute(clock: FakeClock) -> None:
+    """Each failure after a pause makes the next one twice as long, until it is 30 s."""
+    assert lengths_of_pauses(Hosts([A, B], clock), clock, 8) == [1, 2, 4, 8, 16, 30, 30, LONGEST_PAUSE_S]
+
+
+def test_an_answer_ends_the_pause_and_its_doubling(clock: FakeClock) -> None:
+    """A host that answered is as good as any, and its next failure is a first one."""
+    hosts = Hosts([A, B], clock)
+    assert lengths_of_pauses(hosts, clock, 3) == [1, 2, 4]
+    hosts.mark_dead(A)
+    hosts.mark_live(A)
+    assert {hosts.in_turn()[0], hosts.in_turn()[0]} == {A, B}
+    assert lengths_of_pauses(hosts, clock, 1) == [1]
+
+
+def test_many_requests_that_fail_together_are_one_failure(clock: FakeClock) -> None:
+    """A restart that breaks a hundred requests at once must not cost the host half a minute."""
+    hosts = Hosts([A, B], clock)
+    for _ in range(99):
+        hosts.mark_dead(A)
+    assert lengths_of_pauses(hosts, clock, 1) == [FIRST_PAUSE_S]
+
+
+def test_a_live_host_can_be_called_live(clock: FakeClock) -> None:
+    """Every answer says so, whether there was a pause or not."""
+    hosts = Hosts([A, B], clock)
+    hosts.mark_live(A)
+    assert hosts.in_turn() == [A, B]
+
+
+@given(
+    st.integers(1, 5),
+    st.lists(st.tuples(st.booleans(), st.integers(0, 4), st.floats(0, 40))),
+)
+def test_whatever_happens_every_host_is_listed_once(host_count: int, events: list[tuple[bool, int, float]]) -> None:
+    """No series of failures takes a host out of the list, or puts a pausing one before one that works."""
+    urls = [f"http://{number}" for number in range(host_count)]
+    clock = FakeClock()
+    hosts = Hosts(urls, clock)
+    failed: set[str] = set()
+    for answers, number, passed_s in events:
+        clock.now_s += passed_s
+        url = urls[number % host_count]
+        if answers:
+            hosts.mark_live(url)
+            failed.discard(url)
+        else:
+            hosts.mark_dead(url)
+            failed.add(url)
+        turn = hosts.in_turn()
+        assert sorted(turn) == sorted(urls)
+        assert answers or failed.issuperset(turn[turn.index(url) :])
