@@ -5,6 +5,7 @@ Owns which client is the right one, how it logs in, and the translation of both 
 
 from __future__ import annotations
 
+import base64
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -77,17 +78,17 @@ def connect(url: str, *, login: Password | ApiKey | None = None, ca_file: Path |
     SettingsError for a URL or a file that can't be used, EngineError where no engine answers or it is an unknown one.
     """
     address = _address(url)
-    if ca_file is not None and not ca_file.is_file():
-        raise SettingsError(f"the CA file {str(ca_file)!r}: no such file")
-    tls = {"ca_certs": str(ca_file)} if ca_file is not None else {}
+    options = _client_options(address, login, ca_file)
     with engine_errors(f"the engine at {url}"):
-        client = _opensearch(address, login, tls)
+        client = opensearchpy.OpenSearch(address, timeout=ANSWER_LIMIT_S, **options)
         version = _version(client.info())
         if version.get("distribution") == "opensearch":
             return client
         client.close()
     _check_elasticsearch(url, version)
-    return _elasticsearch(address, login, tls)
+    return elasticsearch.Elasticsearch(
+        address, transport_class=CompatibleTransport, request_timeout=ANSWER_LIMIT_S, **options
+    )
 
 
 @contextmanager
@@ -119,45 +120,37 @@ def reason_in(error: Any) -> str:
 
 def _address(url: str) -> str:
     """The URL with its port, which one client demands and the other would take for 9200."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        port = parts.port or DEFAULT_PORTS[parts.scheme]
+    except (ValueError, KeyError):
+        parts, port = urlsplit(""), 0
     if parts.username or parts.password:
         raise SettingsError(
             "the URL must carry no user or password, since others can read a command line: "
             "give --user NAME and the password in ES_RERANK_INGEST_PASSWORD"
         )
-    try:
-        port = parts.port
-    except ValueError:
-        port = -1
-    if parts.scheme not in DEFAULT_PORTS or not parts.hostname or port == -1 or parts.query or parts.fragment:
+    if not parts.hostname or parts.query or parts.fragment:
         raise SettingsError(f"the URL {url!r}: an http:// or https:// URL with a host is needed")
-    if port is None:
-        parts = parts._replace(netloc=f"{parts.netloc}:{DEFAULT_PORTS[parts.scheme]}")
-    return parts.geturl()
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return parts._replace(netloc=f"{host}:{port}").geturl()
 
 
-def _opensearch(address: str, login: Password | ApiKey | None, tls: dict[str, str]) -> opensearchpy.OpenSearch:
-    options: dict[str, Any] = dict(tls)
+def _client_options(address: str, login: Password | ApiKey | None, ca_file: Path | None) -> dict[str, Any]:
+    """What both clients take under the same names. They would write a password in encodings of their own."""
+    options: dict[str, Any] = {"max_retries": 0}
     if isinstance(login, Password):
-        options["http_auth"] = (login.user, login.password)
+        pair = f"{login.user}:{login.password}".encode()
+        options["headers"] = {"authorization": f"Basic {base64.b64encode(pair).decode()}"}
     elif isinstance(login, ApiKey):
         options["headers"] = {"authorization": f"ApiKey {login.key}"}
-    return opensearchpy.OpenSearch(address, timeout=ANSWER_LIMIT_S, max_retries=0, **options)
-
-
-def _elasticsearch(address: str, login: Password | ApiKey | None, tls: dict[str, str]) -> elasticsearch.Elasticsearch:
-    options: dict[str, Any] = dict(tls)
-    if isinstance(login, Password):
-        options["basic_auth"] = (login.user, login.password)
-    elif isinstance(login, ApiKey):
-        options["api_key"] = login.key
-    return elasticsearch.Elasticsearch(
-        address,
-        transport_class=CompatibleTransport,
-        request_timeout=ANSWER_LIMIT_S,
-        max_retries=0,
-        **options,
-    )
+    if ca_file is not None:
+        if not ca_file.is_file():
+            raise SettingsError(f"the CA file {str(ca_file)!r}: no such file")
+        if not address.startswith("https:"):
+            raise SettingsError(f"the CA file {str(ca_file)!r} is of no use: the URL does not begin with https://")
+        options["ca_certs"] = str(ca_file)
+    return options
 
 
 def _version(info: Any) -> dict[str, Any]:
@@ -203,7 +196,7 @@ def _error_of(body: Any) -> Any:
 
 
 def _cause(error: Exception) -> str:
-    """The words of the library at the bottom, without those of the clients around it."""
+    """The words of the library at the bottom, without those that the clients put around them."""
     if isinstance(error, opensearchpy.exceptions.ConnectionError):
         return str(error.error)
-    return str(error) or type(error).__name__
+    return str(getattr(error, "message", error)) or type(error).__name__

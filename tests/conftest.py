@@ -245,3 +245,11 @@ def start_proxy(run_system: Callable[..., System]) -> Callable[..., int]:
 def load_films() -> Callable[[str, Mapping[str, Mapping[str, Any]]], None]:
     """Loads documents into the index `films` of the engine with this URL."""
     return lambda url, documents: Engine("osmem", url).load("films", documents)
+
+
+@pytest.fixture(scope="session")
+def own_redis_url(supervisor: Supervisor, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A second Redis, for tests that must know every worker on it."""
+    port = free_port()
+    start_redis(supervisor, port, tmp_path_factory.mktemp("own-redis"))
+    return f"redis://127.0.0.1:{port}/0"

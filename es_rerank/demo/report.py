@@ -45,14 +45,8 @@ def means(answers: Sequence[Answered]) -> tuple[Mapping[str, float], Mapping[str
         {answered.question.id: answered.engine_order for answered in answers},
         {answered.question.id: answered.reranked_order for answered in answers},
     )
-    before, after = (
-        {
-            str(measure): value
-            for measure, value in ir_measures.calc_aggregate(MEASURES, qrels, _run(order)).items()
-        }
-        for order in orders
-    )
-    return before, after
+    before, after = (ir_measures.calc_aggregate(MEASURES, qrels, _run(order)) for order in orders)
+    return {str(m): before[m] for m in MEASURES}, {str(m): after[m] for m in MEASURES}
 
 
 def _run(order_of: Mapping[str, Sequence[str]]) -> list[ir_measures.ScoredDoc]:

@@ -6,7 +6,7 @@ from dataclasses import astuple, dataclass, replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from es_rerank.cache.keys import PREFIX, score_keys
@@ -48,6 +48,8 @@ def test_the_key_is_a_hash_of_parts_behind_their_lengths() -> None:
     assert key_of(Scored("scorer", "", "frage ü", "text")) == expected
 
 
+@example(Scored("", "", "", "?"), Scored("", "", "", "\ud800"))
+@example(Scored("", "", "", "\ud801"), Scored("", "", "", "\ud800"))
 @given(scored, scored)
 def test_different_scores_never_share_a_key(one: Scored, other: Scored) -> None:
     """Scorer, instruction, query and text: if one of them differs, the key does."""

@@ -65,6 +65,11 @@ def test_an_unscored_document_takes_the_score_above_it() -> None:
     assert scale_to_engine([9.0, 7.0, 5.0, 3.0, 1.0], ranking) == (9, 9, 9, 1, 1)
 
 
+def test_an_unscored_document_on_top_has_the_highest_score() -> None:
+    """Where equal engine scores were spread upwards, the first place must not stay behind."""
+    assert scale_to_engine([1.0, 1.0, 1.0], ranking_of(None, 1.0, 0.0)) == (2, 2, 1)
+
+
 @given(windows())
 def test_scores_are_32_bit_and_never_rise(window: Window) -> None:
     """Every place has a finite value that an engine could have given, at most that of the place above."""

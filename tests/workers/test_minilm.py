@@ -16,6 +16,7 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
 from es_rerank.errors import EsRerankError
+from es_rerank.settings import MINILM_MAX_TOKENS
 from workers.errors import WorkerStartError
 from workers.scorers.minilm import KEPT_BYTES, WEIGHTS_PACKAGE, MiniLM
 from workers.scorers.protocol import DocumentScore, ScoreJob
@@ -107,8 +108,7 @@ class PlainBert:
         ids = ids if len(ids) <= 256 else [*ids[:255], ids[-1]]
         gelu = np.vectorize(lambda x: x * (1 + math.erf(x / math.sqrt(2))) / 2)
         tables = {
-            name: self.weights[f"embeddings.{name}_embeddings.weight"]
-            for name in ("word", "position", "token_type")
+            name: self.weights[f"embeddings.{name}_embeddings.weight"] for name in ("word", "position", "token_type")
         }
         states = tables["word"][ids] + tables["position"][: len(ids)] + tables["token_type"][0]
         states = self.norm("embeddings.LayerNorm", states)
@@ -139,9 +139,7 @@ async def test_int8_stays_near_float32(minilm: MiniLM) -> None:
     """The quantised model must give nearly the same scores."""
     quantised = MiniLM(fingerprint="minilm-int8", compute_type="int8")
     await quantised.start()
-    assert await scores_of(quantised, job_of(*TEXTS)) == pytest.approx(
-        await scores_of(minilm, job_of(*TEXTS)), abs=0.5
-    )
+    assert await scores_of(quantised, job_of(*TEXTS)) == pytest.approx(await scores_of(minilm, job_of(*TEXTS)), abs=0.5)
     await quantised.close()
 
 
@@ -295,6 +293,13 @@ async def test_the_fingerprint_is_known_before_the_start() -> None:
     scorer: Scorer = MiniLM(fingerprint="minilm-int8-256")
     assert scorer.fingerprint == "minilm-int8-256"
     await scorer.close()
+
+
+def test_the_fingerprint_says_how_much_of_a_text_is_read() -> None:
+    """The settings name the cut of a text without loading the model, and the model must cut there."""
+    from workers.scorers.encoder import MAX_TOKENS
+
+    assert MAX_TOKENS == MINILM_MAX_TOKENS
 
 
 async def test_scoring_needs_a_start() -> None:

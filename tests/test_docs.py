@@ -1,0 +1,103 @@
+"""The manual says what the code does: no key, default or bound is missing from it, wrong in it, or made up by it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic_core import PydanticUndefined
+
+from es_rerank.settings import SECTIONS, Section, Settings, load_settings
+
+PAGE = (Path(__file__).parents[1] / "docs" / "configuration.md").read_text(encoding="utf-8")
+HEADING = re.compile(r"^## `\[+(\w+)(?:\.NAME)?\]+`$")
+ROW = re.compile(r"^\| `(\w+)` \| (.+?) \| (.+?) \| (.+) \|$")
+BOUNDS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum", "maxLength")
+
+
+def code_blocks(language: str) -> list[str]:
+    """The page's blocks of code in a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, flags=re.DOTALL | re.MULTILINE)
+
+
+def documented() -> dict[str, dict[str, tuple[str, str]]]:
+    """What the page's tables say: for each section and key its type and its default."""
+    tables: dict[str, dict[str, tuple[str, str]]] = {}
+    table: dict[str, tuple[str, str]] = {}
+    for line in PAGE.splitlines():
+        if heading := HEADING.match(line):
+            table = tables[heading[1]] = {}
+        elif row := ROW.match(line):
+            table[row[1]] = (row[2], row[3])
+    return tables
+
+
+def default_text(model: type[Section], key: str) -> str:
+    """A default as the page has to print it: as TOML, or that there is none."""
+    default = model.model_fields[key].default
+    if default is PydanticUndefined:
+        return "required"
+    return "none" if default is None else f"`{json.dumps(default)}`"
+
+
+def limits_of(model: type[Section], key: str) -> tuple[list[float], list[str]]:
+    """The bounds of a key's numbers and its allowed words, as its type has them."""
+    schema: dict[str, Any] = model.model_json_schema()["properties"][key]
+    branches = [schema, *schema.get("anyOf", ())]
+    bounds = [branch[bound] for branch in branches for bound in BOUNDS if bound in branch]
+    words = [word for branch in branches for word in (*branch.get("enum", ()), branch.get("const"))]
+    return bounds, [word for word in words if word is not None]
+
+
+def test_every_section_is_documented() -> None:
+    """The page has a part for every table of the file, and for no other, in the order of the settings."""
+    assert list(documented()) == list(SECTIONS)
+    assert set(SECTIONS) == set(Settings.model_fields)
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_key_and_default_is_documented(section: str) -> None:
+    """The page's table has exactly the section's keys, in its order, each with the default that counts."""
+    model = SECTIONS[section]
+    expected = [(key, default_text(model, key)) for key in model.model_fields]
+    assert [(key, default) for key, (_, default) in documented()[section].items()] == expected
+
+
+@pytest.mark.parametrize(("section", "key"), [(name, key) for name in SECTIONS for key in SECTIONS[name].model_fields])
+def test_every_bound_and_choice_is_documented(section: str, key: str) -> None:
+    """The type that the page names has all numbers that bound the value and all words that it may be, and no more."""
+    bounds, words = limits_of(SECTIONS[section], key)
+    text = documented()[section][key][0]
+    assert sorted(map(float, re.findall(r"(?<![\w\"])\d+(?![\w\"])", text))) == sorted(bounds)
+    assert re.findall(r'`"(\w+)"`', text) == words
+
+
+def test_every_key_that_the_prose_names_exists() -> None:
+    """A key in its section (`limits.max_window`) or alone, between backquotes, is one that can be set."""
+    keys = {key for model in SECTIONS.values() for key in model.model_fields}
+    for section, key in re.findall(r"`([a-z]+)\.([a-z_]+)`", PAGE):
+        assert key in SECTIONS[section].model_fields
+    for word in re.findall(r"`([a-z]+(?:_[a-z]+)+)`", PAGE):
+        assert word in keys
+
+
+@pytest.mark.parametrize("block", code_blocks("toml"))
+def test_every_file_on_the_page_loads(block: str, tmp_path: Path) -> None:
+    """What can be copied can be used."""
+    file = tmp_path / "config.toml"
+    file.write_text(block, encoding="utf-8")
+    assert load_settings(file, {}).rules
+
+
+def test_the_variables_on_the_page_do_what_it_says(tmp_path: Path) -> None:
+    """The page's example of the environment, over its example of a file."""
+    file = tmp_path / "config.toml"
+    file.write_text(code_blocks("toml")[0], encoding="utf-8")
+    lines = re.findall(r"^(\w+)=('?)(.+?)\2(?:\s+#.*)?$", code_blocks("sh")[0], flags=re.MULTILINE)
+    settings = load_settings(file, {name: value for name, _, value in lines})
+    assert settings.redis.url.get_secret_value() == "redis://:secret@redis:6379/0"
+    assert settings.upstream.urls == ("http://es1:9200", "http://es2:9200")
+    assert settings.rules[0].alpha == 0.3

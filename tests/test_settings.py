@@ -1,0 +1,507 @@
+"""The configuration: what loads, what wins, and that every mistake is named with key, value and what is allowed."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pydantic import ValidationError
+
+from es_rerank.errors import SettingsError
+from es_rerank.settings import (
+    MINILM_WEIGHTS_SHA256,
+    SECTIONS,
+    MinilmSettings,
+    RedisSettings,
+    RuleSettings,
+    Settings,
+    load_settings,
+)
+from workers.scorers.minilm import WEIGHTS_SHA256, MiniLM
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+NEEDED = """\
+[upstream]
+urls = ["http://127.0.0.1:9200"]
+[redis]
+url = "redis://127.0.0.1:6379/0"
+"""
+RULE = """\
+[[rules]]
+name = "movies"
+indices = ["movies-*"]
+fields = ["title", "text"]
+"""
+WHOLE = """\
+[upstream]
+urls = ["http://127.0.0.1:9200"]
+[redis]
+url = "redis://127.0.0.1:6379/0"
+[server]
+host = "127.0.0.1"
+port = 9300
+[[rules]]
+name = "movies"
+indices = ["movies-*"]
+fields = ["title", "text"]
+deadline_s = 3.0
+"""
+PASSWORD = "hunter2"
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Callable[..., Settings]:
+    """Loads settings from the text of a file, and from variables given by name."""
+
+    def load_text(text: str, **environment: str) -> Settings:
+        file = tmp_path / "config.toml"
+        file.write_text(text, encoding="utf-8")
+        return load_settings(file, environment)
+
+    return load_text
+
+
+@pytest.fixture
+def refusal(load: Callable[..., Settings]) -> Callable[..., str]:
+    """What loading says that must not succeed."""
+
+    def refuse(text: str, **environment: str) -> str:
+        with pytest.raises(SettingsError) as failure:
+            load(text, **environment)
+        return str(failure.value)
+
+    return refuse
+
+
+def test_a_whole_file_loads(load: Callable[..., Settings]) -> None:
+    """The file that the first page of the manual shows means what it says."""
+    settings = load(WHOLE)
+    assert settings.upstream.urls == ("http://127.0.0.1:9200",)
+    assert settings.redis.url.get_secret_value() == "redis://127.0.0.1:6379/0"
+    assert (settings.server.host, settings.server.port) == ("127.0.0.1", 9300)
+    [rule] = settings.rules
+    assert (rule.name, rule.indices, rule.fields, rule.deadline_s) == ("movies", ("movies-*",), ("title", "text"), 3)
+
+
+def test_upstream_and_redis_are_enough(load: Callable[..., Settings]) -> None:
+    """Everything else has a default, and without rules nothing is reranked."""
+    settings = load(NEEDED)
+    assert settings.rules == ()
+    assert settings.used_scorers() == settings.known_scorers() == {"minilm": MinilmSettings()}
+
+
+def test_settings_never_change(load: Callable[..., Settings]) -> None:
+    """They are read once and frozen, so no part can see other ones than another part."""
+    settings = load(WHOLE)
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.limits.deadline_s = 1.0  # type: ignore[misc]  # that it is refused is what is tested
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.rules[0].alpha = 1.0  # type: ignore[misc]  # see above
+
+
+# What loads
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [("deadline_s = 3", 3), ("deadline_s = 0.25", 0.25), ("alpha = 0", 0), ("alpha = 1", 1), ("alpha = 0.5", 0.5)],
+)
+def test_a_whole_number_is_a_number(load: Callable[..., Settings], line: str, value: float) -> None:
+    """TOML tells 3 from 3.0, and people don't."""
+    found = getattr(load(NEEDED + RULE + line).rules[0], line.partition(" ")[0])
+    assert found == value
+    assert isinstance(found, float)
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("alpha = true", "rules[0].alpha = true: input should be a valid number"),
+        ('alpha = "0.5"', 'rules[0].alpha = "0.5": input should be a valid number'),
+        ("deadline_s = false", "rules[0].deadline_s = false: input should be a valid number"),
+        ('deadline_s = "3"', 'rules[0].deadline_s = "3": input should be a valid number'),
+        ("window = 10.5", "rules[0].window = 10.5: input should be a valid integer"),
+        ("window = true", "rules[0].window = true: input should be a valid integer"),
+        ('window = "10"', 'rules[0].window = "10": input should be a valid integer'),
+        ("instruction = 5", "rules[0].instruction = 5: input should be a valid string"),
+        ('scorer = ["minilm"]', 'rules[0].scorer = ["minilm"]: input should be a valid string'),
+    ],
+)
+def test_other_types_are_refused(refusal: Callable[..., str], line: str, shown: str) -> None:
+    """Booleans and text are no numbers, fractions no whole numbers, and nothing is text but text."""
+    assert shown in refusal(NEEDED + RULE + line)
+
+
+@pytest.mark.parametrize(
+    ("url", "kept"),
+    [
+        ("http://127.0.0.1:9200", "http://127.0.0.1:9200"),
+        ("http://es:9200/", "http://es:9200"),
+        ("HTTPS://es", "https://es"),
+        ("https://[::1]:9200//", "https://[::1]:9200"),
+    ],
+)
+def test_engine_urls_are_kept_as_scheme_host_and_port(load: Callable[..., Settings], url: str, kept: str) -> None:
+    """What follows the port is the caller's, so a last slash goes."""
+    assert load(NEEDED, ES_RERANK__UPSTREAM__URLS=f'["{url}"]').upstream.urls == (kept,)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["redis://localhost", "redis://:p%40ss@redis:6379/1", "rediss://user:pass@redis.example:6380", "redis://[::1]"],
+)
+def test_redis_urls(load: Callable[..., Settings], url: str) -> None:
+    """With TLS or without, with a password or without."""
+    assert load(NEEDED, ES_RERANK__REDIS__URL=url).redis.url.get_secret_value() == url
+
+
+def test_a_certificate_file_must_exist(
+    load: Callable[..., Settings], refusal: Callable[..., str], tmp_path: Path
+) -> None:
+    """A wrong path is found at the start, not by the first search."""
+    missing, present = tmp_path / "missing.pem", tmp_path / "ca.pem"
+    present.touch()
+    assert load(NEEDED, ES_RERANK__UPSTREAM__CA_FILE=str(present)).upstream.ca_file == present
+    message = refusal(NEEDED, ES_RERANK__UPSTREAM__CA_FILE=str(missing))
+    assert f'upstream.ca_file = "{missing}": no such file' in message
+    both = {"ES_RERANK__UPSTREAM__CA_FILE": str(present), "ES_RERANK__UPSTREAM__VERIFY_TLS": "false"}
+    assert "upstream: ca_file says whom to trust and verify_tls = false trusts anyone" in refusal(NEEDED, **both)
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("extra", "problem"),
+    [
+        (RULE + "alpha = 1.5", "rules[0].alpha = 1.5: input should be less than or equal to 1"),
+        (RULE + "alpha = -0.1", "rules[0].alpha = -0.1: input should be greater than or equal to 0"),
+        (RULE + "alpha = nan", "rules[0].alpha = NaN: input should be a finite number"),
+        (RULE + "deadline_s = 0", "rules[0].deadline_s = 0: input should be greater than 0"),
+        (RULE + "deadline_s = inf", "rules[0].deadline_s = Infinity: input should be a finite number"),
+        (RULE + "window = 0", "rules[0].window = 0: input should be greater than or equal to 1"),
+        (RULE + 'method = "mean"', "rules[0].method = \"mean\": input should be 'zscore', 'minmax' or 'rrf'"),
+        (RULE + "window = 201", "rules[0].window = 201: at most limits.max_window = 200"),
+        (RULE + "deadline_s = 31", "rules[0].deadline_s = 31.0: at most limits.max_deadline_s = 30.0"),
+        (RULE + 'scorer = "llm"', "rules[0].scorer = 'llm': known are minilm"),
+        (RULE + 'template = "{title}"', "rules[0]: either fields or template says what text is scored"),
+        (RULE.replace("fields", "#"), "rules[0]: either fields or template says what text is scored"),
+        (RULE.replace("fields", 'template = "no field"#'), "rules[0]: template = 'no field': name at least one field"),
+        (RULE.replace('"movies"', '"my movies"'), 'rules[0].name = "my movies": string should match pattern'),
+        (RULE + RULE, "rules[1].name = 'movies': two rules have this name"),
+        (RULE.replace('["movies-*"]', "[]"), "rules[0].indices = []: at least one item is needed"),
+        (RULE.replace('["movies-*"]', '"movies"'), 'rules[0].indices = "movies": a list is needed'),
+        (RULE.replace("movies-*", ""), 'rules[0].indices[0] = "": string should have at least 1 character'),
+        ("[limits]\ndeadline_s = 40", "limits.deadline_s = 40.0: at most limits.max_deadline_s = 30.0"),
+        ("[server]\nport = 70000", "server.port = 70000: input should be less than or equal to 65535"),
+        ('[server]\nport = "80"', 'server.port = "80": input should be a valid integer'),
+        ('[log]\nlevel = "INFO"', "log.level = \"INFO\": input should be 'debug', 'info', 'warning' or 'error'"),
+        ('[scorers.x]\nkind = "llm"', "scorers.x.kind = \"llm\": input should be 'minilm'"),
+        ("[scorers.x]\nconcurrency = 0", "scorers.x.concurrency = 0: input should be greater than or equal to 1"),
+        ('[scorers."a b"]', "scorers.a b: string should match pattern"),
+        ("[limits.max_window]", "limits.max_window: input should be a valid integer"),
+    ],
+)
+def test_a_mistake_is_named_with_its_value_and_what_is_allowed(
+    refusal: Callable[..., str], extra: str, problem: str
+) -> None:
+    """The text begins with the file, and says for the key what it was and what it may be."""
+    message = refusal(NEEDED + extra)
+    assert "config.toml: the configuration cannot be used:\n" in message
+    assert f"\n  {problem}" in message
+
+
+@pytest.mark.parametrize("pattern", [".security", "-movies", "_all", "a,b", "log-?", "log-[ab]"])
+def test_patterns_that_mean_something_else_are_refused(refusal: Callable[..., str], pattern: str) -> None:
+    """System indices, exclusions and wildcards that engines don't have would not do what they seem to."""
+    message = refusal(NEEDED + RULE.replace("movies-*", pattern))
+    assert f"{pattern!r}: one index name or pattern each" in message
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["127.0.0.1:9200", "ftp://es:21", "http://", "http://es:port", "http://es:0", "http://es:99999", "http://[::1"],
+)
+def test_engine_urls_that_reach_nothing_are_refused(refusal: Callable[..., str], url: str) -> None:
+    """Scheme, host and port are checked at the start."""
+    message = refusal(NEEDED.replace("http://127.0.0.1:9200", url))
+    assert f'upstream.urls[0] = "{url}": an http:// or https:// URL with a host' in message
+
+
+@pytest.mark.parametrize("url", ["http://es:9200/path", "http://es:9200/?a=b", "http://es:9200/#a"])
+def test_engine_urls_end_behind_the_port(refusal: Callable[..., str], url: str) -> None:
+    """The path of a request is the caller's."""
+    assert "must end behind host and port" in refusal(NEEDED.replace("http://127.0.0.1:9200", url))
+
+
+def test_every_mistake_is_named_at_once(refusal: Callable[..., str]) -> None:
+    """One start tells all that is wrong."""
+    message = refusal("[redis]\ntimeout_s = 0\n[limits]\nmax_window = 0\n" + RULE + "alpha = 2")
+    assert [line.split(":")[0] for line in message.splitlines()[1:]] == [
+        "  upstream",
+        "  redis.url",
+        "  redis.timeout_s = 0",
+        "  limits.max_window = 0",
+        "  rules[0].alpha = 2",
+    ]
+
+
+def test_what_is_missing_is_named(refusal: Callable[..., str]) -> None:
+    """A file without its two needed tables is told so."""
+    assert refusal("").splitlines()[1:] == ["  upstream: is missing", "  redis: is missing"]
+    assert "\n  rules[0].name: is missing" in refusal(NEEDED + RULE.replace("name", "#"))
+
+
+@pytest.mark.parametrize(
+    ("extra", "key", "meant"),
+    [
+        ("[limit]", "limit", "limits"),
+        ("[limits]\nwindow = 5", "limits.window", "max_window"),
+        ("[server]\nports = 5", "server.ports", "port"),
+        (RULE + "aplha = 0.1", "rules[0].aplha", "alpha"),
+        (RULE + "deadline = 1", "rules[0].deadline", "deadline_s"),
+        ("[scorers.mine]\nbatchsize = 5", "scorers.mine.batchsize", "batch_size"),
+        ("[scorers.redis]\nthread = 5", "scorers.redis.thread", "threads"),
+    ],
+)
+def test_an_unknown_key_is_named_with_its_nearest(
+    refusal: Callable[..., str], extra: str, key: str, meant: str
+) -> None:
+    """A slip of the pen is an error, not a default, and the text says what was probably meant."""
+    assert f"\n  {key}: unknown key; did you mean {meant!r}? allowed are " in refusal(NEEDED + extra)
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_an_unknown_key_without_a_neighbour_lists_what_is_allowed(refusal: Callable[..., str], section: str) -> None:
+    """Every table says which keys it has."""
+    places = {"scorers": ("[scorers.x]", "scorers.x"), "rules": ("[[rules]]", "rules[0]")}
+    heading, place = places.get(section, (f"[{section}]", section))
+    allowed = ", ".join(SECTIONS[section].model_fields)
+    assert f"\n  {place}.qqqqqq: unknown key; allowed are {allowed}" in refusal(f"{heading}\nqqqqqq = 1\n")
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, refusal: Callable[..., str]) -> None:
+    """No such file, a folder, bytes that aren't text, and text that isn't TOML each say so."""
+    with pytest.raises(SettingsError, match=r"missing\.toml: cannot be read: No such file"):
+        load_settings(tmp_path / "missing.toml", {})
+    with pytest.raises(SettingsError, match="cannot be read: Is a directory"):
+        load_settings(tmp_path, {})
+    (tmp_path / "latin.toml").write_bytes(b"a = '\xff'")
+    with pytest.raises(SettingsError, match=r"latin\.toml: is not TOML"):
+        load_settings(tmp_path / "latin.toml", {})
+    assert "config.toml: is not TOML: " in refusal("[upstream")
+
+
+# Secrets
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        NEEDED.replace("redis://", f"radis://:{PASSWORD}@"),
+        NEEDED.replace("redis://", f"redis://:a/{PASSWORD}@"),
+        NEEDED.replace("redis://", f"redis://:{PASSWORD}℀@"),
+        NEEDED.replace('"redis://127.0.0.1:6379/0"', f'["redis://:{PASSWORD}@127.0.0.1"]'),
+        f'redis = "redis://:{PASSWORD}@127.0.0.1:6379/0"\n' + NEEDED.partition("[redis]")[0],
+        NEEDED.replace("url =", "uri =").replace("redis://", f"redis://:{PASSWORD}@"),
+        NEEDED.replace("http://", f"http://user:{PASSWORD}@"),
+        NEEDED.replace("http://", f"http://{PASSWORD}℀@"),
+        NEEDED.replace('["http://127.0.0.1:9200"]', f'"http://user:{PASSWORD}@127.0.0.1:9200"'),
+        f'upstream = "http://user:{PASSWORD}@127.0.0.1:9200"\n' + NEEDED[NEEDED.index("[redis]") :],
+    ],
+    ids=[
+        "scheme", "slash", "strange", "list", "no-table", "key", "engine", "engine-strange", "engine-list",
+        "engine-no-table",
+    ],
+)  # fmt: skip
+def test_no_message_has_a_password(refusal: Callable[..., str], file: str) -> None:
+    """However wrong the line with the password is, the text about it doesn't repeat it."""
+    assert PASSWORD not in refusal(file)
+
+
+def test_no_message_about_a_variable_has_its_value(refusal: Callable[..., str]) -> None:
+    """A password may also come by a variable that has the wrong name or form."""
+    for name in ("REDIS__URL", "REDIS", "REDIS__URL__X", "RULES__0__URL"):
+        variable = f"ES_RERANK__{name}"
+        message = refusal(NEEDED, **{variable: f"radis://:{PASSWORD}@host"})
+        assert variable in message
+        assert PASSWORD not in message
+
+
+def test_no_repr_has_a_password(load: Callable[..., Settings]) -> None:
+    """Settings may be printed and logged."""
+    settings = load(NEEDED.replace("redis://", f"redis://:{PASSWORD}@"))
+    shown = f"{settings!r} {settings} {settings.redis!r} {settings.redis.url} {settings.model_dump_json()}"
+    assert PASSWORD not in shown
+    with pytest.raises(ValidationError) as failure:
+        RedisSettings.model_validate({"url": f"radis://:{PASSWORD}@host"})
+    assert PASSWORD not in str(failure.value)
+
+
+def test_engine_urls_carry_no_password(refusal: Callable[..., str]) -> None:
+    """The proxy has no credentials of its own, so that it can do nothing that its caller may not."""
+    message = refusal(NEEDED.replace("http://", "http://user@"))
+    assert "\n  upstream.urls[0] = (hidden): must carry no user or password" in message
+
+
+# The environment
+
+
+def test_a_variable_wins_over_the_file(load: Callable[..., Settings]) -> None:
+    """Environment over file over default, for each key by itself."""
+    settings = load(
+        WHOLE,
+        ES_RERANK__SERVER__PORT="9400",
+        ES_RERANK__RULES__0__ALPHA="0.7",
+        ES_RERANK__LIMITS__DEADLINE_S="5",
+        ES_RERANK__UPSTREAM__URLS='["http://a:1", "http://b:2"]',
+        ES_RERANK__SCORERS__MINE__BATCH_SIZE="4",
+    )
+    assert (settings.server.port, settings.server.host) == (9400, "127.0.0.1")
+    assert (settings.rules[0].alpha, settings.rules[0].deadline_s) == (0.7, 3)
+    assert (settings.limits.deadline_s, settings.limits.max_deadline_s) == (5, 30)
+    assert settings.upstream.urls == ("http://a:1", "http://b:2")
+    assert settings.scorers == {"mine": MinilmSettings(batch_size=4)}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("plain words", "plain words"),
+        ('"quoted"', "quoted"),
+        ("'2024'", "2024"),
+        ("", ""),
+        ("a = b", "a = b"),
+        ("5\nalpha = 1", "5\nalpha = 1"),
+        ("[unclosed", "[unclosed"),
+    ],
+)
+def test_a_value_that_is_no_toml_is_text(load: Callable[..., Settings], text: str, value: str) -> None:
+    """Words need no quotation marks, and a second line is text too, not another key."""
+    assert load(WHOLE, ES_RERANK__RULES__0__INSTRUCTION=text).rules[0].instruction == value
+
+
+def test_text_that_looks_like_a_number_needs_its_quotation_marks(refusal: Callable[..., str]) -> None:
+    """The value is read as TOML, and the refusal names the variable that it came by."""
+    message = refusal(WHOLE, ES_RERANK__RULES__0__INSTRUCTION="2024")
+    assert "config.toml under ES_RERANK__RULES__0__INSTRUCTION: the configuration cannot be used" in message
+    assert "rules[0].instruction = 2024: input should be a valid string" in message
+
+
+def test_a_list_can_be_set_whole_and_then_changed(load: Callable[..., Settings]) -> None:
+    """Rules may come from the environment alone; a longer name changes what a shorter one set."""
+    rules = '[{name = "all", indices = ["*"], fields = ["text"], alpha = 0.1}]'
+    settings = load(NEEDED, ES_RERANK__RULES__0__ALPHA="0.9", ES_RERANK__RULES=rules)
+    assert [(rule.name, rule.alpha) for rule in settings.rules] == [("all", 0.9)]
+
+
+def test_a_variable_finds_a_name_in_capitals(load: Callable[..., Settings]) -> None:
+    """Variables have no case, names in the file do: the one that is there is changed, none is added."""
+    settings = load(NEEDED + "[scorers.My-Model]\nthreads = 4\n", **{"ES_RERANK__SCORERS__MY-MODEL__THREADS": "8"})
+    assert settings.scorers == {"My-Model": MinilmSettings(threads=8)}
+
+
+@pytest.mark.parametrize(
+    "name", ["RULES__1__ALPHA", "RULES__FIRST__ALPHA", "SERVER__PORT__X", "RULES__0__ALPHA__X", "SERVER____PORT", ""]
+)
+def test_a_variable_without_a_place_is_an_error(refusal: Callable[..., str], name: str) -> None:
+    """A variable that can't be what was meant stops the start by its own name."""
+    message = refusal(WHOLE + "alpha = 0.5", **{f"ES_RERANK__{name}": "1"})
+    assert message == f"ES_RERANK__{name}: the configuration has no such place for it to change"
+
+
+def test_a_variable_for_an_item_of_no_list_is_an_error(refusal: Callable[..., str]) -> None:
+    """Without rules in the file there is no first rule to change."""
+    assert refusal(NEEDED, ES_RERANK__RULES__0__ALPHA="1").startswith("ES_RERANK__RULES__0__ALPHA: ")
+
+
+def test_other_variables_are_not_read(load: Callable[..., Settings]) -> None:
+    """Only the prefix counts; the process's own environment counts not at all."""
+    others = {"ES_RERANK_SERVER__PORT": "1", "SERVER__PORT": "2", "es_rerank__server__port": "3", "PATH": "["}
+    assert load(WHOLE, **others) == load(WHOLE)
+
+
+def test_an_unknown_variable_is_an_unknown_key(refusal: Callable[..., str]) -> None:
+    """A slip of the pen in a variable's name is an error too, and the variable is named."""
+    message = refusal(WHOLE, ES_RERANK__REDIS_URL="redis://other")
+    assert message.splitlines()[0].endswith("under ES_RERANK__REDIS_URL: the configuration cannot be used:")
+    assert "\n  redis_url: unknown key; did you mean 'redis'?" in message
+
+
+# Rules and scorers
+
+
+@pytest.mark.parametrize(
+    ("patterns", "index", "expected"),
+    [
+        (["movies"], "movies", True),
+        (["movies"], "movies-1", False),
+        (["movies-*"], "movies-1", True),
+        (["movies-*"], "movies-*", True),
+        (["movies-*"], "movies", False),
+        (["movies-1"], "movies-*", False),
+        (["*-2024", "books"], "books", True),
+        (["*"], "anything", True),
+        (["movies"], "MOVIES", False),
+    ],
+)
+def test_a_rule_matches_what_lies_wholly_under_a_pattern(patterns: list[str], index: str, expected: bool) -> None:
+    """A wider expression than the rule's own pattern is not under the rule."""
+    rule = RuleSettings.model_validate({"name": "r", "indices": patterns, "fields": ["text"]})
+    assert rule.matches(index) is expected
+
+
+@pytest.mark.parametrize(
+    ("source", "fields"),
+    [
+        ({"fields": ["title", "text"]}, ("title", "text")),
+        ({"fields": ["text", "title", "text"]}, ("text", "title")),
+        ({"template": "{title}: {a.b}, {title}"}, ("title", "a.b")),
+    ],
+)
+def test_text_fields_are_named_once_in_order_of_use(source: dict[str, Any], fields: tuple[str, ...]) -> None:
+    """What is fetched is what the text is made of."""
+    assert RuleSettings.model_validate({"name": "r", "indices": ["i"], **source}).text_fields() == fields
+
+
+def test_a_rules_deadline_wins_over_the_limits(load: Callable[..., Settings]) -> None:
+    """A rule without one has that of all searches."""
+    settings = load(WHOLE + RULE.replace('"movies"', '"other"') + "[limits]\ndeadline_s = 1.5")
+    assert [settings.deadline_of(rule) for rule in settings.rules] == [3.0, 1.5]
+
+
+def test_only_the_scorers_that_rules_name_are_used(load: Callable[..., Settings]) -> None:
+    """A configured scorer may replace the built-in one by its name; an unused one is known and not used."""
+    scorers = "[scorers.minilm]\nthreads = 3\n[scorers.fast]\ncompute_type = 'int8'\n[scorers.idle]\n"
+    settings = load(NEEDED + scorers + RULE + 'scorer = "fast"')
+    assert list(settings.known_scorers()) == ["minilm", "fast", "idle"]
+    assert settings.known_scorers()["minilm"].threads == 3
+    assert list(settings.used_scorers()) == ["fast"]
+
+
+def test_the_fingerprint_names_what_changes_a_score_and_nothing_else() -> None:
+    """Another precision is another scorer; another size of machine is the same one, with the same cache and queue."""
+    plain = MinilmSettings()
+    same = MinilmSettings(threads=16, batch_size=64, vector_cache_bytes=0, concurrency=1)
+    assert plain.fingerprint() == same.fingerprint()
+    assert plain.fingerprint() != MinilmSettings(compute_type="int8").fingerprint()
+
+
+def test_the_fingerprint_is_kept() -> None:
+    """It names what lies in caches: a change here empties every one of them, and has to be meant."""
+    assert MinilmSettings().fingerprint() == "minilm-325537d23fc27246"
+
+
+def test_the_fingerprint_is_of_the_weights_that_the_scorer_loads() -> None:
+    """The hash stands in both places, because a proxy doesn't import a scorer."""
+    assert WEIGHTS_SHA256["model.safetensors"] == MINILM_WEIGHTS_SHA256
+
+
+@pytest.mark.parametrize("option", ["compute_type", "threads", "batch_size", "vector_cache_bytes"])
+def test_the_scorers_own_defaults_are_those_of_its_settings(option: str) -> None:
+    """MiniLM made by hand is the MiniLM that an empty table configures."""
+    assert inspect.signature(MiniLM).parameters[option].default == getattr(MinilmSettings(), option)
