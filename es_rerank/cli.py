@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from es_rerank.errors import EsRerankError, SettingsError
 from es_rerank.settings import Settings, load_settings
 from es_rerank.telemetry import start_logging
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -75,9 +80,18 @@ def _serve(options: argparse.Namespace) -> int:
     from es_rerank.proxy.server import make_server  # noqa: PLC0415
 
     settings = _load(options.config)
-    server = make_server(App(settings), settings.server)
-    server.run()
-    return 0 if server.started else 1
+    # The server stops on these by itself, then raises them once more, by which a good stop would look like a death.
+    for stopping in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stopping, _already_done)
+    try:
+        make_server(App(settings), settings.server).run()
+    except SystemExit:  # it could not start, and has said why
+        return 1
+    return 0
+
+
+def _already_done(_: int, __: FrameType | None) -> None:
+    pass
 
 
 def _worker(options: argparse.Namespace) -> int:

@@ -190,12 +190,17 @@ class System:
             return dict(json.load(error))
 
 
-def start_system(supervisor: Supervisor, folder: Path, *, engine_url: str, redis_url: str, extra: str = "") -> System:
-    """A proxy on these parts, with `extra` TOML at the end of its configuration. Without a worker yet."""
+def start_system(
+    supervisor: Supervisor, folder: Path, *, engine_url: str, redis_url: str, extra: str = "", upstream: str = ""
+) -> System:
+    """A proxy on these parts, without a worker yet.
+
+    `upstream` is more TOML for that table, `extra` takes the place of the rules.
+    """
     port = free_port()
     config = folder / f"es-rerank-{port}.toml"
     config.write_text(
-        f'[upstream]\nurls = ["{engine_url}"]\n[redis]\nurl = "{redis_url}"\n[server]\nport = {port}\n'
+        f'[upstream]\nurls = ["{engine_url}"]\n{upstream}\n[redis]\nurl = "{redis_url}"\n[server]\nport = {port}\n'
         + (extra or RULES)
     )
     proxy = supervisor.start(f"proxy-{port}", [*COMMAND, "serve", "--config", str(config)])
@@ -228,9 +233,15 @@ def run_system(
 ) -> Callable[..., System]:
     """Starts a proxy of its own, without a worker, before the hosts with these URLs."""
 
-    def start(*urls: str, redis: str = redis_url, extra: str = "") -> System:
-        folder = tmp_path_factory.mktemp("proxy")
-        return start_system(supervisor, folder, engine_url='", "'.join(urls), redis_url=redis, extra=extra)
+    def start(*urls: str, redis: str = redis_url, extra: str = "", upstream: str = "") -> System:
+        return start_system(
+            supervisor,
+            tmp_path_factory.mktemp("proxy"),
+            engine_url='", "'.join(urls),
+            redis_url=redis,
+            extra=extra,
+            upstream=upstream,
+        )
 
     return start
 

@@ -12,10 +12,10 @@ Outcome = Literal["full", "partial", "skipped", "failed"]
 class SearchStatus:
     """What became of one search.
 
-    `full`: every hit of the window has a rank score. `partial`: some have. `failed`: none has, so the order is the
-    engine's. `skipped`: the search isn't ours to rerank, or asked not to be. `reason` is one word, None for `full`.
-    `window` counts the hits that were to be scored, `scored` those with a score (from the cache or not), `cached`
-    those from the cache, `missing_text` those without any text. `took_ms` names steps and whole milliseconds.
+    `full`: every hit of the window that has text has a rank score. `partial`: some have. `failed`: none has, so the
+    order is the engine's. `skipped`: the search isn't ours to rerank, or asked not to be. `reason` is one word, None
+    for `full`. `window` counts the hits that were to be scored, `scored` those with a score (from the cache or not),
+    `cached` those from the cache, `missing_text` those without any text. `took_ms` names steps and milliseconds.
     """
 
     status: Outcome

@@ -1,0 +1,85 @@
+"""Log lines: one JSON object each, and what must never be in them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+from es_rerank.telemetry import JsonLines, log_event
+from tests.conftest import COMMAND, Engine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pytest
+
+    from tests.conftest import System
+
+SECRET = "c2VjcmV0LWtleQ=="  # noqa: S105  what must not be found
+
+
+def test_a_record_is_one_line_of_json(caplog: pytest.LogCaptureFixture) -> None:
+    """Message, level, logger and the record's own fields are one JSON object, line breaks escaped."""
+    logger = logging.getLogger("some.logger")
+    with caplog.at_level(logging.INFO):
+        log_event(logger, logging.INFO, "a\nb", index="x", took_ms={"total": 1.5})
+    line = JsonLines().format(caplog.records[0])
+    assert "\n" not in line
+    said = json.loads(line)
+    assert (said["message"], said["level"], said["logger"]) == ("a\nb", "info", "some.logger")
+    assert (said["index"], said["took_ms"]) == ("x", {"total": 1.5})
+    assert said["time"].endswith("Z")
+
+
+def test_a_traceback_is_in_its_line(caplog: pytest.LogCaptureFixture) -> None:
+    """An exception's traceback is a field."""
+    try:
+        raise ValueError("why")
+    except ValueError:
+        logging.getLogger("x").exception("failed")
+    assert "ValueError: why" in json.loads(JsonLines().format(caplog.records[0]))["traceback"]
+
+
+def test_every_search_has_one_line_without_secrets_or_texts(
+    osmem_url: str, run_system: Callable[..., System]
+) -> None:
+    """Reranked, skipped and refused searches log one line each; never credentials, queries or documents."""
+    Engine("osmem", osmem_url).load("films-log", {"1": {"title": "t", "text": "unspeakable"}})
+    system = run_system(osmem_url)
+
+    def search(body: dict[str, Any]) -> None:
+        request = urllib.request.Request(
+            f"{system.url}/films-log/_search",
+            json.dumps(body).encode(),
+            {"content-type": "application/json", "authorization": f"ApiKey {SECRET}", "x-opaque-id": "me"},
+        )
+        with urllib.request.urlopen(request) as reply:
+            reply.read()
+
+    search({"query": {"match": {"text": "unspeakable"}}})
+    search({"query": {"match_all": {}}})
+    lines = [json.loads(line) for line in system.proxy.log.read_text().splitlines()]
+    searches = [line for line in lines if line["logger"] == "es_rerank.search"]
+    assert [line["status"] for line in searches] == ["failed", "skipped"]
+    assert [line["reason"] for line in searches] == ["no_worker", "no_text_query"]
+    assert {line["index"] for line in searches} == {"films-log"}
+    assert {line["opaque_id"] for line in searches} == {"me"}
+    assert [line["level"] for line in searches] == ["warning", "info"]
+    assert SECRET not in system.proxy.log.read_text()
+    assert "unspeakable" not in system.proxy.log.read_text()
+
+
+def test_a_redis_password_is_never_said(osmem_url: str, tmp_path: Any) -> None:
+    """Neither check-config nor a bad start shows the password in the Redis URL."""
+    config = tmp_path / "c.toml"
+    text = f'[upstream]\nurls = ["{osmem_url}"]\n[redis]\nurl = "redis://:{SECRET}@127.0.0.1:1/0"\n'
+    config.write_text(text)
+    good = subprocess.run([*COMMAND, "check-config", str(config)], capture_output=True, text=True, check=False)
+    assert good.returncode == 0
+    config.write_text(text.replace("redis://", "http://") + "[bad]\n")
+    bad = subprocess.run([*COMMAND, "check-config", str(config)], capture_output=True, text=True, check=False)
+    assert bad.returncode == 2
+    assert SECRET not in good.stdout + good.stderr + bad.stdout + bad.stderr
