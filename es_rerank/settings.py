@@ -55,6 +55,13 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
+def _not_empty(items: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse an empty list; a minimum length of pydantic's would not count the items that are wrong themselves."""
+    if not items:
+        raise ValueError("at least one item is needed")
+    return items
+
+
 def _split_url(url: str, *schemes: str) -> SplitResult | None:
     """The URL's parts, or None where scheme, host or port is wrong. What the parser says may hold a password."""
     try:
@@ -79,7 +86,7 @@ def _engine_url(url: str) -> str:
 class UpstreamSettings(Section):
     """The engine's HTTP hosts."""
 
-    urls: tuple[Annotated[StrictStr, AfterValidator(_engine_url)], ...] = Field(min_length=1)
+    urls: Annotated[tuple[Annotated[StrictStr, AfterValidator(_engine_url)], ...], AfterValidator(_not_empty)]
     ca_file: Path | None = None
     verify_tls: StrictBool = True
     connect_timeout_s: Seconds = 5.0
@@ -173,7 +180,7 @@ class RuleSettings(Section):
     """Which indices are reranked, on what text, and how."""
 
     name: Name
-    indices: tuple[Annotated[StrictStr, Field(min_length=1)], ...] = Field(min_length=1)
+    indices: Annotated[tuple[Annotated[StrictStr, Field(min_length=1)], ...], AfterValidator(_not_empty)]
     fields: tuple[Annotated[StrictStr, Field(min_length=1)], ...] = ()
     template: StrictStr = ""
     window: Annotated[StrictInt, Field(ge=1)] = 100
@@ -274,7 +281,6 @@ TOML_WORDS = {
     "tuple_type": "a list is needed",
     "model_type": "a table is needed",
     "dict_type": "a table is needed",
-    "too_short": "at least one item is needed",
 }
 """What pydantic says in words of Python, by its type of problem."""
 

@@ -73,17 +73,13 @@ class Host:
 
     def retire(self) -> None:
         """No longer be counted; what runs goes on."""
-
-        async def end() -> None:
-            if self._presence is not None:
-                self._presence.cancel()
-
-        self._call(end())
+        self._call(self._end_presence())
 
     def close(self) -> None:
         """Free the model and end the loop. Called once, when no task runs."""
 
         async def end() -> None:
+            await self._end_presence()
             await self._scorer.close()
             await self._redis.aclose()
             await self._listener.aclose()
@@ -92,6 +88,11 @@ class Host:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    async def _end_presence(self) -> None:
+        if self._presence is not None:
+            self._presence.cancel()
+            await asyncio.wait([self._presence])
 
     async def _be_present(self) -> None:
         """Stay subscribed to the presence channel, whatever happens to Redis."""

@@ -78,6 +78,8 @@ class Demo:
             signal.signal(ending, _stop)
         if is_listening(self._port):
             raise ProcessError(f"port {self._port} is taken: stop what listens there, or choose another by --port")
+        if self._engine_url is not None:
+            connect(self._engine_url).close()  # raises what is wrong with it before anything is started
         with Supervisor(self._directory / "logs") as supervisor:
             engine_url = self._start_parts(supervisor)
             documents = self._load(engine_url)

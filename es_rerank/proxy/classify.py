@@ -68,10 +68,10 @@ def matching_rule(expression: str, rules: Sequence[RuleSettings]) -> RuleSetting
         return Relay("system_index")
     # `_all` and no index at all mean every index, which only a catch-all rule covers.
     wanted = ["*" if name == "_all" else name for name in names]
-    found = {next((rule for rule in rules if rule.matches(name)), None) for name in wanted}
-    if None in found:
+    first, *others = {next((rule for rule in rules if rule.matches(name)), None) for name in wanted}
+    if first is None or None in others:
         return Relay("no_rule")
-    return found.pop() or Relay("no_rule") if len(found) == 1 else Relay("several_rules")
+    return Relay("several_rules") if others else first
 
 
 def classify(call: SearchCall, controls: Controls, rule: RuleSettings | Relay) -> Rerank | Relay:

@@ -211,6 +211,6 @@ def test_any_text_is_stripped(text: str) -> None:
 @pytest.mark.parametrize("piece", ["[ ", '" ', "/a ", "a:", "((", "\\", "-", '\\"', "{a "])
 def test_no_text_takes_long_to_strip(piece: str) -> None:
     """Megabytes of what never closes are cut, and what is left is scanned at once."""
-    began_s = time.perf_counter()
+    began_s = time.process_time()
     strip_syntax(piece * 1_000_000)
-    assert time.perf_counter() - began_s < 1.0
+    assert time.process_time() - began_s < 1.0

@@ -1,0 +1,199 @@
+"""The Compose system and its images, as far as files can tell: no container engine is needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import jsonschema
+import pytest
+import yaml
+from redis import Redis
+
+from es_rerank import wire
+from es_rerank.cli import main
+from es_rerank.settings import load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[1]
+CONFIG = ROOT / "deploy" / "es-rerank.toml"
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+BUILT = {name: service for name, service in SERVICES.items() if "build" in service}
+DOCKERFILES = [ROOT / service["build"]["context"] / service["build"]["dockerfile"] for service in BUILT.values()]
+EXACT_IMAGE = re.compile(r"[a-z][a-z0-9/._-]*:\d+\.\d+\.\d+(-[a-z0-9.]+)*(@sha256:[0-9a-f]{64})?")
+DOORS = {"dashboards": ("OPENSEARCH_HOSTS", "opensearch"), "kibana": ("ELASTICSEARCH_HOSTS", "elasticsearch")}
+
+
+def instructions(dockerfile: Path, name: str) -> list[str]:
+    """The arguments of each instruction of that name."""
+    text = re.sub(r"\\\n", " ", dockerfile.read_text())
+    return re.findall(rf"^{name} (.+)$", text, flags=re.MULTILINE)
+
+
+def copied(dockerfile: Path) -> Iterator[str]:
+    """What is copied from the build context."""
+    for arguments in instructions(dockerfile, "COPY"):
+        if not arguments.startswith("--from="):
+            yield from arguments.split()[:-1]
+
+
+def test_the_compose_file_is_one() -> None:
+    """docker-compose.yml keeps to the published schema of Compose files, which takes no unknown key."""
+    schema = json.loads((ROOT / "tests" / "data" / "compose-spec.json").read_text())
+    jsonschema.Draft7Validator(schema).validate(COMPOSE)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.Draft7Validator(schema).validate({"services": {"proxy": {"imagine": "redis:7.2.11"}}})
+
+
+def test_the_system_is_whole() -> None:
+    """Both engines, both dashboards, Redis, the proxy and a worker are there, Elasticsearch's in their profile only."""
+    profiles = {name: service.get("profiles") for name, service in SERVICES.items()}
+    other = {"elasticsearch": ["elasticsearch"], "kibana": ["elasticsearch"]}
+    assert profiles == dict.fromkeys(("redis", "proxy", "worker", "opensearch", "dashboards")) | other
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_is_pinned_checked_limited_and_comes_back(name: str) -> None:
+    """A service has an exact image, a health check, a memory limit, a restart policy."""
+    service = SERVICES[name]
+    assert EXACT_IMAGE.fullmatch(service["image"])
+    assert service["healthcheck"]["test"][0] in ("CMD", "CMD-SHELL")
+    assert service["healthcheck"].keys() >= {"interval", "timeout", "retries"}
+    assert re.fullmatch(r"\d+[mg]", service["mem_limit"])
+    assert service["restart"] == "unless-stopped"
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_is_published_on_this_machine_only(name: str) -> None:
+    """A port is published on 127.0.0.1, and Redis, which has no password, has none; no two share a port."""
+    ports = SERVICES[name].get("ports", [])
+    assert all(re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port) for port in ports)
+    assert bool(ports) == (name not in ("redis", "worker"))
+    published = [port.split(":")[1] for service in SERVICES.values() for port in service.get("ports", ())]
+    assert len(published) == len(set(published))
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_holds_no_secret(name: str) -> None:
+    """No password, key or token stands in the environment of a service."""
+    environment = SERVICES[name].get("environment", {})
+    values = environment if isinstance(environment, dict) else dict.fromkeys(environment)
+    assert not [key for key in values if re.search(r"PASSW|SECRET|TOKEN|KEY", key.upper())]
+    assert not re.search(r"//[^/\s]*:[^/\s]*@", json.dumps(SERVICES[name]))
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_waits_for_healthy_ones_that_exist(name: str) -> None:
+    """A dependency is waited for until it is healthy, and is in every profile of the one that waits."""
+    for other, how in SERVICES[name].get("depends_on", {}).items():
+        assert how == {"condition": "service_healthy"}
+        assert set(SERVICES[other].get("profiles", [])) <= set(SERVICES[name].get("profiles", []))
+
+
+def test_data_lies_in_named_volumes() -> None:
+    """Each store keeps its data in a volume of its own, and every volume is used."""
+    used = [volume.split(":")[0] for service in SERVICES.values() for volume in service.get("volumes", ())]
+    assert sorted(used) == sorted(COMPOSE["volumes"]) == ["elasticsearch-data", "opensearch-data", "redis-data"]
+
+
+@pytest.mark.parametrize("name", ["redis", *BUILT])
+def test_our_services_can_change_nothing(name: str) -> None:
+    """Redis, proxy and worker have a read-only file system and no capabilities."""
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+
+
+@pytest.mark.parametrize("name", DOORS)
+def test_dashboards_search_through_the_proxy(name: str) -> None:
+    """Dashboards know the proxy's address alone, so that their searches are reranked, and wait for their engine."""
+    variable, engine = DOORS[name]
+    assert json.loads(SERVICES[name]["environment"][variable]) == ["http://proxy:9300"]
+    assert set(SERVICES[name]["depends_on"]) == {engine, "proxy"}
+    assert "opensearch" not in json.dumps(SERVICES["kibana"])
+
+
+def test_the_configuration_fits_the_services(capsys: pytest.CaptureFixture[str]) -> None:
+    """The configuration can be used; its hosts are services, its port the one that is published and checked."""
+    assert main(["check-config", str(CONFIG)]) == 0
+    settings = load_settings(CONFIG, {})
+    [engine] = settings.upstream.urls
+    assert urlsplit(engine).hostname == "opensearch"
+    assert urlsplit(settings.redis.url.get_secret_value()).hostname == "redis"
+    assert settings.server.host == "0.0.0.0"
+    assert SERVICES["proxy"]["ports"] == [f"127.0.0.1:{settings.server.port}:{settings.server.port}"]
+    assert f":{settings.server.port}/_es_rerank/health" in SERVICES["proxy"]["healthcheck"]["test"][-1]
+
+
+def test_the_example_of_the_other_engine_works() -> None:
+    """What the Compose file says to export makes Elasticsearch the engine, and reaches the proxy."""
+    text = (ROOT / "docker-compose.yml").read_text()
+    [example] = set(re.findall(r"(ES_RERANK__UPSTREAM__URLS)='([^']+)'", text))
+    assert load_settings(CONFIG, dict([example])).upstream.urls == ("http://elasticsearch:9200",)
+    assert example[0] in SERVICES["proxy"]["environment"]
+
+
+def test_the_configuration_is_where_the_commands_look() -> None:
+    """Proxy and worker start with the file that Compose mounts."""
+    assert ROOT / COMPOSE["configs"]["es-rerank"]["file"] == CONFIG
+    for (name, service), dockerfile in zip(BUILT.items(), DOCKERFILES, strict=True):
+        [mounted] = service["configs"]
+        assert mounted["source"] == "es-rerank"
+        [command] = instructions(dockerfile, "CMD")
+        assert json.loads(command) == [{"proxy": "serve"}.get(name, name), "--config", mounted["target"]]
+        assert instructions(dockerfile, "ENTRYPOINT") == ['["es-rerank"]']
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda file: file.parent.name)
+def test_an_image_is_pinned_and_not_root(dockerfile: Path) -> None:
+    """An image is built from an exact base, and runs as a user who is not root."""
+    [base] = instructions(dockerfile, "ARG")
+    assert EXACT_IMAGE.fullmatch(base.removeprefix("PYTHON="))
+    assert instructions(dockerfile, "FROM") == ["${PYTHON} AS build", "${PYTHON}"]
+    [user] = instructions(dockerfile, "USER")
+    assert int(user.split(":")[0]) >= 1000
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda file: file.parent.name)
+def test_what_an_image_copies_is_there(dockerfile: Path) -> None:
+    """Every file that is copied exists and is not kept from the build by .dockerignore."""
+    ignore = (ROOT / ".dockerignore").read_text().splitlines()
+    assert "*" in ignore
+    sent = [line.removeprefix("!") for line in ignore if line.startswith("!")]
+    sources = list(copied(dockerfile))
+    assert {"pyproject.toml", "README.md", "es_rerank", "ingest", "workers"} <= set(sources)
+    for source in sources:
+        assert (ROOT / source).exists()
+        assert any(fnmatch(source.split("/")[0], pattern) for pattern in sent)
+
+
+def test_the_worker_is_healthy_while_one_serves(redis_url: str) -> None:
+    """The worker's health check, as Compose runs it, passes while a worker is subscribed and fails before and after."""
+    [command, *arguments] = SERVICES["worker"]["healthcheck"]["test"][1:]
+    assert (command, arguments[-1]) == ("python", SERVICES["worker"]["configs"][0]["target"])
+    [script] = [source for source in copied(ROOT / "workers" / "Dockerfile") if source.endswith(".py")]
+    assert Path(arguments[0]).name == Path(script).name
+    environment = {**os.environ, "ES_RERANK__REDIS__URL": redis_url}
+
+    def check() -> int:
+        check = [sys.executable, str(ROOT / script), str(CONFIG)]
+        return subprocess.run(check, env=environment, timeout=60, check=False).returncode
+
+    [scorer] = load_settings(CONFIG, {}).used_scorers().values()
+    assert check() == 1
+    with Redis.from_url(redis_url) as redis, redis.pubsub() as worker:
+        worker.subscribe(wire.presence_channel(scorer.fingerprint()))
+        worker.get_message(timeout=5)
+        assert check() == 0
+    assert check() == 1
