@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 from es_rerank.demo.embedded import start_engine, start_redis
 from es_rerank.demo.processes import Supervisor, free_port, is_listening
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from es_rerank.demo.processes import Child
+
+# No test times anything: how long an example takes says more of the machine than of the code.
+settings.register_profile("es-rerank", deadline=None)
+settings.load_profile("es-rerank")
 
 ENGINE_NAMES = ("opensearch", "elasticsearch", "elasticsearch9")
 ENGINES_DIR = Path(__file__).parents[2] / "shared" / "engines"

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 # Late scores are worth having, a job that never ends is not.
 OVERTIME_S = 300.0
-PING_S = 15.0
+PING_S = 1.0
 RECONNECT_S = 0.5
 
 
@@ -38,10 +38,10 @@ class Host:
 
     def __init__(self, scorer: Scorer, settings: Settings) -> None:
         self._scorer = scorer
+        self._settings = settings
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="scorer", daemon=True)
         self._redis = make_redis(settings.redis)
-        self._listener = make_redis(settings.redis, longest_block_s=PING_S)
         self._job = Job(scorer, self._redis, RedisScoreCache(self._redis, ttl_s=settings.cache.ttl_s))
         self._presence: asyncio.Future[None] | None = None
 
@@ -82,7 +82,6 @@ class Host:
             await self._end_presence()
             await self._scorer.close()
             await self._redis.aclose()
-            await self._listener.aclose()
 
         self._call(end())
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -99,11 +98,13 @@ class Host:
         channel = wire.presence_channel(self._scorer.fingerprint)
         while True:
             with contextlib.suppress(RedisError, OSError):
-                async with self._listener.pubsub() as subscription:
+                async with self._redis.pubsub() as subscription:
                     await subscription.subscribe(channel)
                     while True:
-                        await subscription.get_message(timeout=PING_S)
+                        # Only a read shows that the connection is lost, and only a ping gives something to read.
                         await subscription.ping()
+                        await subscription.get_message(timeout=self._settings.redis.timeout_s)
+                        await asyncio.sleep(PING_S)
             await asyncio.sleep(RECONNECT_S)
 
     def _call(self, coroutine: Coroutine[Any, Any, None]) -> None:

@@ -32,7 +32,8 @@ INDEX_ID = re.compile(r"/[\w-]{22}\]")
 STRANGE_ID = "a/b c?d=ü€+%2F"
 TEXT = {"type": "text", "analyzer": "english"}
 INDEX_BODY = {
-    "settings": {"number_of_shards": 1, "number_of_replicas": 0},
+    # Segments, whose numbers `explain` shows, must not depend on when a refresh by itself comes.
+    "settings": {"number_of_shards": 1, "number_of_replicas": 0, "refresh_interval": "-1"},
     "mappings": {
         "properties": {"title": TEXT, "text": TEXT, "year": {"type": "integer"}, "owner": {"type": "keyword"}}
     },
@@ -174,7 +175,7 @@ class Session:
         await self.call("analyze", client.indices.analyze, index=index, body={"field": "text", "text": "Robots fell"})
         await self.call("mapping", client.indices.get_mapping, index=index)
         await self.call("cat", client.cat.indices, index=index, h="health,index,pri,docs.count", v=True)
-        await self.call("health", client.cluster.health, index=index)
+        await self.call("health", client.cluster.health, index=index, timeout="1s")
 
     async def search(self) -> None:
         """Searches, reranked and not."""
@@ -231,7 +232,8 @@ class Session:
         body = {"query": {"range": {"year": {"gt": 1995}}}, "sort": ["year"]}
         reranked = {"query": QUERY}
         headers = {"x-opaque-id": "ours", "x-more": "1"}
-        client, named = self.client, {"headers": headers}
+        client: Any = self.client
+        named: dict[str, Any] = {"headers": headers}
         if not self.is_opensearch:
             client, named = self.client.options(request_timeout=30, opaque_id="ours", headers=headers), {}
         await self.call("with options", client.search, index=self.index, body=body, **named)

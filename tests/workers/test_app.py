@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis as sync_redis
 
 from es_rerank import wire
 from es_rerank.broker import make_celery
@@ -91,8 +92,6 @@ def test_sigterm_finishes_the_query_that_runs(
 
 def test_an_expired_task_is_thrown_away(osmem_url: str, run_system: Callable[..., System], own_redis_url: str) -> None:
     """A task whose asker no longer waits is not run: its claim stays untouched."""
-    import redis as sync_redis
-
     system = run_system(osmem_url, redis=own_redis_url)
     settings = RedisSettings.model_validate({"url": own_redis_url})
     fingerprint = system.health()["parts"]["scorers"]["minilm"]["fingerprint"]
@@ -114,6 +113,15 @@ def test_an_expired_task_is_thrown_away(osmem_url: str, run_system: Callable[...
             assert time.monotonic() < give_up_s
             time.sleep(0.05)
         assert client.exists(wire.claim_key("old"))
+
+
+def test_an_idle_worker_is_idle(osmem_url: str, run_system: Callable[..., System], own_redis_url: str) -> None:
+    """A worker that waits for work says hello to Redis once a second, not as fast as it can."""
+    run_system(osmem_url, redis=own_redis_url).start_worker()
+    with sync_redis.Redis.from_url(own_redis_url) as client:
+        before = client.info("commandstats")["cmdstat_ping"]["calls"]
+        time.sleep(2)
+        assert client.info("commandstats")["cmdstat_ping"]["calls"] - before <= 10 * 2 * 3
 
 
 def test_another_scorer_is_another_queue(osmem_url: str, run_system: Callable[..., System], own_redis_url: str) -> None:

