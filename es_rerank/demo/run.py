@@ -178,7 +178,7 @@ class Demo:
                 "The embedded engine shows the path, not figures: its ranking is weaker than Lucene's, which flatters\n"
                 "any reranker. For figures run it on a real one: es-rerank demo --engine URL"
             )
-        print("Scorer: minilm, a small English model for CPUs; ERank on a GPU takes its place in production.", flush=True)
+        print("Scorer: minilm, a small English model for CPUs, not the LLM reranker that GPUs are for.", flush=True)
 
     def _serve_on(self, supervisor: Supervisor, question: Question) -> None:
         """Stay up until Ctrl-C, or until a part ends by itself."""

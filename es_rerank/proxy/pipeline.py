@@ -105,9 +105,9 @@ async def _rerank(call: SearchCall, decision: Rerank, controls: Controls, parts:
     members = render_answer(window, plan, decision, ranked, controls)
     laps.lap("fuse")
     if window.complete:
-        outcome, reason = outcome_of(
-            window=len(texts) - (scores.missing_text if scores.scored else 0), scored=scores.scored, reason=scores.reason
-        )
+        # A hit without text is nothing to score; a window without any points to a rule with the wrong fields.
+        expected = len(texts) - scores.missing_text or len(texts)
+        outcome, reason = outcome_of(window=expected, scored=scores.scored, reason=scores.reason)
     else:
         outcome, reason = "skipped", "partial_answer"
     status = SearchStatus(

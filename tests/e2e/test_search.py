@@ -1,4 +1,4 @@
-"""Searches through the whole running system, on the embedded engine and on every real one, next to the engine itself."""
+"""Searches through the whole running system, on the embedded engine and every real one, next to the engine itself."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_the_window_is_fused_as_the_model_card_does(pair: Pair) -> None:
 
 
 def test_scores_fall_and_stay_on_the_engines_scale(pair: Pair) -> None:
-    """_score never rises down the list, starts at max_score, and ends no lower than the window's lowest engine score."""
+    """_score never rises down the list, starts at max_score, and ends no lower than the window's lowest of before."""
     before = pair.direct("/films/_search", {**QUERY, "size": FILM_COUNT})
     after = pair.proxied("/films/_search", {**QUERY, "size": FILM_COUNT})
     scores = [hit["_score"] for hit in after["hits"]["hits"]]

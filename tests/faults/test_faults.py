@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 HIT_COUNT = 120
 WINDOW = 100
 RECOVERY_LIMIT_S = 120.0
-WORDS = [f"{first}{second}" for first in ("sun", "moon", "rain", "fire", "ice") for second in ("set", "rise", "fall", "man")]
+WORDS = [a + b for a in ("sun", "moon", "rain", "fire", "ice") for b in ("set", "rise", "fall", "man")]
 
 
 class Broken:

@@ -193,7 +193,7 @@ def test_reply_headers_and_body_reach_the_caller(port: int, engine: ScriptedEngi
     """Status, all header values in order, repeated ones too, and the body as encoded: nothing added, nothing lost."""
     packed = gzip.compress(b"hello")
     engine.reply = (
-        b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=x\r\nwarning: 299 a\r\nWWW-Authenticate: Bearer\r\n"
+        b"HTTP/1.1 401 No\r\nWWW-Authenticate: Basic realm=x\r\nwarning: 299 a\r\nWWW-Authenticate: Bearer\r\n"
         b"X-elastic-product: Elasticsearch\r\nwarning: 299 b\r\nContent-Encoding: gzip\r\nset-cookie: a=b; path=/\r\n"
         b"content-length: %d\r\n\r\n" % len(packed)
     ) + packed

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from tests.conftest import System
 
 STOP_LIMIT_S = 60
-LONG_FILMS = {str(number): {"title": "film", "text": f"film {number} " + "sea " * (100 + number)} for number in range(60)}
+LONG_FILMS = {
+    str(number): {"title": "film", "text": f"film {number} " + "sea " * (100 + number)} for number in range(60)
+}
 BARE = {"upstream": {"urls": ["http://127.0.0.1:1"]}, "redis": {"url": "redis://127.0.0.1:1/0"}}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -36,13 +36,14 @@ class ScriptedScorer:
         self.batches = batches
         self.error = error
         self.jobs: list[ScoreJob] = []
-        self.go = asyncio.Event()
+        self.called, self.go = asyncio.Event(), asyncio.Event()
         self.go.set()
 
     async def asked(self, times: int) -> None:
         """Wait until so many jobs have begun."""
         while len(self.jobs) < times:
-            await asyncio.sleep(0.01)
+            self.called.clear()
+            await self.called.wait()
 
     async def start(self) -> None:
         """Nothing to load."""
@@ -53,6 +54,7 @@ class ScriptedScorer:
     async def score(self, job: ScoreJob) -> AsyncIterator[Sequence[DocumentScore]]:
         """See `Scorer`."""
         self.jobs.append(job)
+        self.called.set()
         await self.go.wait()
         for batch in self.batches:
             yield batch
@@ -83,7 +85,7 @@ async def put_claim(redis: Redis, query_id: str, keys: Sequence[str] = KEYS) -> 
 
 async def arrivals(redis: Redis, query_id: str) -> list[Arrival]:
     """What the proxy was told of a query, in order."""
-    records = await redis.xrange(wire.reply_key("p"))
+    records = cast("list[tuple[bytes, dict[bytes, bytes]]]", await redis.xrange(wire.reply_key("p")))
     read = [wire.decode_arrival(fields[wire.REPLY_FIELD]) for _, fields in records]
     return [arrival for arrival in read if arrival.query_id == query_id]
 
