@@ -57,9 +57,7 @@ CANDIDATES = (
 )
 UPSTREAM_VARIABLE = "STACK_UPSTREAM_PORT"
 CLIENT_VARIABLE = "STACK_CLIENT"
-HOP_HEADERS = frozenset(
-    {b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade"}
-)
+HOP_HEADERS = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade"})
 POOL_LIMIT = 256
 POST_BODY = b'{"query":{"match":{"text":"' + b"x" * 469 + b'"}}}'
 START_LIMIT_S = 20.0
@@ -120,9 +118,7 @@ async def relay_by_aiohttp(port: int) -> AsyncIterator[Relay]:
 
         async def relay(scope: dict[str, Any], receive: Receive, send: Send) -> None:
             headers = end_to_end(scope["headers"])
-            url = url_type.build(
-                scheme="http", host="127.0.0.1", port=port, path=target(scope).decode(), encoded=True
-            )
+            url = url_type.build(scheme="http", host="127.0.0.1", port=port, path=target(scope).decode(), encoded=True)
             async with session.request(
                 scope["method"],
                 url,
@@ -139,9 +135,7 @@ async def relay_by_aiohttp(port: int) -> AsyncIterator[Relay]:
 async def relay_by_httpcore(port: int) -> AsyncIterator[Relay]:
     """Relay by httpcore's pool, with no client on top."""
     httpcore = importlib.import_module("httpcore")
-    async with httpcore.AsyncConnectionPool(
-        max_connections=POOL_LIMIT, max_keepalive_connections=POOL_LIMIT
-    ) as pool:
+    async with httpcore.AsyncConnectionPool(max_connections=POOL_LIMIT, max_keepalive_connections=POOL_LIMIT) as pool:
 
         async def relay(scope: dict[str, Any], receive: Receive, send: Send) -> None:
             request = httpcore.Request(
@@ -299,9 +293,7 @@ def free_port() -> int:
 @contextlib.contextmanager
 def running(name: str, command: list[str], port: int, environment: dict[str, str]) -> Iterator[int]:
     """Run `command` in a session of its own until the block ends; yields its session id once `port` accepts."""
-    process = subprocess.Popen(
-        command, start_new_session=True, env=os.environ | environment, cwd=Path(__file__).parent
-    )
+    process = subprocess.Popen(command, start_new_session=True, env=os.environ | environment, cwd=Path(__file__).parent)
     try:
         give_up_s = time.monotonic() + START_LIMIT_S
         while True:

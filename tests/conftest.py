@@ -61,9 +61,7 @@ class Engine:
         settings = {"number_of_shards": 1, "number_of_replicas": 0}
         mappings = {"properties": {"title": text, "text": text}}
         send_json(f"{self.url}/{index}", {"settings": settings, "mappings": mappings}, method="PUT")
-        lines = [
-            json.dumps(line) for key, source in documents.items() for line in ({"index": {"_id": key}}, source)
-        ]
+        lines = [json.dumps(line) for key, source in documents.items() for line in ({"index": {"_id": key}}, source)]
         bulk = ("\n".join(lines) + "\n").encode()
         answer = send_json(f"{self.url}/{index}/_bulk?refresh=true", bulk, method="POST")
         assert not answer["errors"]

@@ -32,6 +32,4 @@ def run(options: argparse.Namespace) -> int:
 
     if options.with_parent:
         end_with_parent()
-    return Demo(
-        directory=options.dir, port=options.port, engine_url=options.engine, stay=not options.exit
-    ).run()
+    return Demo(directory=options.dir, port=options.port, engine_url=options.engine, stay=not options.exit).run()

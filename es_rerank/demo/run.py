@@ -156,9 +156,7 @@ class Demo:
                 raise ProcessError(f"{question.text!r} was not reranked in full: {json.dumps(status)}")
             cached += status["cached"]
             scored += status["scored"]
-            answers.append(
-                Answered(question=question, engine_order=_names(before), reranked_order=_names(after))
-            )
+            answers.append(Answered(question=question, engine_order=_names(before), reranked_order=_names(after)))
         _say(
             f"{len(questions)} questions in {time.monotonic() - began_s:.1f} s; "
             f"{cached} of {scored} scores came from the cache\n"

@@ -146,5 +146,3 @@ def _with_forwarded(request: Request, client: str) -> Request:
     host = request.header(b"host") or b""
     added = ((b"x-forwarded-for", client.encode()), (b"x-forwarded-host", host), (b"x-forwarded-proto", b"http"))
     return replace(request, headers=(*request.headers, *added))
-
-

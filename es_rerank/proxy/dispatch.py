@@ -41,9 +41,7 @@ class Dispatcher:
         Raises redis.RedisError or kombu's OperationalError where Redis can't be reached.
         """
         remaining_s = deadline.remaining_s()
-        await self._redis.set(
-            wire.claim_key(query_id), wire.encode_claim(claim), ex=int(remaining_s) + CLAIM_MARGIN_S
-        )
+        await self._redis.set(wire.claim_key(query_id), wire.encode_claim(claim), ex=int(remaining_s) + CLAIM_MARGIN_S)
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._threads, self._publish, query_id, fingerprint, deadline.epoch_s(), remaining_s)
 

@@ -59,9 +59,7 @@ async def answer(request: Request, expression: str, parts: Parts) -> Outcome:
     call = read_call(request, expression, max_bytes=limits.max_request_bytes)
     asked, call = take_controls(call)
     rule = matching_rule(expression, parts.settings.rules)
-    controls = check_controls(
-        asked, ControlLimits(max_window=limits.max_window, max_deadline_s=limits.max_deadline_s)
-    )
+    controls = check_controls(asked, ControlLimits(max_window=limits.max_window, max_deadline_s=limits.max_deadline_s))
     decision = classify(call, controls, rule)
     if isinstance(decision, Relay):
         named = None if isinstance(rule, Relay) else rule.name
@@ -98,9 +96,7 @@ async def _rerank(call: SearchCall, decision: Rerank, controls: Controls, parts:
         return await _pass_on(call, controls, _failed(decision, "unreadable_answer"), parts, laps)
     texts = read_texts(window, plan, decision) if window.complete else []
     scores = await score_window(texts, decision, deadline, parts, laps)
-    ranking = fuse(
-        window.scores[: len(texts)], scores.rank_scores, method=decision.method, alpha=decision.alpha
-    )
+    ranking = fuse(window.scores[: len(texts)], scores.rank_scores, method=decision.method, alpha=decision.alpha)
     ranked = RankedWindow(rank_scores=scores.rank_scores, ranking=ranking)
     members = render_answer(window, plan, decision, ranked, controls)
     laps.lap("fuse")
@@ -124,9 +120,7 @@ async def _rerank(call: SearchCall, decision: Rerank, controls: Controls, parts:
     return Outcome(reply=_write(reply, finish_body(members, call, status, controls), status), status=status)
 
 
-async def _pass_on(
-    call: SearchCall, controls: Controls, status: SearchStatus, parts: Parts, laps: Laps
-) -> Outcome:
+async def _pass_on(call: SearchCall, controls: Controls, status: SearchStatus, parts: Parts, laps: Laps) -> Outcome:
     """The engine's own answer: as it comes, or, where the status was asked for, with it inside."""
     if "status" not in controls.include or not isinstance(call.request.body, bytes | None):
         return Outcome(forward=call.request, status=replace(status, took_ms=laps.took_ms()))

@@ -93,9 +93,7 @@ def test_ids_and_texts_are_unique_and_sorted() -> None:
         ("json.JSONDecoder", "json.decoder.JSONDecoder"),
     ],
 )
-def test_of_one_text_the_name_of_fewest_parts_stays(
-    documents: dict[str, Document], kept: str, dropped: str
-) -> None:
+def test_of_one_text_the_name_of_fewest_parts_stays(documents: dict[str, Document], kept: str, dropped: str) -> None:
     """A text that is found under several names is one document, under the public and shortest one."""
     assert kept in documents
     assert dropped not in documents

@@ -39,9 +39,7 @@ class Broken:
         self.load = load
         self.start_engine()
         self.start_redis()
-        self.system = run_system(
-            f"http://127.0.0.1:{self.engine_port}", redis=f"redis://127.0.0.1:{self.redis_port}/0"
-        )
+        self.system = run_system(f"http://127.0.0.1:{self.engine_port}", redis=f"redis://127.0.0.1:{self.redis_port}/0")
         self.worker = self.system.start_worker()
 
     def start_engine(self) -> None:

@@ -78,5 +78,3 @@ def _peak_bytes(pid: int) -> int:
     with open(f"/proc/{pid}/status", encoding="ascii") as status:  # noqa: PTH123  no file of anyone's
         [line] = [line for line in status if line.startswith("VmHWM:")]
     return int(line.split()[1]) * 1024
-
-
