@@ -261,9 +261,10 @@ def load_films() -> Callable[[str, Mapping[str, Mapping[str, Any]]], None]:
     return lambda url, documents: Engine("osmem", url).load("films", documents)
 
 
-@pytest.fixture(scope="session")
-def own_redis_url(supervisor: Supervisor, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A second Redis, for tests that must know every worker on it."""
+@pytest.fixture
+def own_redis_url(supervisor: Supervisor, tmp_path: Path) -> Iterator[str]:
+    """A Redis of the test's own, for one that must know every worker on it."""
     port = free_port()
-    start_redis(supervisor, port, tmp_path_factory.mktemp("own-redis"))
-    return f"redis://127.0.0.1:{port}/0"
+    redis = start_redis(supervisor, port, tmp_path / "own-redis")
+    yield f"redis://127.0.0.1:{port}/0"
+    supervisor.end(redis)

@@ -178,13 +178,13 @@ def test_what_an_image_copies_is_there(dockerfile: Path) -> None:
         assert any(fnmatch(source.split("/")[0], pattern) for pattern in sent)
 
 
-def test_the_worker_is_healthy_while_one_serves(redis_url: str) -> None:
+def test_the_worker_is_healthy_while_one_serves(own_redis_url: str) -> None:
     """The worker's health check, as Compose runs it, passes while a worker is subscribed and fails before and after."""
     [command, *arguments] = SERVICES["worker"]["healthcheck"]["test"][1:]
     assert (command, arguments[-1]) == ("python", SERVICES["worker"]["configs"][0]["target"])
     [script] = [source for source in copied(ROOT / "workers" / "Dockerfile") if source.endswith(".py")]
     assert Path(arguments[0]).name == Path(script).name
-    environment = {**os.environ, "ES_RERANK__REDIS__URL": redis_url}
+    environment = {**os.environ, "ES_RERANK__REDIS__URL": own_redis_url}
 
     def check() -> int:
         check = [sys.executable, str(ROOT / script), str(CONFIG)]
@@ -192,7 +192,7 @@ def test_the_worker_is_healthy_while_one_serves(redis_url: str) -> None:
 
     [scorer] = load_settings(CONFIG, {}).used_scorers().values()
     assert check() == 1
-    with Redis.from_url(redis_url) as redis, redis.pubsub() as worker:
+    with Redis.from_url(own_redis_url) as redis, redis.pubsub() as worker:
         worker.subscribe(wire.presence_channel(scorer.fingerprint()))
         worker.get_message(timeout=5)
         assert check() == 0

@@ -42,10 +42,12 @@ def test_a_traceback_is_in_its_line(caplog: pytest.LogCaptureFixture) -> None:
     assert "ValueError: why" in json.loads(JsonLines().format(caplog.records[0]))["traceback"]
 
 
-def test_every_search_has_one_line_without_secrets_or_texts(osmem_url: str, run_system: Callable[..., System]) -> None:
+def test_every_search_has_one_line_without_secrets_or_texts(
+    osmem_url: str, run_system: Callable[..., System], own_redis_url: str
+) -> None:
     """Reranked, skipped and refused searches log one line each; never credentials, queries or documents."""
     Engine("osmem", osmem_url).load("films-log", {"1": {"title": "t", "text": "unspeakable"}})
-    system = run_system(osmem_url)
+    system = run_system(osmem_url, redis=own_redis_url)
 
     def search(body: dict[str, Any]) -> None:
         request = urllib.request.Request(
