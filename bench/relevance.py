@@ -300,9 +300,15 @@ def mean_of(measure: Any, order: dict[str, list[str]], collection: Collection) -
     Places are given as falling scores: equal ones would let the evaluator choose an order.
     """
     judged = {key: grades for key, grades in collection.grades.items() if max(grades.values()) > 0}
-    run = {key: {hit: float(len(order[key]) - place) for place, hit in enumerate(order[key])} for key in judged}
+    run = {
+        key: {hit: float(len(order[key]) - place) for place, hit in enumerate(order[key])}
+        for key in judged
+        if order[key]  # the evaluator divides by the number of hits
+    }
+    if not run:
+        return 0.0
     values = {result.query_id: result.value for result in ir_measures.iter_calc([measure], judged, run)}
-    return sum(values.values()) / len(judged) if judged else 0.0
+    return sum(values.values()) / len(judged)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -385,11 +391,12 @@ def bench(options: argparse.Namespace) -> int:
         engine = options.engine.rstrip("/") if options.engine else stack.enter_context(started_engine(folder))
         proxy = stack.enter_context(started_system(engine, folder))
         began_s = time.monotonic()
-        machine = describe(engine)
-        rows = [measure(collection, engine, proxy) for collection in collections]
-        took_s = time.monotonic() - began_s
-    print(f"nDCG@{PAGE}; window {WINDOW}, alpha {ALPHA}; {machine}; {took_s:.0f} s\n")
-    print("\n".join([HEAD, *(row.line() for row in rows)]))
+        print(f"nDCG@{PAGE}; window {WINDOW}, alpha {ALPHA}; {describe(engine)}\n\n{HEAD}", flush=True)
+        rows = []
+        for collection in collections:
+            rows.append(measure(collection, engine, proxy))
+            print(rows[-1].line(), flush=True)
+        print(f"\n{time.monotonic() - began_s:.0f} s")
     wrong = [row.name for row in rows if row.difference > ALLOWED_DIFFERENCE]
     if wrong:
         print(f"fused and recomputed differ by more than {ALLOWED_DIFFERENCE} on {', '.join(wrong)}", file=sys.stderr)

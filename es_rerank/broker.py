@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from celery import Celery
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # A worker that dies takes its queries along: the proxy's deadline is the recovery, not another delivery.
 VISIBILITY_TIMEOUT_S = 3600
+# A command that finds all in use waits for one, as long as a command may take.
+MAX_CONNECTIONS = 128
 
 
 def make_redis(settings: RedisSettings, *, longest_block_s: float = 0.0) -> Redis:
@@ -26,12 +28,15 @@ def make_redis(settings: RedisSettings, *, longest_block_s: float = 0.0) -> Redi
     One retry, without a pause, on a lost connection only: Redis restarted. A time-out is never tried again.
     """
     timeout_s = settings.timeout_s
-    return Redis.from_url(
+    pool = BlockingConnectionPool.from_url(
         settings.url.get_secret_value(),
+        max_connections=MAX_CONNECTIONS,
+        timeout=timeout_s,
         socket_connect_timeout=timeout_s,
         socket_timeout=timeout_s + longest_block_s,
         retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
     )
+    return Redis.from_pool(pool)
 
 
 def make_celery(settings: RedisSettings) -> Celery:

@@ -1,11 +1,10 @@
-"""Query sets, judgments and runs as text files, in the forms that BEIR and TREC tools read and write.
+"""Query sets and judgments as text files, in the forms that BEIR has.
 
 Knows no engine and computes no measure. Every error names the file and the line.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,14 +13,14 @@ import msgspec
 from es_rerank.errors import EsRerankError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
 JUDGMENTS_HEADER = ("query-id", "corpus-id", "score")
 
 
 class TrecError(EsRerankError):
-    """A query set, judgments or a run cannot be read or written; the text names the file, the line and the form."""
+    """A query set or judgments cannot be read; the text names the file, the line and the form."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,16 +38,6 @@ class Judgment:
     query_id: str
     document_id: str
     grade: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunEntry:
-    """One document of a query's ranking. `rank` is 1-based; a larger `score` is better."""
-
-    query_id: str
-    document_id: str
-    rank: int
-    score: float
 
 
 def read_queries(file: Path) -> tuple[Query, ...]:
@@ -88,29 +77,6 @@ def read_judgments(file: Path) -> tuple[Judgment, ...]:
     return tuple(judgments.values())
 
 
-def read_run(file: Path) -> tuple[RunEntry, ...]:
-    """The entries of a TREC run (`query Q0 document rank score tag`), in order of the file. Raises TrecError."""
-    return tuple(_run_entry(where, line) for where, line in _lines(file))
-
-
-def write_run(file: Path, entries: Iterable[RunEntry], *, tag: str) -> None:
-    """Write a TREC run in the order given, replacing the file.
-
-    Raises TrecError before anything is written when an id or `tag` is empty or has white space, which separates
-    the columns.
-    """
-    lines = []
-    for entry in entries:
-        for name in (entry.query_id, entry.document_id, tag):
-            if len(name.split()) != 1 or name.split()[0] != name:
-                raise TrecError(f"{file}: {name!r} cannot stand in a run: it must be one word")
-        lines.append(f"{entry.query_id} Q0 {entry.document_id} {entry.rank} {entry.score!r} {tag}\n")
-    try:
-        file.write_text("".join(lines), encoding="utf-8")
-    except OSError as error:
-        raise TrecError(f"{file}: cannot be written: {error.strerror}") from error
-
-
 def _lines(file: Path) -> Iterator[tuple[str, str]]:
     """Each line that is not blank, behind `file, line N`."""
     try:
@@ -145,17 +111,3 @@ def _judgment(where: str, columns: tuple[str, ...]) -> Judgment:
         return Judgment(query_id=query_id, document_id=document_id, grade=int(grade))
     except ValueError:
         raise TrecError(f"{where}: the grade must be a whole number, was {grade!r}") from None
-
-
-def _run_entry(where: str, line: str) -> RunEntry:
-    columns = line.split()
-    if len(columns) != 6:
-        raise TrecError(f"{where}: must be `query Q0 document rank score tag`, was {line!r}")
-    query_id, _, document_id, rank, score, _ = columns
-    try:
-        entry = RunEntry(query_id=query_id, document_id=document_id, rank=int(rank), score=float(score))
-    except ValueError:
-        raise TrecError(f"{where}: rank and score must be numbers, were {rank!r} and {score!r}") from None
-    if entry.rank < 1 or not math.isfinite(entry.score):
-        raise TrecError(f"{where}: rank must be 1 or more and score finite, were {rank!r} and {score!r}")
-    return entry

@@ -31,6 +31,7 @@ HOP_BY_HOP = (
 PRODUCT_HEADER = b"x-elastic-product"
 # Engines warn in headers, once for each deprecated thing: far more than the 8 KiB that the client allows by itself.
 MAX_REPLY_HEAD_BYTES = 256 * 1024
+MAX_REPLY_HEADERS = 4096
 IDLE_CONNECTION_S = 60.0
 
 
@@ -91,7 +92,10 @@ class Upstream:
             ),
             max_line_size=MAX_REPLY_HEAD_BYTES,
             max_field_size=MAX_REPLY_HEAD_BYTES,
+            max_headers=MAX_REPLY_HEADERS,
         )
+        # The client would send PUT and DELETE once more when a kept connection breaks; that is the caller's to decide.
+        self._session._retry_connection = False  # noqa: SLF001
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -109,7 +113,8 @@ class Upstream:
         """
         answer = await self._first_answer(request)
         try:
-            self.product = first_header(answer.raw_headers, PRODUCT_HEADER)
+            if answer.status < 300:  # an error may be that of something in between
+                self.product = first_header(answer.raw_headers, PRODUCT_HEADER)
             yield StreamedReply(answer)
         finally:
             answer.close()  # no-op for one read to its end, whose connection went back to the pool
@@ -127,7 +132,7 @@ class Upstream:
             for _ in range(2 if searching else 1):
                 try:
                     answer = await self._ask(url, request)
-                except aiohttp.ClientConnectorError as caught:
+                except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as caught:
                     error = caught
                     self._hosts.mark_dead(url)
                     break
@@ -199,7 +204,13 @@ def _tls(settings: UpstreamSettings) -> ssl.SSLContext | bool:
 
 
 def _no_answer(error: Exception) -> UpstreamError:
-    """What the lack of an answer means for the caller."""
+    """What the lack of an answer means for the caller, who needn't know where the engine is."""
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return UpstreamError("no engine host could be reached in time", status=504)
     if isinstance(error, TimeoutError):
         return UpstreamError("the engine did not answer in time", status=504)
-    return UpstreamError(f"no answer came from the engine: {error or type(error).__name__}")
+    if isinstance(error, aiohttp.ClientSSLError):
+        return UpstreamError("the engine's certificate is not trusted, or it speaks no TLS")
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return UpstreamError("no engine host could be reached")
+    return UpstreamError(f"the engine's answer broke off or can't be read ({type(error).__name__})")

@@ -1,32 +1,17 @@
-"""Query sets, judgments and runs: what is read is what was written, and what is wrong is named with its line."""
+"""Query sets and judgments: what is wrong is named with its line."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from es_rerank.trec import Judgment, Query, RunEntry, TrecError, read_judgments, read_queries, read_run, write_run
+from es_rerank.trec import Judgment, Query, TrecError, read_judgments, read_queries
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from _pytest.tmpdir import TempPathFactory
-
 HEADER = "query-id\tcorpus-id\tscore\n"
-# A word is what has no white space; a run is UTF-8, which has no lone surrogates.
-WORDS = st.text(st.characters(exclude_categories=("Cs", "Cc", "Zs", "Zl", "Zp")), min_size=1).filter(
-    lambda word: word.split() == [word]
-)
-ENTRIES = st.builds(
-    RunEntry,
-    query_id=WORDS,
-    document_id=WORDS,
-    rank=st.integers(1, 10_000),
-    score=st.floats(allow_nan=False, allow_infinity=False),
-)
 
 
 def written(folder: Path, text: str) -> Path:
@@ -102,50 +87,3 @@ def test_what_is_empty_missing_or_binary_is_an_error(tmp_path: Path) -> None:
     ):
         with pytest.raises(TrecError, match=f"{file}: {problem}"):
             read(file)
-
-
-@given(entries=st.lists(ENTRIES))
-def test_a_run_survives_writing_and_reading(tmp_path_factory: TempPathFactory, entries: list[RunEntry]) -> None:
-    """Reading a written run gives the same entries, scores to the last bit."""
-    file = tmp_path_factory.getbasetemp() / "run.txt"
-    write_run(file, entries, tag="es-rerank")
-    assert read_run(file) == tuple(entries)
-
-
-def test_a_run_has_the_form_of_trec(tmp_path: Path) -> None:
-    """A run is written in the six columns that TREC's tools read."""
-    file = tmp_path / "run.txt"
-    write_run(file, [RunEntry(query_id="1", document_id="d7", rank=1, score=0.5)], tag="bm25")
-    assert file.read_text() == "1 Q0 d7 1 0.5 bm25\n"
-
-
-@pytest.mark.parametrize(("document_id", "tag"), [("d 7", "bm25"), ("", "bm25"), ("d7", "bm 25"), ("d7\n", "bm25")])
-def test_a_run_takes_single_words_only(tmp_path: Path, document_id: str, tag: str) -> None:
-    """An id or tag that would break the columns is an error, and no file is written."""
-    file = tmp_path / "run.txt"
-    with pytest.raises(TrecError, match="must be one word"):
-        write_run(file, [RunEntry(query_id="1", document_id=document_id, rank=1, score=0.5)], tag=tag)
-    assert not file.exists()
-
-
-@pytest.mark.parametrize(
-    ("line", "problem"),
-    [
-        ("1 Q0 d7 1 0.5", "must be `query Q0 document rank score tag`"),
-        ("1 Q0 d7 first 0.5 x", "rank and score must be numbers"),
-        ("1 Q0 d7 0 0.5 x", "rank must be 1 or more"),
-        ("1 Q0 d7 1 nan x", "rank must be 1 or more and score finite"),
-    ],
-)
-def test_a_wrong_run_entry_is_named(tmp_path: Path, line: str, problem: str) -> None:
-    """An error in a run names the file, the line and what was expected."""
-    file = written(tmp_path, f"1 Q0 d1 1 2.5 x\n{line}\n")
-    with pytest.raises(TrecError) as error:
-        read_run(file)
-    assert str(error.value).startswith(f"{file}, line 2: {problem}")
-
-
-def test_a_run_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
-    """Writing into a folder that is not there is an error that names the file."""
-    with pytest.raises(TrecError, match="cannot be written: No such file"):
-        write_run(tmp_path / "missing" / "run.txt", [], tag="x")

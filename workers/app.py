@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from es_rerank.settings import MinilmSettings, Settings
 
 LOG = logging.getLogger(__name__)
-EXIT_FAILURE = 1
 
 
 def run_worker(settings: Settings, scorer_name: str | None) -> int:

@@ -76,10 +76,15 @@ class Host:
         self._call(self._end_presence())
 
     def close(self) -> None:
-        """Free the model and end the loop. Called once, when no task runs."""
+        """Free the model and end the loop. Called once; a task that still runs is cut off."""
 
         async def end() -> None:
             await self._end_presence()
+            # After a second signal Celery no longer waits for its tasks, but their threads wait for this loop.
+            left = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
             await self._scorer.close()
             await self._redis.aclose()
 

@@ -16,7 +16,8 @@ from es_rerank.proxy.exchange import CallerLeftError, Exchange, framing_problem
 from es_rerank.proxy.health import check_health
 from es_rerank.proxy.own import error_reply, json_body, own_reply
 from es_rerank.proxy.parts import open_parts
-from es_rerank.proxy.pipeline import Outcome, answer, with_warning
+from es_rerank.proxy.pipeline import answer, with_warning
+from es_rerank.proxy.status import SearchStatus
 from es_rerank.telemetry import SEARCH_LOG, log_event
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 OWN_PATH = b"/_es_rerank"
 HEALTH_PATH = b"/_es_rerank/health"
+HELD_BODY_BYTES = 64 * 1024
+NO_ENGINE = SearchStatus(status="failed", reason="no_engine")
 
 
 class App:
@@ -97,31 +100,43 @@ async def _route(exchange: Exchange, parts: Parts) -> None:
     if parts.settings.upstream.forwarded_headers:
         request = _with_forwarded(request, exchange.client)
     expression = search_expression(request)
-    if expression is None:
-        async with parts.upstream.send(request) as reply:
-            await exchange.stream(reply)
+    if expression is not None:
+        await _search(exchange, request, expression, parts)
         return
+    if exchange.body_bytes is not None and exchange.body_bytes <= HELD_BODY_BYTES:
+        # Held back until it is whole, a body that comes slowly keeps no connection to the engine.
+        request = replace(request, body=await exchange.read_body(HELD_BODY_BYTES))
+    async with parts.upstream.send(request) as reply:
+        await exchange.stream(reply)
+
+
+async def _search(exchange: Exchange, request: Request, expression: str, parts: Parts) -> None:
+    """Answer a search, and log it."""
     body = await exchange.read_body(parts.settings.limits.max_request_bytes)
-    outcome = await answer(replace(request, body=body), expression, parts)
-    if outcome.reply is not None:
-        await exchange.reply(outcome.reply)
-    elif outcome.forward is not None:
-        async with parts.upstream.send(outcome.forward) as reply:
-            if reply.status == 200:
-                reply.headers = with_warning(reply.headers, outcome.status)
-            await exchange.stream(reply)
-    _log(request, expression, outcome)
+    try:
+        outcome = await answer(replace(request, body=body), expression, parts)
+        if outcome.reply is not None:
+            await exchange.reply(outcome.reply)
+        elif outcome.forward is not None:
+            async with parts.upstream.send(outcome.forward) as reply:
+                if reply.status == 200:
+                    reply.headers = with_warning(reply.headers, outcome.status)
+                await exchange.stream(reply)
+    except UpstreamError:
+        _log(request, expression, NO_ENGINE)
+        raise
+    _log(request, expression, outcome.status)
 
 
-def _log(request: Request, expression: str, outcome: Outcome) -> None:
+def _log(request: Request, expression: str, status: SearchStatus) -> None:
     """The one line a search has. It names neither query nor documents."""
     opaque_id = request.header(b"x-opaque-id")
     log_event(
         SEARCH_LOG,
-        logging.WARNING if outcome.status.warning() else logging.INFO,
+        logging.WARNING if status.warning() else logging.INFO,
         "search",
         index=expression,
-        **outcome.status.block(),
+        **status.block(),
         opaque_id=None if opaque_id is None else opaque_id.decode("latin-1"),
     )
 

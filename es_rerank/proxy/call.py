@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from es_rerank.records import Headers
 
+# `http.max_initial_line_length` of both engines, unless configured.
+MAX_TARGET_BYTES = 4096
 SEARCH_PATH = re.compile(rb"^/(?:([^/_][^/]*|_all)/)?_search/?$")
 JSON_TYPE = re.compile(r"^application/(json|vnd\.(elasticsearch|opensearch)\+json)\s*(;|$)", re.IGNORECASE)
 # The engines end a parameter at a semicolon too.
@@ -66,13 +68,18 @@ class SearchCall:
 
 
 def search_expression(request: Request) -> str | None:
-    """The index expression of a search request ('' where the path names none), or None for any other request."""
-    if request.method not in ("GET", "POST"):
+    """The index expression of a search request ('' where it names none), or None for any other request.
+
+    A target longer than engines take by default is none of ours either: it is theirs to refuse.
+    """
+    if request.method not in ("GET", "POST") or len(request.target) > MAX_TARGET_BYTES:
         return None
     found = SEARCH_PATH.match(request.path)
     if found is None:
         return None
-    return unquote((found[1] or b"").decode("utf-8", "replace"))
+    if found[1] is None:
+        return parse_query(request.query_string).get("index", "")
+    return unquote(found[1].decode("utf-8", "replace"))
 
 
 def read_call(request: Request, expression: str, *, max_bytes: int) -> SearchCall:

@@ -36,7 +36,6 @@ class Waiting:
         """Parallel to the documents that were sent; None for those not scored (yet)."""
         self.end: str | None = None
         """None while more may come, then '' for a whole answer or the worker's reason for a broken one."""
-        self._left = count
         self._changed = asyncio.Event()
 
     def take(self, arrival: Arrival) -> None:
@@ -100,7 +99,10 @@ class Collector:
                 continue
             for _, records in cast("list[tuple[bytes, list[Record]]]", answer or []):
                 for last_id, fields in records:  # noqa: B007  kept for the next read
-                    self._hand_out(fields.get(wire.REPLY_FIELD, b""))
+                    try:
+                        self._hand_out(fields.get(wire.REPLY_FIELD, b""))
+                    except Exception:  # one record must not end the reader, which every search waits for
+                        LOG.exception("a record of the reply stream is passed over")
 
     def _hand_out(self, data: bytes) -> None:
         try:

@@ -46,7 +46,8 @@ class ControlLimits:
 def take_controls(call: SearchCall) -> tuple[dict[str, Any], SearchCall]:
     """What the request asks, unchecked, and the call without a trace of it.
 
-    Raises CallerError for a header of another value, or an `ext.es_rerank` that is no object.
+    Raises CallerError for a header of another value, for an `ext.es_rerank` that is no object, and for one in a body
+    that can't be read, since the engine would not know it.
     """
     asked: dict[str, Any] = {}
     header = call.request.header(HEADER)
@@ -54,6 +55,8 @@ def take_controls(call: SearchCall) -> tuple[dict[str, Any], SearchCall]:
         asked = _read_header(header)
         headers = without_headers(call.request.headers, HEADER)
         call = replace(call, request=replace(call.request, headers=headers))
+    if call.search is None and b'"es_rerank"' in call.body:
+        raise CallerError(f"[ext.{KEY}] needs a body of strict JSON: no comments, no key twice, no half surrogate pair")
     ext = call.search.get("ext") if call.search else None
     if not isinstance(ext, dict) or KEY not in ext:
         return asked, call

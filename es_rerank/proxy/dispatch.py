@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from es_rerank.wire import Claim
 
 SENDING_THREADS = 8
-# A claim outlives its task's expiry, so that a worker never finds a task without its documents.
-CLAIM_MARGIN_S = 30
+# Celery compares a task's expiry with the worker's clock. What ends a task in time is its claim, by Redis's clock;
+# the expiry only clears the queue of a scorer that nobody serves any more, so clocks may differ by this much.
+CLOCK_MARGIN_S = 60
 
 
 class Dispatcher:
@@ -36,12 +37,12 @@ class Dispatcher:
         return int(count)
 
     async def send(self, query_id: str, claim: Claim, fingerprint: str, deadline: Deadline) -> None:
-        """Have the claim scored. A worker that gets to the task after the deadline throws it away unread.
+        """Have the claim scored. A worker that gets to the task after the deadline finds nothing to score.
 
         Raises redis.RedisError or kombu's OperationalError where Redis can't be reached.
         """
         remaining_s = deadline.remaining_s()
-        await self._redis.set(wire.claim_key(query_id), wire.encode_claim(claim), ex=int(remaining_s) + CLAIM_MARGIN_S)
+        await self._redis.set(wire.claim_key(query_id), wire.encode_claim(claim), px=max(1, int(remaining_s * 1000)))
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._threads, self._publish, query_id, fingerprint, deadline.epoch_s(), remaining_s)
 
@@ -55,6 +56,6 @@ class Dispatcher:
             wire.TASK,
             kwargs={"query_id": query_id, "proxy_id": self._proxy_id, "deadline_s": deadline_s},
             queue=wire.queue_name(fingerprint),
-            expires=remaining_s,
+            expires=remaining_s + CLOCK_MARGIN_S,
             retry=False,
         )

@@ -9,7 +9,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from es_rerank.proxy.server import RAW_TARGET
-from es_rerank.records import Request, without_headers
+from es_rerank.records import Request, first_header, without_headers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -52,6 +52,10 @@ class Exchange:
             headers=headers,
             body=self._incoming() if has_body else None,
         )
+        lengths = [value for name, value in headers if name == b"content-length"]
+        self.body_bytes = int(lengths[0]) if len(lengths) == 1 and lengths[0].isdigit() else None
+        """The body's length as announced, None where it comes in chunks or there is none."""
+        self._knows_chunks = scope["http_version"] != "1.0"
         self.client: str = (scope.get("client") or ("", 0))[0]
         if not has_body:
             self._watch()
@@ -74,7 +78,15 @@ class Exchange:
         await self._finish(reply.body)
 
     async def stream(self, reply: StreamedReply) -> None:
-        """Send an answer on as it comes. Raises UpstreamError where it breaks off; `started` is then True."""
+        """Send an answer on as it comes. Raises UpstreamError where it breaks off; `started` is then True.
+
+        HTTP/1.0 has no chunks, so there an answer of unknown length is held until its length is known.
+        """
+        if not self._knows_chunks and first_header(reply.headers, b"content-length") is None:
+            body = b"".join([chunk async for chunk in reply.chunks()])
+            await self._start(reply.status, (*reply.headers, (b"content-length", b"%d" % len(body))))
+            await self._finish(body)
+            return
         await self._start(reply.status, reply.headers)
         async for chunk in reply.chunks():
             await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
@@ -87,6 +99,8 @@ class Exchange:
 
     async def _start(self, status: int, headers: Headers) -> None:
         self.started = True
+        if status in (204, 304):  # they have no body, whatever length they tell
+            headers = without_headers(headers, b"content-length")
         await self._send({"type": "http.response.start", "status": status, "headers": list(headers)})
 
     async def _finish(self, last: bytes) -> None:

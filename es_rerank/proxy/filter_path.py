@@ -62,9 +62,14 @@ def without_paths(raw: msgspec.Raw, paths: Iterable[Path]) -> Any:
 
 
 def _path(pattern: str) -> Path:
-    """The names in a pattern. Only fnmatch's star is a sign here; a dot behind a backslash is part of its name."""
+    """The names in a pattern; a dot behind a backslash is part of its name."""
     names = re.split(r"(?<!\\)\.", pattern)
-    return tuple(re.sub(r"[?\[]", r"[\g<0>]", name.replace("\\.", ".")) for name in names)
+    return tuple(star_pattern(name.replace("\\.", ".")) for name in names)
+
+
+def star_pattern(pattern: str) -> str:
+    """The pattern for fnmatch, of whose signs the engines know only the star."""
+    return re.sub(r"[?\[]", r"[\g<0>]", pattern)
 
 
 def _include(raw: msgspec.Raw, paths: Iterable[Path]) -> Any:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from es_rerank.proxy.classify import Rerank
     from es_rerank.proxy.control import Controls
     from es_rerank.proxy.parts import Parts
+    from es_rerank.proxy.window import EngineAnswer
     from es_rerank.records import Request
 
 LOG = logging.getLogger(__name__)
@@ -62,8 +63,7 @@ async def answer(request: Request, expression: str, parts: Parts) -> Outcome:
     controls = check_controls(asked, ControlLimits(max_window=limits.max_window, max_deadline_s=limits.max_deadline_s))
     decision = classify(call, controls, rule)
     if isinstance(decision, Relay):
-        named = None if isinstance(rule, Relay) else rule.name
-        status = SearchStatus(status="skipped", reason=decision.reason, rule=named)
+        status = _skipped(decision.reason, None if isinstance(rule, Relay) else rule.name)
         return await _pass_on(call, controls, status, parts, laps)
     try:
         return await _rerank(call, decision, controls, parts, laps)
@@ -83,29 +83,26 @@ async def _rerank(call: SearchCall, decision: Rerank, controls: Controls, parts:
     try:
         reply = await parts.upstream.fetch(plan.request, max_bytes=max_bytes)
         body = decode_body(reply.body, first_header(reply.headers, b"content-encoding"), max_bytes=max_bytes)
-    except (AnswerTooLargeError, UnreadableBodyError):
+    except AnswerTooLargeError:
         return await _pass_on(call, controls, _failed(decision, "answer_too_large"), parts, laps)
+    except UnreadableBodyError:
+        return await _pass_on(call, controls, _failed(decision, "unreadable_answer"), parts, laps)
     laps.lap("engine")
     if reply.status in BUSY_STATUSES:
         return Outcome(reply=reply, status=_failed(decision, "engine_refused", laps))
-    if reply.status != 200:
-        # It may be our window that the engine won't have; and if not, the refusal must be the one to their request.
-        return await _pass_on(call, controls, _failed(decision, "engine_refused"), parts, laps)
-    window = read_answer(body)
-    if window is None:
-        return await _pass_on(call, controls, _failed(decision, "unreadable_answer"), parts, laps)
-    texts = read_texts(window, plan, decision) if window.complete else []
+    window = read_answer(body) if reply.status == 200 else None
+    unfit = _why_unfit(reply, window, decision)
+    if window is None or unfit is not None:
+        return await _pass_on(call, controls, unfit or _failed(decision, "unreadable_answer"), parts, laps)
+    texts = read_texts(window, plan, decision)
     scores = await score_window(texts, decision, deadline, parts, laps)
     ranking = fuse(window.scores[: len(texts)], scores.rank_scores, method=decision.method, alpha=decision.alpha)
     ranked = RankedWindow(rank_scores=scores.rank_scores, ranking=ranking)
     members = render_answer(window, plan, decision, ranked, controls)
     laps.lap("fuse")
-    if window.complete:
-        # A hit without text is nothing to score; a window without any points to a rule with the wrong fields.
-        expected = len(texts) - scores.missing_text or len(texts)
-        outcome, reason = outcome_of(window=expected, scored=scores.scored, reason=scores.reason)
-    else:
-        outcome, reason = "skipped", "partial_answer"
+    # A hit without text is nothing to score; a window without any points to a rule with the wrong fields.
+    expected = len(texts) - scores.missing_text or len(texts)
+    outcome, reason = outcome_of(window=expected, scored=scores.scored, reason=scores.reason)
     status = SearchStatus(
         status=outcome,
         reason=reason,
@@ -136,6 +133,23 @@ async def _pass_on(call: SearchCall, controls: Controls, status: SearchStatus, p
     if members is None:
         return Outcome(forward=call.request, status=status)
     return Outcome(reply=_write(reply, finish_body(members, call, status, controls), status), status=status)
+
+
+def _why_unfit(reply: Reply, window: EngineAnswer | None, decision: Rerank) -> SearchStatus | None:
+    """Why the client's own request has to be asked instead, or None where the window can be reranked."""
+    if reply.status != 200:
+        # It may be our window that the engine won't have; and if not, the refusal must be the one to their request.
+        return _failed(decision, "engine_refused")
+    if window is None:
+        return _failed(decision, "unreadable_answer")
+    if not window.complete:
+        # Some shard may have failed on our window alone, and then their own request finds more.
+        return _skipped("partial_answer", decision.rule.name)
+    return _skipped("system_index", decision.rule.name) if window.has_system_hits else None
+
+
+def _skipped(reason: str, rule: str | None) -> SearchStatus:
+    return SearchStatus(status="skipped", reason=reason, rule=rule)
 
 
 def _failed(decision: Rerank, reason: str, laps: Laps | None = None) -> SearchStatus:

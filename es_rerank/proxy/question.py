@@ -43,7 +43,7 @@ NOT_BM25 = {
     "weighted_tokens",
 }
 MAX_DEPTH = 64
-# A longer query string is cut before it is taken apart: this is more than any model reads, and quick to scan.
+# Of all query strings of a search, so much is taken apart: more than any model reads, and quick to scan.
 MAX_SYNTAX_CHARS = 4096
 
 
@@ -58,11 +58,17 @@ class Question:
 def find_question(query: Any) -> Question:
     """The question of a parsed `query`. Never fails: a malformed query has no text, and the engine says why."""
     texts: list[str] = []
+    left_chars = MAX_SYNTAX_CHARS
     try:
-        texts.extend(text for text in _texts(query, MAX_DEPTH) if text)
+        for syntax, text in _texts(query, MAX_DEPTH):
+            if syntax is None:
+                texts.append(text)
+            else:
+                texts.append(strip_syntax(text[:left_chars], syntax))
+                left_chars = max(0, left_chars - len(text))
     except _NotBm25Error:
         return Question(not_bm25=True)
-    return Question(text=" ".join(dict.fromkeys(texts)))
+    return Question(text=" ".join(dict.fromkeys(filter(None, texts))))
 
 
 _COMMON_TOKENS = r"""
@@ -76,7 +82,7 @@ _COMMON_TOKENS = r"""
 LUCENE_TOKEN = re.compile(
     r"""
       (?P<negation>(?<![^\s(])(?:NOT(?=[\s(]) | [-!](?=\S)))
-    | (?P<range>[\[{][^\]}]*[\]}] | (?<![^\s(:])[<>]=?[^\s()]+ | _exists_:\S+)
+    | (?P<range>[\[{][^\]}]{0,256}[\]}] | (?<![^\s(:])[<>]=?[^\s()]+ | _exists_:\S+)
     | (?P<regex>(?<![^\s(:])/(?:\\.|[^/\\])*/)
     | (?P<field>(?:\\.|[\w.*@-])+:(?=\S))
     | (?P<word>(?<!\S)(?:AND|OR|&&)(?!\S))
@@ -119,8 +125,8 @@ class _NotBm25Error(Exception):
     pass
 
 
-def _texts(query: Any, depth: int) -> Iterator[str]:
-    """The texts of a query or a list of them, in order, repeats included."""
+def _texts(query: Any, depth: int) -> Iterator[tuple[re.Pattern[str] | None, str]]:
+    """The texts of a query or a list of them, in order, repeats included, each with the syntax that it is in."""
     clauses = query if isinstance(query, list) else [query]
     for clause in clauses if depth else ():
         for kind, body in clause.items() if isinstance(clause, dict) else ():
@@ -130,14 +136,14 @@ def _texts(query: Any, depth: int) -> Iterator[str]:
                 yield from _clause_texts(kind, body, depth - 1)
 
 
-def _clause_texts(kind: str, body: dict[str, Any], depth: int) -> Iterator[str]:
+def _clause_texts(kind: str, body: dict[str, Any], depth: int) -> Iterator[tuple[re.Pattern[str] | None, str]]:
     if kind in FIELD_TEXT:
         for value in body.values():
-            yield _plain(value.get("query") if isinstance(value, dict) else value)
+            yield None, _plain(value.get("query") if isinstance(value, dict) else value)
     elif kind in BODY_TEXT:
-        yield _plain(body.get("query"))
+        yield None, _plain(body.get("query"))
     elif kind in SYNTAX_TEXT:
-        yield strip_syntax(_plain(body.get("query")), SYNTAX_TEXT[kind])
+        yield SYNTAX_TEXT[kind], _plain(body.get("query"))
     for key in INNER_QUERY.get(kind, ()):
         yield from _texts(body.get(key), depth)
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # What is kept of the deadline for fusing, writing and sending the answer.
 RENDER_MARGIN_S = 0.03
-REDIS_ERRORS = (RedisError, OperationalError, OSError, TimeoutError)
+REDIS_ERRORS = (RedisError, OperationalError, OSError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +94,8 @@ async def _look_up(keys: list[str], deadline: Deadline, parts: Parts) -> tuple[d
     try:
         async with asyncio.timeout(remaining_s):
             found = await parts.cache.get_many(keys)
+    except TimeoutError:
+        return {}, "deadline"
     except REDIS_ERRORS:
         return {}, "no_redis"
     return {key: score for key, score in zip(keys, found, strict=True) if score is not None}, None
@@ -114,6 +116,8 @@ async def _ask_workers(
                     if not await parts.dispatcher.count_workers(fingerprint):
                         return nothing, "no_worker"
                     await parts.dispatcher.send(query_id, claim, fingerprint, deadline)
+            except TimeoutError:
+                return nothing, "deadline"
             except REDIS_ERRORS:
                 return nothing, "no_redis"
             in_time = await waiting.wait(deadline, RENDER_MARGIN_S)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
@@ -22,16 +23,71 @@ IDLE_CONNECTION_S = 3600
 GRACE_S = 30
 
 
-class Protocol(HttpToolsProtocol):
-    """uvicorn's protocol that keeps the request target as it came, and refuses in the engine's shape.
+# Engines allow 4 KiB for the request line and 16 KiB for headers unless told otherwise.
+MAX_HEAD_BYTES = 64 * 1024
+UNREADABLE = "the request is no valid HTTP/1.1"
 
-    ASGI has path and query string apart, by which a lone trailing `?` is lost.
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's protocol, for a proxy.
+
+    It keeps the request target as it came: ASGI has path and query string apart, by which a lone trailing `?` is
+    lost. It never upgrades, which a server may always decline (RFC 9110, 7.8), so that a request that offers HTTP/2
+    is answered as what it is, body and all. It bounds the head, and refuses in the engine's shape.
     """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._offers_upgrade = False
+        self._in_head = True
+        self._head_ended = False  # one ended, or its message did, within the data at hand
+        self._head_bytes = 0  # of a head that has no end yet
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        self._unset_keepalive_if_required()
+        self._head_ended = False
+        try:
+            self._feed(data)
+        except httptools.HttpParserError:
+            self.send_400_response(UNREADABLE)
+            return
+        if self._in_head and not self._head_ended:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self.send_400_response(f"request line and headers are larger than {MAX_HEAD_BYTES} bytes")
+
+    def _feed(self, data: bytes) -> None:
+        """Give data to the parser, which stops at the end of a head that offers an upgrade and skips its body."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            if self.scope["method"] == "CONNECT":
+                raise httptools.HttpParserError("CONNECT") from None
+            head = b"%s %s HTTP/%s\r\n" % (
+                self.scope["method"].encode(),
+                self.url,
+                self.parser.get_http_version().encode(),
+            )
+            lines = [b"%s: %s\r\n" % (name, value) for name, value in self.headers if name != b"upgrade"]
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.feed_data(head + b"".join(lines) + b"\r\n")
+            self._feed(data[upgrade.args[0] :])
 
     def on_headers_complete(self) -> None:
         """See httptools."""
+        self._offers_upgrade = self.parser.should_upgrade()
+        self.scope["method"] = self.parser.get_method().decode("ascii")
         self.scope["extensions"] = {RAW_TARGET: {"target": bytes(self.url)}}
-        super().on_headers_complete()
+        if not self._offers_upgrade:
+            self._in_head, self._head_ended, self._head_bytes = False, True, 0
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """See httptools."""
+        if not self._offers_upgrade:
+            self._in_head, self._head_ended = True, True
+            super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP, as the parser sees it (two lengths, a length beside chunks), and close."""

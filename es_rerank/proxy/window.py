@@ -15,6 +15,7 @@ import msgspec
 
 from es_rerank.proxy.call import RAW_OBJECT, edit_object, edit_query
 from es_rerank.proxy.coding import readable_codings
+from es_rerank.proxy.filter_path import star_pattern
 from es_rerank.records import without_headers
 from es_rerank.settings import TEMPLATE_FIELD
 
@@ -55,6 +56,12 @@ class EngineAnswer:
     scores: tuple[float, ...]
     complete: bool
 
+    @property
+    def has_system_hits(self) -> bool:
+        """Whether some hit is of a system index, on a remote cluster too; those are nobody's to rerank."""
+        names = (bytes(hit.get("_index", b"")).strip(b'"').rpartition(b":")[2] for hit in self.hits)
+        return any(name.startswith(b".") for name in names)
+
 
 def plan_window(call: SearchCall, decision: Rerank) -> WindowPlan:
     """The upstream request for a reranked search.
@@ -65,7 +72,7 @@ def plan_window(call: SearchCall, decision: Rerank) -> WindowPlan:
     hidden = not _whole_source(call)
     added: frozenset[str] = frozenset()
     if hidden:
-        asked = _asked_fields(call)
+        asked = [star_pattern(pattern) for pattern in _asked_fields(call)]
         wanted = decision.rule.text_fields()
         added = frozenset(name for name in wanted if not any(fnmatchcase(name, pattern) for pattern in asked))
     if added:

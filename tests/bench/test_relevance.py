@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -15,7 +16,11 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 BENCH = ROOT / "bench" / "relevance.py"
-FIGURE = re.compile(r"\d\.\d{4}")
+
+
+def write_lines(file: Path, values: list[dict[str, str]]) -> None:
+    """A file of JSON lines."""
+    file.write_text("".join(f"{json.dumps(value)}\n" for value in values))
 
 
 @pytest.mark.engines
@@ -33,6 +38,22 @@ def test_the_running_system_ranks_as_its_formula_says(opensearch: Engine) -> Non
     assert fused > engine
     assert cells[8] == "0", "some list differs from the recomputed one"
     assert cells[11] == "0", "some query was not scored in full"
+
+
+@pytest.mark.engines
+def test_a_query_without_hits_counts_nothing(opensearch: Engine, tmp_path: Path) -> None:
+    """A judged query that finds nothing is a 0 in every mean; one without a relevant document is left out."""
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    write_lines(folder / "corpus.jsonl", [{"_id": "1", "title": "Robots", "text": "A robot in love."}])
+    asked = {"found": "robot", "lost": "submarine", "ungraded": "love"}
+    write_lines(folder / "queries.jsonl", [{"_id": key, "text": text} for key, text in asked.items()])
+    (folder / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\nfound\t1\t1\nlost\t1\t2\nungraded\t1\t0\n")
+    command = [sys.executable, str(BENCH), "--collections", "tiny", "--data", str(tmp_path), "--engine", opensearch.url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    figures = "0.5000 | 0.5000 | 0.5000 | 0.5000 | 0.0000 | 0 | 0.500 | 0.500 | 0"
+    assert f"| tiny | 1 | 3 | {figures} |" in done.stdout
 
 
 def test_the_bench_imports_nothing_of_what_it_measures() -> None:

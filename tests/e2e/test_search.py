@@ -322,6 +322,30 @@ def test_an_index_that_allows_no_window_is_still_searched(pair: Pair) -> None:
     assert (answer["_es_rerank"]["status"], answer["_es_rerank"]["reason"]) == ("failed", "engine_refused")
 
 
+def test_no_hit_is_lost_where_one_index_of_two_allows_no_window(pair: Pair) -> None:
+    """When our window fails on some shards only, the client still gets all that its own request finds."""
+    if pair.engine.name == "osmem":
+        pytest.skip("osmem does not enforce max_result_window")
+    small = {f"s{number}": {"title": "x", "text": "robot island love"} for number in range(20)}
+    pair.engine.load("films-small", small)
+    pair.direct("/films-small/_settings", {"index.max_result_window": 50}, method="PUT")
+    before = pair.direct("/films,films-small/_search", QUERY)
+    asked = pair.system.search("films,films-small", QUERY)
+    status = asked.pop("_es_rerank")
+    assert (status["status"], status["reason"]) == ("skipped", "partial_answer")
+    assert without_took(asked) == without_took(before)
+    assert before["_shards"]["failed"] == 0
+
+
+def test_an_index_named_by_a_parameter_is_an_index(pair: Pair) -> None:
+    """`/_search?index=films` is a search on films."""
+    request = urllib.request.Request(
+        f"{pair.system.url}/_search?index=films&q=text:robot", headers={"ES-Rerank": "include=status"}
+    )
+    with urllib.request.urlopen(request) as reply:
+        assert json.load(reply)["_es_rerank"]["rule"] == "films"
+
+
 def test_pretty_and_filter_path_look_as_the_engine_makes_them(pair: Pair) -> None:
     """A filtered, pretty answer has the engine's own bytes around the hits that it names."""
     target = "/films/_search?pretty&filter_path=hits.hits._source.year,hits.total,timed_out"

@@ -126,10 +126,18 @@ def test_our_key_must_be_an_object(value: str) -> None:
     assert str(refusal.value).endswith(f"was [{value}]")
 
 
-def test_a_body_that_names_our_key_twice_is_the_engines() -> None:
-    """Engines refuse repeated keys, so such a body goes on as it came."""
-    call = call_of(b'{"ext":{"es_rerank":{},"es_rerank":{"alpha":1}}}')
-    assert take_controls(call) == ({}, call)
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"ext":{"es_rerank":{},"es_rerank":{"alpha":1}}}',
+        b'{"ext":{"es_rerank":{}},"query":{"match":{"a":"\\ud800"}}}',
+        b'{"ext":{"es_rerank":{}} /* why */}',
+    ],
+)
+def test_our_key_in_a_body_that_we_cannot_read_is_refused(body: bytes) -> None:
+    """What can't be taken out would be an unknown key to the engine, so the refusal says what is wrong."""
+    with pytest.raises(CallerError, match="strict JSON"):
+        take_controls(call_of(body))
 
 
 @pytest.mark.parametrize(

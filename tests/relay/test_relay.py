@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from es_rerank.demo.processes import Supervisor
+    from tests.conftest import System
 
 CRLF = b"\r\n"
 
@@ -334,3 +335,146 @@ def test_our_answers_carry_the_engines_product_header(port: int, engine: Scripte
     exchange(port, b"GET / HTTP/1.1\r\nhost: x\r\n")
     _, lines, _ = exchange(port, b"GET /_es_rerank/health HTTP/1.1\r\nhost: x\r\n")
     assert b"x-elastic-product: Elasticsearch" in lines
+
+
+@pytest.mark.parametrize("method", [b"POST", b"PUT"])
+@pytest.mark.parametrize("split", [False, True])
+def test_an_offered_upgrade_is_declined_and_the_body_arrives(
+    port: int, engine: ScriptedEngine, method: bytes, *, split: bool
+) -> None:
+    """A client that offers HTTP/2 in clear text is answered in HTTP/1.1: its body is a body, not a next request."""
+    body = b"GET /smuggled HTTP/1.1\r\nhost: x\r\n\r\n"
+    head = (
+        method + b" /a/_doc/1 HTTP/1.1\r\nhost: x\r\nconnection: Upgrade, HTTP2-Settings, close\r\nupgrade: h2c\r\n"
+        b"http2-settings: AAMAAABkAAQCAAAAAAIAAAAA\r\ncontent-type: text/plain\r\ncontent-length: %d\r\n\r\n" % len(body)
+    )
+    with socket.create_connection(("127.0.0.1", port), 30) as connection:
+        connection.sendall(head if split else head + body)
+        if split:
+            time.sleep(0.05)
+            connection.sendall(body)
+        received = b""
+        while chunk := connection.recv(65536):
+            received += chunk
+    assert received.count(b"HTTP/1.1 ") == 1
+    assert received.startswith(b"HTTP/1.1 200")
+    [request] = engine.requests
+    assert request.endswith(b"\r\n\r\n" + body)
+    assert b"upgrade" not in request.lower()
+    assert b"http2-settings" not in request.lower()
+
+
+def test_requests_behind_an_offered_upgrade_are_answered(port: int, engine: ScriptedEngine) -> None:
+    """Two requests at once, the first offering an upgrade, are two answers."""
+    received = talk(
+        port,
+        b"GET /a HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
+        b"GET /b HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
+    )
+    assert received.count(b"HTTP/1.1 200") == 2
+    assert [request.split(b" ")[1] for request in engine.requests] == [b"/a", b"/b"]
+
+
+@pytest.mark.parametrize("target", [b"/x", b"evil:80"])
+def test_connect_is_refused(port: int, engine: ScriptedEngine, target: bytes) -> None:
+    """The proxy opens no tunnels."""
+    line, _, _ = exchange(port, b"CONNECT " + target + b" HTTP/1.1\r\nhost: x\r\n")
+    assert line.split(b" ")[1] == b"400"
+    assert engine.requests == []
+
+
+@pytest.mark.parametrize("target", [b"http://evil/x", b"//evil/x", b"/@evil", b"http://u:p@evil/", b"/\\evil"])
+def test_no_target_leads_elsewhere(port: int, engine: ScriptedEngine, target: bytes) -> None:
+    """Whatever the target looks like, the engine gets it, under its own Host."""
+    exchange(port, b"GET " + target + b" HTTP/1.1\r\nhost: evil\r\n")
+    for request in engine.requests:
+        assert f"Host: 127.0.0.1:{engine.port}".encode() in request
+
+
+def test_a_huge_head_is_refused(port: int, engine: ScriptedEngine) -> None:
+    """Headers beyond 64 KiB are a 400 before they are all there, and never reach the engine."""
+    with socket.create_connection(("127.0.0.1", port), 30) as connection:
+        connection.sendall(b"GET /a HTTP/1.1\r\nhost: x\r\nx-large: ")
+        received = b""
+        for _ in range(200):
+            try:
+                connection.sendall(b"x" * 1024)
+            except OSError:
+                break
+            time.sleep(0.001)
+        received = connection.recv(65536)
+    assert received.startswith(b"HTTP/1.1 400")
+    assert b"larger than 65536 bytes" in received
+    assert engine.requests == []
+
+
+def test_many_reply_headers_pass(port: int, engine: ScriptedEngine) -> None:
+    """An engine that warns three hundred times is heard three hundred times."""
+    engine.reply = b"HTTP/1.1 200 OK\r\n" + b"warning: 299 x\r\n" * 300 + b"content-length: 0\r\n\r\n"
+    line, lines, _ = exchange(port, b"GET /a HTTP/1.1\r\nhost: x\r\n")
+    assert line.split(b" ")[1] == b"200"
+    assert lines.count(b"warning: 299 x") == 300
+
+
+def test_http_1_0_gets_no_chunks(port: int, engine: ScriptedEngine) -> None:
+    """A client of HTTP/1.0 is answered with a length, also where the engine answers in chunks."""
+    engine.reply = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+    received = talk(port, b"GET /a HTTP/1.0\r\nhost: x\r\n\r\n")
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert b"content-length: 5" in head
+    assert b"transfer-encoding" not in head
+    assert body == b"hello"
+
+
+@pytest.mark.parametrize(("method", "times"), [(b"PUT", 1), (b"DELETE", 1), (b"GET", 1), (b"POST", 2)])
+def test_only_searches_are_sent_again(
+    engine: ScriptedEngine, start_proxy: Callable[..., int], method: bytes, times: int
+) -> None:
+    """When a kept connection breaks before any answer, a search is asked once more and nothing else is."""
+    port = start_proxy(f"http://127.0.0.1:{engine.port}")
+    exchange(port, b"GET /a HTTP/1.1\r\nhost: x\r\n")
+    engine.requests.clear()
+    engine.reply = lambda connection: connection.shutdown(socket.SHUT_RDWR)
+    target = b"/a/_search" if method == b"POST" else b"/a"
+    line, _, _ = exchange(port, method + b" " + target + b" HTTP/1.1\r\nhost: x\r\n")
+    assert line.split(b" ")[1] == b"502"
+    assert len(engine.requests) == times
+
+
+def test_slow_bodies_keep_no_connection_to_the_engine(
+    engine: ScriptedEngine, run_system: Callable[..., System]
+) -> None:
+    """Callers who dribble small bodies leave the pool to others, however small it is."""
+    system = run_system(f"http://127.0.0.1:{engine.port}", upstream="max_connections = 1")
+    port = int(system.url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), 30) as slow:
+        slow.sendall(b"POST /a HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nx")
+        time.sleep(0.1)
+        line, _, _ = exchange(port, b"GET /b HTTP/1.1\r\nhost: x\r\n")
+    assert line.split(b" ")[1] == b"200"
+
+
+def test_a_host_that_drops_packets_is_passed_over(engine: ScriptedEngine, run_system: Callable[..., System]) -> None:
+    """A host that doesn't even refuse is given up after the connect time-out, and then left alone for a while."""
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        address = full.getsockname()
+        waiting = [socket.socket() for _ in range(3)]
+        try:
+            for one in waiting:  # fills the queue of connections that nobody accepts
+                one.setblocking(False)
+                one.connect_ex(address)
+            system = run_system(
+                f"http://127.0.0.1:{address[1]}",
+                f"http://127.0.0.1:{engine.port}",
+                upstream="connect_timeout_s = 0.3",
+            )
+            port = int(system.url.rpartition(":")[2])
+            for _ in range(4):
+                line, _, _ = exchange(port, b"GET /a HTTP/1.1\r\nhost: x\r\n")
+                assert line.split(b" ")[1] == b"200"
+        finally:
+            for one in waiting:
+                one.close()
+    assert len(engine.requests) == 4

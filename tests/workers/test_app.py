@@ -92,6 +92,24 @@ def test_sigterm_finishes_the_query_that_runs(
     assert system.workers() == 0
 
 
+def test_a_second_signal_ends_the_worker_in_mid_query(
+    osmem_url: str, run_system: Callable[..., System], load_films: Any, own_redis_url: str
+) -> None:
+    """Ctrl-C twice does not wait for what runs, and leaves no process that hangs."""
+    load_films(osmem_url, {key: {**film, "text": f"second {film['text']}"} for key, film in LONG_FILMS.items()})
+    system = run_system(osmem_url, redis=own_redis_url)
+    worker = system.start_worker()
+    body = {"query": {"match": {"text": "film about the sea, twice told to stop"}}, "size": 60}
+    asking = threading.Thread(target=lambda: system.search("films", body, deadline_s=2))
+    asking.start()
+    time.sleep(0.3)
+    for _ in range(2):
+        worker.process.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+    worker.process.wait(STOP_LIMIT_S)
+    asking.join(STOP_LIMIT_S)
+
+
 def test_an_expired_task_is_thrown_away(osmem_url: str, run_system: Callable[..., System], own_redis_url: str) -> None:
     """A task whose asker no longer waits is not run: its claim stays untouched."""
     system = run_system(osmem_url, redis=own_redis_url)
