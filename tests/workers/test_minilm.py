@@ -381,3 +381,20 @@ class CountingEncoder:
         """Encode as the scorer's own encoder does."""
         self.texts.extend(texts)
         return self._encoder.encode(texts)
+
+
+async def test_jobs_at_once_encode_a_text_once(minilm: MiniLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of five jobs with the same texts and different queries, the first to get to a text encodes it for all."""
+    encoded: list[str] = []
+    encoder = minilm._encoder
+    assert encoder is not None
+    encode = encoder.encode
+
+    def note(texts: Sequence[str]) -> Any:
+        encoded.extend(texts)
+        return encode(texts)
+
+    monkeypatch.setattr(encoder, "encode", note)
+    jobs = [job_of(*TEXTS, query=f"query {number}") for number in range(5)]
+    await asyncio.gather(*(scores_of(minilm, job) for job in jobs))
+    assert sorted(encoded) == sorted([*TEXTS, *(job.query for job in jobs)])

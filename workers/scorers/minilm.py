@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import blake2b, file_digest
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Literal
 
 from workers.errors import WorkerStartError
@@ -132,16 +133,21 @@ class MiniLM:
 
     async def _embed(self, texts: Sequence[_Text]) -> list[Vector | None]:
         """Vectors parallel to `texts`, kept or new; None where there is nothing to read."""
-        if self._encoder is None:
+        encoder = self._encoder
+        if encoder is None:
             raise RuntimeError("MiniLM was asked for scores before its start, or after its close.")
+        kept = [self._kept.get(text.key) for text in texts]
+        if all(vector is not None for vector in kept):
+            return kept
+        # The executor's queue is first in, first out, and holds one batch of each job: that is the turn-taking.
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._encode, encoder, texts)
+
+    def _encode(self, encoder: Encoder, texts: Sequence[_Text]) -> list[Vector | None]:
+        """See `_embed`. What is new is asked here, behind the queue: jobs at once often have the same texts."""
         vectors = {text.key: self._kept.get(text.key) for text in texts}
         new = {text.key: text.content for text in texts if vectors[text.key] is None}
         if new:
-            # The executor's queue is first in, first out, and holds one batch of each job: that is the turn-taking.
-            encoded = await asyncio.get_running_loop().run_in_executor(
-                self._thread, self._encoder.encode, tuple(new.values())
-            )
-            for key, vector in zip(new, encoded, strict=True):
+            for key, vector in zip(new, encoder.encode(tuple(new.values())), strict=True):
                 vectors[key] = vector
                 if vector is not None:
                     self._kept.put(key, vector)
@@ -176,27 +182,30 @@ def _rate(index: int, vector: Vector | None, query_vector: Vector) -> DocumentSc
 
 
 class _KeptVectors:
-    """Vectors by key, at most `capacity_bytes` of them, the least recently used given up first."""
+    """Vectors by key, at most `capacity_bytes` of them, the least recently used given up first. For any thread."""
 
     def __init__(self, capacity_bytes: int) -> None:
         self._capacity = capacity_bytes // KEPT_BYTES
         self._vectors: OrderedDict[bytes, Vector] = OrderedDict()
+        self._lock = Lock()
 
     def __contains__(self, key: bytes) -> bool:
         return key in self._vectors
 
     def get(self, key: bytes) -> Vector | None:
         """The vector kept for `key`, now the most recently used; None if there is none."""
-        if key not in self._vectors:
-            return None
-        self._vectors.move_to_end(key)
-        return self._vectors[key]
+        with self._lock:
+            if key not in self._vectors:
+                return None
+            self._vectors.move_to_end(key)
+            return self._vectors[key]
 
     def put(self, key: bytes, vector: Vector) -> None:
         """Keep a copy, because a row of a batch would keep the whole batch alive."""
-        self._vectors[key] = vector.copy()
-        if len(self._vectors) > self._capacity:
-            self._vectors.popitem(last=False)
+        with self._lock:
+            self._vectors[key] = vector.copy()
+            if len(self._vectors) > self._capacity:
+                self._vectors.popitem(last=False)
 
 
 def _find_weights() -> Path:
