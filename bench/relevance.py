@@ -1,6 +1,6 @@
 """Measures on judged collections what reranking is worth, and that the running system does what its formula says.
 
-For each collection of ../shared/data:
+For each collection, by default of the folder shared/data beside the checkout:
 
     python bench/relevance.py                                     all, on an OpenSearch started for it
     python bench/relevance.py --collections adi,cranfield --queries 20
