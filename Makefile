@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --no-input --quiet
 ARGS ?=
 # Official clients that can't be installed beside each other; the tests run them in processes of their own.
-CLIENT_VERSIONS := elasticsearch==8.19.* elasticsearch==9.* opensearch-py==3.*
+CLIENTS := "elasticsearch8 elasticsearch==8.19.* elastic-transport==8.*" "elasticsearch9 elasticsearch==9.*" "opensearch-py3 opensearch-py==3.*"
 
 .PHONY: help install install-dev demo test lint clean
 
@@ -46,8 +46,8 @@ clean: ## remove what was made here
 	@echo "installing what the tests need"
 	@$(PIP) install --editable '.[dev]'
 	@rm -rf .clients
-	@for client in $(CLIENT_VERSIONS); do \
-	  folder=.clients/$$(echo $$client | sed -E 's/==([0-9]+).*/\1/'); \
-	  $(PIP) install --target $$folder "$$client" aiohttp || exit 1; \
+	@for client in $(CLIENTS); do \
+	  set -f; set -- $$client; folder=$$1; shift; \
+	  $(PIP) install --no-deps --target .clients/$$folder "$$@" || exit 1; \
 	done
 	@touch $@

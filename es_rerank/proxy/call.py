@@ -61,8 +61,9 @@ class SearchCall:
             request = replace(request, target=target)
         else:
             headers = without_headers(request.headers, b"content-encoding", b"content-length")
-            if request.header(b"content-type") is None:
-                headers = (*headers, (b"content-type", _json_type_for(headers)))
+            # Some clients name a type where they send no body, aiohttp's default for one.
+            if JSON_TYPE.match((request.header(b"content-type") or b"").decode("latin-1")) is None:
+                headers = (*without_headers(headers, b"content-type"), (b"content-type", _json_type_for(headers)))
             request = replace(request, headers=headers, body=body)
         return replace(self, request=request, body=body, search=_parse_object(body))
 

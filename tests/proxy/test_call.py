@@ -370,3 +370,12 @@ def test_reading_never_fails(body: bytes, query: bytes, coding: bytes) -> None:
 def test_json_objects_are_read_as_they_are(search: dict[str, Any]) -> None:
     """Every JSON object without half surrogates is readable."""
     assert read(json.dumps(search, ensure_ascii=False).encode()).search == json.loads(json.dumps(search))
+
+
+@pytest.mark.parametrize("named", [None, b"application/octet-stream", b"text/plain"])
+def test_a_body_that_we_add_is_named_as_json(named: bytes | None) -> None:
+    """Where a client sent no body, the type that it named, if any, gives way to that of ours."""
+    headers = ((b"accept", b"*/*"),) if named is None else ((b"content-type", named),)
+    request = Request(method="POST", target=b"/films/_search?q=x", headers=headers, body=b"")
+    call = read_call(request, "films", max_bytes=1000).with_body(b'{"fields":["a"]}')
+    assert [value for name, value in call.request.headers if name == b"content-type"] == [b"application/json"]

@@ -346,7 +346,8 @@ def test_an_offered_upgrade_is_declined_and_the_body_arrives(
     body = b"GET /smuggled HTTP/1.1\r\nhost: x\r\n\r\n"
     head = (
         method + b" /a/_doc/1 HTTP/1.1\r\nhost: x\r\nconnection: Upgrade, HTTP2-Settings, close\r\nupgrade: h2c\r\n"
-        b"http2-settings: AAMAAABkAAQCAAAAAAIAAAAA\r\ncontent-type: text/plain\r\ncontent-length: %d\r\n\r\n" % len(body)
+        b"http2-settings: AAMAAABkAAQCAAAAAAIAAAAA\r\ncontent-type: text/plain\r\ncontent-length: %d\r\n\r\n"
+        % len(body)
     )
     with socket.create_connection(("127.0.0.1", port), 30) as connection:
         connection.sendall(head if split else head + body)
