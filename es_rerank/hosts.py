@@ -39,6 +39,8 @@ class Hosts:
         """
         turned = self._urls[self._next :] + self._urls[: self._next]
         self._next = (self._next + 1) % len(self._urls)
+        if not self._pauses:
+            return list(turned)
         now_s = self._clock.monotonic_s()
         until_s = {url: pause.until_s for url, pause in self._pauses.items() if pause.until_s > now_s}
         return sorted(turned, key=lambda url: until_s.get(url, 0.0))

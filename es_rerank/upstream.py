@@ -16,13 +16,13 @@ from yarl import URL
 
 from es_rerank.errors import UpstreamError
 from es_rerank.hosts import Hosts
-from es_rerank.records import Reply, Request, first_header, without_headers
+from es_rerank.records import Reply, first_header
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from es_rerank.clock import Clock
-    from es_rerank.records import Headers
+    from es_rerank.records import Headers, Request
     from es_rerank.settings import UpstreamSettings
 
 HOP_BY_HOP = (
@@ -73,6 +73,7 @@ class Upstream:
     def __init__(self, settings: UpstreamSettings, clock: Clock) -> None:
         self._settings = settings
         self._hosts = Hosts(settings.urls, clock)
+        self._parts = {url: urlsplit(url) for url in settings.urls}
         self._session: aiohttp.ClientSession | None = None
         self.product: bytes | None = None
         """The engine's X-Elastic-Product, as last seen; our own answers carry the same, None for none."""
@@ -152,10 +153,7 @@ class Upstream:
     async def _ask(self, url: str, request: Request) -> aiohttp.ClientResponse:
         if self._session is None:
             raise RuntimeError("Upstream is used before it was entered")
-        parts = urlsplit(url)
-        headers = forwardable(request.headers)
-        if isinstance(request.body, bytes) or request.body is None:
-            headers = without_headers(headers, b"content-length")
+        parts = self._parts[url]
         return await self._session.request(
             request.method,
             URL.build(
@@ -165,24 +163,32 @@ class Upstream:
                 path=_text(request.target),
                 encoded=True,
             ),
-            headers=[(_text(name), _text(value)) for name, value in headers],
+            headers=[(_text(name), _text(value)) for name, value in forwardable(request)],
             data=request.body,
             allow_redirects=False,
         )
 
 
-def end_to_end(headers: Headers) -> Headers:
-    """The headers, in order, without those that belong to one connection (RFC 9110, 7.6.1)."""
-    named = [
-        token.strip().lower() for name, value in headers if name.lower() == b"connection" for token in value.split(b",")
-    ]
-    return without_headers(headers, *HOP_BY_HOP, *named)
+def end_to_end(headers: Headers, *others: bytes) -> Headers:
+    """The headers, in order, without those that belong to one connection (RFC 9110, 7.6.1), and without others."""
+    dropped = {*HOP_BY_HOP, *others}
+    for name, value in headers:
+        if name.lower() == b"connection":
+            dropped.update(token.strip().lower() for token in value.split(b","))
+    return tuple(header for header in headers if header[0].lower() not in dropped)
 
 
-def forwardable(headers: Headers) -> Headers:
-    """A request's headers for the engine: end to end, without Host, and without the expectation that we meet."""
-    kept = without_headers(end_to_end(headers), b"host")
-    return tuple(header for header in kept if tuple(map(bytes.lower, header)) != (b"expect", b"100-continue"))
+def forwardable(request: Request) -> Headers:
+    """The request's headers for the engine: end to end, and without what we say and meet ourselves.
+
+    That is Host, the length of a body that we hold, and the expectation of a 100.
+    """
+    ours = [b"host"]
+    if request.body is None or isinstance(request.body, bytes):
+        ours.append(b"content-length")
+    if (request.header(b"expect") or b"").lower() == b"100-continue":
+        ours.append(b"expect")
+    return end_to_end(request.headers, *ours)
 
 
 def _text(wire: bytes) -> str:

@@ -1,6 +1,6 @@
 """One HTTP exchange with the caller, over ASGI: its request as a value, its answer, and whether it is still there.
 
-Knows nothing of engines or searches.
+Knows nothing of engines or searches. Works with our own server (server.py) only, for what ASGI lacks.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from es_rerank.proxy.server import RAW_TARGET
+from es_rerank.proxy.server import EXTENSION
 from es_rerank.records import Request, first_header, without_headers
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ class CallerLeftError(Exception):
 class Exchange:
     """A request and the place for its answer.
 
-    Once the request's body has been read to its end, a caller who goes away cancels the task that made this object,
-    and with it everything that is done for the answer; `caller_left` then tells why.
+    A caller who goes away cancels the task that made this object, and with it everything that is done for the answer;
+    `caller_left` then tells why.
     """
 
     def __init__(
@@ -40,7 +40,8 @@ class Exchange:
         self._receive = receive
         self._send = send
         self._task = asyncio.current_task()
-        self._watcher: asyncio.Task[None] | None = None
+        self._on_lost: set[Callable[[], None]] = scope["extensions"][EXTENSION]["on_lost"]
+        self._on_lost.add(self._caller_lost)
         self._finished = False
         self.started = False
         self.caller_left = False
@@ -48,7 +49,7 @@ class Exchange:
         has_body = any(name in LENGTH_HEADERS and value != b"0" for name, value in headers)
         self.request = Request(
             method=scope["method"],
-            target=_raw_target(scope),
+            target=scope["extensions"][EXTENSION]["target"],
             headers=headers,
             body=self._incoming() if has_body else None,
         )
@@ -57,8 +58,6 @@ class Exchange:
         """The body's length as announced, None where it comes in chunks or there is none."""
         self._knows_chunks = scope["http_version"] != "1.0"
         self.client: str = (scope.get("client") or ("", 0))[0]
-        if not has_body:
-            self._watch()
 
     async def read_body(self, max_bytes: int) -> bytes | AsyncIterator[bytes] | None:
         """The body, read whole; or, where it is larger than `max_bytes`, a stream of all of it. None for no body."""
@@ -93,9 +92,13 @@ class Exchange:
         await self._finish(b"")
 
     def close(self) -> None:
-        """Stop watching the caller. Called once, however the exchange ended."""
-        if self._watcher is not None:
-            self._watcher.cancel()
+        """No longer watch the caller. Called once, however the exchange ended."""
+        self._on_lost.discard(self._caller_lost)
+
+    def _caller_lost(self) -> None:
+        if self._task is not None and not self._finished:
+            self.caller_left = True
+            self._task.cancel()
 
     async def _start(self, status: int, headers: Headers) -> None:
         self.started = True
@@ -117,27 +120,6 @@ class Exchange:
             more = event.get("more_body", False)
             if chunk := event.get("body", b""):
                 yield chunk
-        self._watch()
-
-    def _watch(self) -> None:
-        self._watcher = asyncio.create_task(self._wait_for_disconnect())
-
-    async def _wait_for_disconnect(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        if self._task is not None and not self._finished:
-            self.caller_left = True
-            self._task.cancel()
-
-
-def _raw_target(scope: dict[str, Any]) -> bytes:
-    """The request target as it was on the wire, also on a server that doesn't keep it."""
-    extension = scope.get("extensions", {}).get(RAW_TARGET)
-    if extension is not None:
-        return bytes(extension["target"])
-    query_string: bytes = scope["query_string"]
-    path: bytes = scope["raw_path"]
-    return path + b"?" + query_string if query_string else path
 
 
 async def _behind(head: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -14,9 +14,11 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from es_rerank.proxy.own import error_body
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from es_rerank.settings import ServerSettings
 
-RAW_TARGET = "es_rerank.raw_target"
+EXTENSION = "es_rerank"
 # Engines never close an idle connection, so clients' pools don't expect it; a POST that meets a closing one fails.
 IDLE_CONNECTION_S = 3600
 # A stop waits for the searches in flight: longer than any deadline that is in use.
@@ -32,13 +34,15 @@ class Protocol(HttpToolsProtocol):
     """uvicorn's protocol, for a proxy.
 
     It keeps the request target as it came: ASGI has path and query string apart, by which a lone trailing `?` is
-    lost. It never upgrades, which a server may always decline (RFC 9110, 7.8), so that a request that offers HTTP/2
-    is answered as what it is, body and all. It bounds the head, and refuses in the engine's shape.
+    lost. It tells a lost connection by callback, where ASGI would have a task wait for each request. It never
+    upgrades, which a server may always decline (RFC 9110, 7.8), so that a request that offers HTTP/2 is answered as
+    what it is, body and all. It bounds the head, and refuses in the engine's shape.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._offers_upgrade = False
+        self._on_lost: set[Callable[[], None]] = set()
         self._in_head = True
         self._head_ended = False  # one ended, or its message did, within the data at hand
         self._head_bytes = 0  # of a head that has no end yet
@@ -56,6 +60,12 @@ class Protocol(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self.send_400_response(f"request line and headers are larger than {MAX_HEAD_BYTES} bytes")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        super().connection_lost(exc)
+        for tell in tuple(self._on_lost):
+            tell()
 
     def _feed(self, data: bytes) -> None:
         """Give data to the parser, which stops at the end of a head that offers an upgrade and skips its body."""
@@ -78,7 +88,7 @@ class Protocol(HttpToolsProtocol):
         """See httptools."""
         self._offers_upgrade = self.parser.should_upgrade()
         self.scope["method"] = self.parser.get_method().decode("ascii")
-        self.scope["extensions"] = {RAW_TARGET: {"target": bytes(self.url)}}
+        self.scope["extensions"] = {EXTENSION: {"target": self.url, "on_lost": self._on_lost}}
         if not self._offers_upgrade:
             self._in_head, self._head_ended, self._head_bytes = False, True, 0
             super().on_headers_complete()
