@@ -23,8 +23,6 @@ EXTENSION = "es_rerank"
 IDLE_CONNECTION_S = 3600
 # A stop waits for the searches in flight: longer than any deadline that is in use.
 GRACE_S = 30
-
-
 # Engines allow 4 KiB for the request line and 16 KiB for headers unless told otherwise.
 MAX_HEAD_BYTES = 64 * 1024
 UNREADABLE = "the request is no valid HTTP/1.1"
@@ -69,20 +67,24 @@ class Protocol(HttpToolsProtocol):
 
     def _feed(self, data: bytes) -> None:
         """Give data to the parser, which stops at the end of a head that offers an upgrade and skips its body."""
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            if self.scope["method"] == "CONNECT":
-                raise httptools.HttpParserError("CONNECT") from None
-            head = b"%s %s HTTP/%s\r\n" % (
-                self.scope["method"].encode(),
-                self.url,
-                self.parser.get_http_version().encode(),
-            )
-            lines = [b"%s: %s\r\n" % (name, value) for name, value in self.headers if name != b"upgrade"]
-            self.parser = httptools.HttpRequestParser(self)
-            self.parser.feed_data(head + b"".join(lines) + b"\r\n")
-            self._feed(data[upgrade.args[0] :])
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                data = data[upgrade.args[0] :]
+                self._decline_upgrade()
+            else:
+                return
+
+    def _decline_upgrade(self) -> None:
+        """Read the head once more, without what it offers. Raises HttpParserError for CONNECT, which is no offer."""
+        if self.scope["method"] == "CONNECT":
+            raise httptools.HttpParserError("CONNECT")
+        version = self.parser.get_http_version().encode()
+        head = b"%s %s HTTP/%s\r\n" % (self.scope["method"].encode(), self.url, version)
+        lines = [b"%s: %s\r\n" % (name, value) for name, value in self.headers if name != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.feed_data(head + b"".join(lines) + b"\r\n")
 
     def on_headers_complete(self) -> None:
         """See httptools."""

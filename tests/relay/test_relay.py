@@ -376,6 +376,14 @@ def test_requests_behind_an_offered_upgrade_are_answered(port: int, engine: Scri
     assert [request.split(b" ")[1] for request in engine.requests] == [b"/a", b"/b"]
 
 
+def test_thousands_of_offered_upgrades_at_once_are_as_many_requests(port: int, engine: ScriptedEngine) -> None:
+    """However many requests with an offer come in one piece, each is answered."""
+    count = 3000
+    one = b"GET /a HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: a\r\n\r\n"
+    received = talk(port, one * count + b"GET /b HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+    assert received.count(b"HTTP/1.1 200") == count + 1
+
+
 @pytest.mark.parametrize("target", [b"/x", b"evil:80"])
 def test_connect_is_refused(port: int, engine: ScriptedEngine, target: bytes) -> None:
     """The proxy opens no tunnels."""
