@@ -115,17 +115,20 @@ async def _search(exchange: Exchange, request: Request, expression: str, parts: 
     body = await exchange.read_body(parts.settings.limits.max_request_bytes)
     try:
         outcome = await answer(replace(request, body=body), expression, parts)
+        status = outcome.status
         if outcome.reply is not None:
             await exchange.reply(outcome.reply)
         elif outcome.forward is not None:
             async with parts.upstream.send(outcome.forward) as reply:
                 if reply.status == 200:
-                    reply.headers = with_warning(reply.headers, outcome.status)
+                    reply.headers = with_warning(reply.headers, status)
+                elif status.status == "failed":  # what the engine refuses to the client itself is no failure of ours
+                    status = replace(status, status="skipped")
                 await exchange.stream(reply)
     except UpstreamError:
         _log(request, expression, NO_ENGINE)
         raise
-    _log(request, expression, outcome.status)
+    _log(request, expression, status)
 
 
 def _log(request: Request, expression: str, status: SearchStatus) -> None:

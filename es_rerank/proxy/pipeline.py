@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from es_rerank.clock import Deadline
-from es_rerank.errors import UpstreamError
+from es_rerank.errors import CallerError, UpstreamError
 from es_rerank.fusion.fuse import fuse
 from es_rerank.proxy.call import read_call
 from es_rerank.proxy.classify import Relay, classify, matching_rule
 from es_rerank.proxy.coding import UnreadableBodyError, decode_body, encode_body
-from es_rerank.proxy.control import ControlLimits, check_controls, take_controls
+from es_rerank.proxy.control import HEADER, ControlLimits, check_controls, take_controls
 from es_rerank.proxy.laps import Laps
 from es_rerank.proxy.render import RankedWindow, finish_body, open_object, render_answer
 from es_rerank.proxy.score import score_window
@@ -56,6 +56,18 @@ async def answer(request: Request, expression: str, parts: Parts) -> Outcome:
     engine host answers. Nothing else fails a search.
     """
     laps = Laps(parts.clock)
+    try:
+        return await _answer(request, expression, parts, laps)
+    except (CallerError, UpstreamError):
+        raise
+    except Exception:  # whatever is wrong with us, the search is answered
+        LOG.exception("a search could not be read; it goes through")
+        plain = replace(request, headers=without_headers(request.headers, HEADER))
+        return Outcome(forward=plain, status=SearchStatus(status="failed", reason="internal_error"))
+
+
+async def _answer(request: Request, expression: str, parts: Parts, laps: Laps) -> Outcome:
+    """Read, decide, and rerank or pass on."""
     limits = parts.settings.limits
     call = read_call(request, expression, max_bytes=limits.max_request_bytes)
     asked, call = take_controls(call)
@@ -69,7 +81,7 @@ async def answer(request: Request, expression: str, parts: Parts) -> Outcome:
         return await _rerank(call, decision, controls, parts, laps)
     except UpstreamError:
         raise
-    except Exception:  # whatever is wrong with us, the search is answered
+    except Exception:  # as above, and by now nothing of ours is in the request
         LOG.exception("reranking broke; the search goes through")
         return await _pass_on(call, controls, _failed(decision, "internal_error"), parts, laps)
 
@@ -89,7 +101,7 @@ async def _rerank(call: SearchCall, decision: Rerank, controls: Controls, parts:
         return await _pass_on(call, controls, _failed(decision, "unreadable_answer"), parts, laps)
     laps.lap("engine")
     if reply.status in BUSY_STATUSES:
-        return Outcome(reply=reply, status=_failed(decision, "engine_refused", laps))
+        return Outcome(reply=reply, status=_skipped("engine_refused", decision.rule.name))
     window = read_answer(body) if reply.status == 200 else None
     unfit = _why_unfit(reply, window, decision)
     if window is None or unfit is not None:
@@ -152,14 +164,8 @@ def _skipped(reason: str, rule: str | None) -> SearchStatus:
     return SearchStatus(status="skipped", reason=reason, rule=rule)
 
 
-def _failed(decision: Rerank, reason: str, laps: Laps | None = None) -> SearchStatus:
-    return SearchStatus(
-        status="failed",
-        reason=reason,
-        rule=decision.rule.name,
-        scorer=decision.rule.scorer,
-        took_ms=laps.took_ms() if laps else {},
-    )
+def _failed(decision: Rerank, reason: str) -> SearchStatus:
+    return SearchStatus(status="failed", reason=reason, rule=decision.rule.name, scorer=decision.rule.scorer)
 
 
 def _write(engine: Reply, body: bytes, status: SearchStatus) -> Reply:
