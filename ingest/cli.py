@@ -11,21 +11,18 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from es_rerank.errors import EsRerankError, SettingsError
+from es_rerank.errors import EsRerankError
 from es_rerank.trec import read_judgments, read_queries
 from ingest.corpora import Corpus, find_corpus, read_documents
 from ingest.errors import LoadStoppedError
+from ingest.login import API_KEY_VARIABLE, PASSWORD_VARIABLE, read_login
 from ingest.mapping import DEFAULT_ANALYZER, read_mapping, text_mapping
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping
 
-    from ingest.engine import ApiKey, Password
     from ingest.load import LoadReport
 
-PASSWORD_VARIABLE = "ES_RERANK_INGEST_PASSWORD"  # noqa: S105  the name, not the password
-API_KEY_VARIABLE = "ES_RERANK_INGEST_API_KEY"
 EPILOG = f"""\
 The password of --user is read from {PASSWORD_VARIABLE}; an API key, in its encoded form, from
 {API_KEY_VARIABLE}.
@@ -85,24 +82,10 @@ def _load(corpus: Corpus, options: argparse.Namespace) -> LoadReport:
     from ingest.load import load_documents  # noqa: PLC0415
 
     mapping = read_mapping(options.mapping) if options.mapping else text_mapping(analyzer=options.analyzer)
-    login = _login(options.user, os.environ)
+    login = read_login(options.user, os.environ)
     documents = read_documents(corpus.documents, id_field=options.id_field)
     with closing(connect(options.url, login=login, ca_file=options.ca_file)) as client:
         return load_documents(client, options.index, documents, mapping, recreate=options.recreate)
-
-
-def _login(user: str | None, environment: Mapping[str, str]) -> Password | ApiKey | None:
-    from ingest.engine import ApiKey, Password  # noqa: PLC0415  see _load
-
-    password = environment.get(PASSWORD_VARIABLE, "")
-    api_key = environment.get(API_KEY_VARIABLE, "")
-    if user and api_key:
-        raise SettingsError(f"--user and {API_KEY_VARIABLE} are two logins: take away one of them")
-    if user and not password:
-        raise SettingsError(f"--user {user}: its password must be in the environment, as {PASSWORD_VARIABLE}")
-    if user:
-        return Password(user=user, password=password)
-    return ApiKey(key=api_key) if api_key else None
 
 
 def _beside(corpus: Corpus) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import re
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -18,6 +17,7 @@ import opensearchpy
 
 from es_rerank.errors import SettingsError
 from ingest.errors import EngineError
+from ingest.login import ApiKey, Password
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,21 +39,6 @@ CLIENT_ERRORS = (
     opensearchpy.exceptions.OpenSearchException,
     opensearchpy.exceptions.ImproperlyConfigured,
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Password:
-    """A login by user and password. Its repr hides the password."""
-
-    user: str
-    password: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApiKey:
-    """A login by an API key, in the encoded form in which engines give it out. Its repr hides it."""
-
-    key: str = field(repr=False)
 
 
 class CompatibleTransport(elastic_transport.Transport):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from ingest.login import PASSWORD_VARIABLE, read_login
 
 if TYPE_CHECKING:
     import argparse
@@ -20,6 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engine", metavar="URL", help="an Elasticsearch or OpenSearch of yours, instead of the embedded engine"
     )
+    parser.add_argument("--user", metavar="NAME", help=f"log in there as NAME with the password in {PASSWORD_VARIABLE}")
+    parser.add_argument("--ca-file", type=Path, metavar="FILE", help="the authority that signed its certificate")
     parser.add_argument(
         "--dir", type=Path, default=Path(".demo"), metavar="D", help="where Redis data and logs are kept (.demo)"
     )
@@ -32,4 +37,11 @@ def run(options: argparse.Namespace) -> int:
 
     if options.with_parent:
         end_with_parent()
-    return Demo(directory=options.dir, port=options.port, engine_url=options.engine, stay=not options.exit).run()
+    return Demo(
+        directory=options.dir,
+        port=options.port,
+        engine_url=options.engine,
+        login=read_login(options.user, os.environ) if options.engine else None,
+        ca_file=options.ca_file,
+        stay=not options.exit,
+    ).run()

@@ -26,6 +26,7 @@ from es_rerank.demo.questions import JudgedQuestions, Question, read_questions
 from es_rerank.demo.report import Answered, pick_examples, side_by_side, table_of_means
 from ingest.engine import connect
 from ingest.load import load_documents
+from ingest.login import API_KEY_VARIABLE, Password
 from ingest.mapping import text_mapping
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from es_rerank.demo.corpus import Document
+    from ingest.engine import Client
+    from ingest.login import ApiKey
 
 INDEX = "es-rerank-demo"
 FIELDS = ("words", "text")
@@ -46,6 +49,7 @@ CONFIG = """\
 # Written by `es-rerank demo`.
 [upstream]
 urls = ["{engine_url}"]
+{ca_file}
 [redis]
 url = "redis://127.0.0.1:{redis_port}/0"
 [server]
@@ -63,13 +67,25 @@ class Demo:
     """One run of the demo.
 
     `directory` keeps Redis's data, logs and the configuration between runs. Without an `engine_url` the embedded
-    engine is started. With `stay` it goes on serving until it is told to stop.
+    engine is started; `login` and `ca_file` are for an engine of the user's. With `stay` it goes on serving until it
+    is told to stop.
     """
 
-    def __init__(self, *, directory: Path, port: int, engine_url: str | None, stay: bool) -> None:
+    def __init__(
+        self,
+        *,
+        directory: Path,
+        port: int,
+        engine_url: str | None,
+        login: Password | ApiKey | None,
+        ca_file: Path | None,
+        stay: bool,
+    ) -> None:
         self._directory = directory.resolve()
         self._port = port
         self._engine_url = engine_url
+        self._login = login
+        self._ca_file = ca_file
         self._stay = stay
 
     def run(self) -> int:
@@ -79,7 +95,7 @@ class Demo:
         if is_listening(self._port):
             raise ProcessError(f"port {self._port} is taken: stop what listens there, or choose another by --port")
         if self._engine_url is not None:
-            connect(self._engine_url).close()  # raises what is wrong with it before anything is started
+            self._connect(self._engine_url).close()  # raises what is wrong with it before anything is started
         with Supervisor(self._directory / "logs") as supervisor:
             engine_url = self._start_parts(supervisor)
             documents = self._load(engine_url)
@@ -104,7 +120,12 @@ class Demo:
         config = self._directory / "es-rerank.toml"
         config.write_text(
             CONFIG.format(
-                engine_url=engine_url, redis_port=redis_port, port=self._port, index=INDEX, deadline_s=DEADLINE_S
+                engine_url=engine_url,
+                ca_file=f"ca_file = {json.dumps(str(self._ca_file.resolve()))}" if self._ca_file else "",
+                redis_port=redis_port,
+                port=self._port,
+                index=INDEX,
+                deadline_s=DEADLINE_S,
             )
         )
         command = [sys.executable, "-m", "es_rerank"]
@@ -113,6 +134,10 @@ class Demo:
         supervisor.await_ready(proxy, lambda: is_listening(self._port), limit_s=START_LIMIT_S)
         supervisor.await_ready(worker, lambda: self._health().get("reranking", False), limit_s=START_LIMIT_S)
         return engine_url
+
+    def _connect(self, url: str) -> Client:
+        """The official client for the engine, or for the proxy before it: with the same login."""
+        return connect(url, login=self._login, ca_file=self._ca_file if url.startswith("https:") else None)
 
     def _health(self) -> dict[str, Any]:
         try:
@@ -127,7 +152,7 @@ class Demo:
         _say(f"reading the documentation of Python {sys.version_info.major}.{sys.version_info.minor}")
         documents = read_documents()
         report = load_documents(
-            engine_url,
+            self._connect(engine_url),
             INDEX,
             ((document.id, _source(document)) for document in documents),
             text_mapping(("name", *FIELDS)),
@@ -139,7 +164,7 @@ class Demo:
 
     def _ask(self, engine_url: str, questions: Sequence[Question]) -> list[Answered]:
         """Ask every question twice: the engine itself, and the proxy, by the same client library."""
-        direct, proxied = connect(engine_url), connect(f"http://127.0.0.1:{self._port}")
+        direct, proxied = self._connect(engine_url), self._connect(f"http://127.0.0.1:{self._port}")
         answers = []
         began_s = time.monotonic()
         cached = scored = 0
@@ -186,9 +211,14 @@ class Demo:
             "size": 3,
             "ext": {"es_rerank": {"include": ["status", "scores"]}},
         }
+        login = ""
+        if isinstance(self._login, Password):
+            login = f" -u {self._login.user}"
+        elif self._login is not None:
+            login = f' -H "authorization: ApiKey ${API_KEY_VARIABLE}"'
         print(
             f"\nStill up on http://127.0.0.1:{self._port} (Ctrl-C ends it). Try:\n\n"
-            f"curl -s 'http://127.0.0.1:{self._port}/{INDEX}/_search?pretty' -H 'content-type: application/json' \\\n"
+            f"curl -s{login} 'http://127.0.0.1:{self._port}/{INDEX}/_search?pretty' -H 'content-type: application/json' \\\n"
             f"  -d '{json.dumps(body)}'",
             flush=True,
         )

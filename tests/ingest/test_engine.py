@@ -11,8 +11,9 @@ from opensearchpy import OpenSearch
 
 from es_rerank.demo.processes import free_port
 from es_rerank.errors import SettingsError
-from ingest.engine import ApiKey, Password, connect
+from ingest.engine import connect
 from ingest.errors import EngineError
+from ingest.login import ApiKey, Password
 
 if TYPE_CHECKING:
     from pathlib import Path
