@@ -218,8 +218,8 @@ class Demo:
             login = f' -H "authorization: ApiKey ${API_KEY_VARIABLE}"'
         print(
             f"\nStill up on http://127.0.0.1:{self._port} (Ctrl-C ends it). Try:\n\n"
-            f"curl -s{login} 'http://127.0.0.1:{self._port}/{INDEX}/_search?pretty' -H 'content-type: application/json' \\\n"
-            f"  -d '{json.dumps(body)}'",
+            f"curl -s{login} 'http://127.0.0.1:{self._port}/{INDEX}/_search?pretty' \\\n"
+            f"  -H 'content-type: application/json' -d '{json.dumps(body)}'",
             flush=True,
         )
         while True:
