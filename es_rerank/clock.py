@@ -42,11 +42,6 @@ class Deadline:
     started_s: float
     length_s: float
 
-    @classmethod
-    def start(cls, clock: Clock, length_s: float) -> Deadline:
-        """A deadline `length_s` seconds from now."""
-        return cls(clock, clock.monotonic_s(), length_s)
-
     def remaining_s(self) -> float:
         """Seconds left, 0 when none are."""
         return max(0.0, self.started_s + self.length_s - self.clock.monotonic_s())

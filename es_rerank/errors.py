@@ -5,11 +5,10 @@
     EsRerankError
     ├── CallerError       the request asks something of es-rerank that is not allowed: HTTP 400
     ├── SettingsError     the configuration is wrong: the start stops
-    ├── UpstreamError     no answer came from the engine: HTTP 502 or 504
-    └── RerankUnavailableError  no scores can be had: the search answers in engine order and says `reason`
+    └── UpstreamError     no answer came from the engine: HTTP 502 or 504
 
 An answer of the engine, of whatever status, is never an error here: it is relayed. Late or missing scores are not
-errors either: they are a smaller `Scores`.
+errors either: they are gaps, with a reason.
 """
 
 from __future__ import annotations
@@ -33,11 +32,3 @@ class UpstreamError(EsRerankError):
     def __init__(self, message: str, *, status: int = 502) -> None:
         super().__init__(message)
         self.status = status
-
-
-class RerankUnavailableError(EsRerankError):
-    """No scores can be had now. `reason` is the word that status, log and Warning header carry."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason

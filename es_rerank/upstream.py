@@ -108,8 +108,8 @@ class Upstream:
     async def send(self, request: Request) -> AsyncIterator[StreamedReply]:
         """Send the request and yield the answer as soon as its headers are there.
 
-        A host that can't be reached is passed over for the next, each once, since nothing was sent. A request whose
-        body we hold (a search) is sent once more when its connection broke before any answer. Leaving the block
+        A host that can't be reached is passed over for the next, each once, since nothing was sent. A search
+        whose body we hold is sent once more when its connection broke before any answer. Leaving the block
         early closes the connection, by which the engine learns to cancel. Raises UpstreamError.
         """
         answer = await self._first_answer(request)

@@ -41,7 +41,7 @@ def test_the_system_clock_is_the_machines() -> None:
 def test_what_remains_falls_with_the_clock_to_zero(start_s: float, length_s: float, passed_s: float) -> None:
     """A deadline has its length less the time since its start, and never less than nothing."""
     clock = FakeClock(now_s=start_s)
-    deadline = Deadline.start(clock, length_s)
+    deadline = Deadline(clock, clock.monotonic_s(), length_s)
     assert deadline.remaining_s() == length_s
     clock.now_s += passed_s
     assert deadline.remaining_s() == max(0, length_s - passed_s)
@@ -55,7 +55,7 @@ def test_a_deadline_counts_from_the_start_that_it_is_given() -> None:
 def test_another_process_is_told_the_moment() -> None:
     """Since 1970 the deadline is now and what remains, even if that clock was set meanwhile."""
     clock = FakeClock(now_s=10.0, since_1970_s=1_000_000.0)
-    deadline = Deadline.start(clock, 4.0)
+    deadline = Deadline(clock, clock.monotonic_s(), 4.0)
     assert deadline.epoch_s() == 1_000_004
     clock.now_s += 3
     clock.since_1970_s = 2_000_000.0

@@ -58,7 +58,7 @@ port = {port}
 [[rules]]
 name = "python-docs"
 indices = ["{index}"]
-fields = ["words", "text"]
+fields = {fields}
 deadline_s = {deadline_s}  # a CPU needs seconds for a window that it has never seen
 """
 
@@ -125,6 +125,7 @@ class Demo:
                 redis_port=redis_port,
                 port=self._port,
                 index=INDEX,
+                fields=json.dumps(FIELDS),
                 deadline_s=DEADLINE_S,
             )
         )
@@ -151,14 +152,15 @@ class Demo:
         """Read this interpreter's documentation and load it into the engine."""
         _say(f"reading the documentation of Python {sys.version_info.major}.{sys.version_info.minor}")
         documents = read_documents()
-        report = load_documents(
-            self._connect(engine_url),
-            INDEX,
-            ((document.id, _source(document)) for document in documents),
-            text_mapping(("name", *FIELDS)),
-            recreate=True,
-            total_count=len(documents),
-        )
+        with contextlib.closing(self._connect(engine_url)) as client:
+            report = load_documents(
+                client,
+                INDEX,
+                ((document.id, _source(document)) for document in documents),
+                text_mapping(("name", *FIELDS)),
+                recreate=True,
+                total_count=len(documents),
+            )
         _say(f"loaded {report.indexed} documents in {report.took_s:.1f} s, {report.refused} refused")
         return documents
 

@@ -133,6 +133,6 @@ def framing_problem(headers: Headers) -> str | None:
     lengths = [value for name, value in headers if name == b"content-length"]
     if len(lengths) > 1:
         return "the request has more than one Content-Length"
-    if lengths and len(without_headers(headers, b"transfer-encoding")) != len(headers):
+    if lengths and first_header(headers, b"transfer-encoding") is not None:
         return "the request has both Content-Length and Transfer-Encoding"
     return None

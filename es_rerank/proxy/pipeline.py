@@ -90,11 +90,9 @@ async def _rerank(call: SearchCall, decision: Rerank, controls: Controls, parts:
     """The search, reranked as far as the deadline allows."""
     deadline_s = controls.deadline_s or parts.settings.deadline_of(decision.rule)
     deadline = Deadline(parts.clock, laps.started_s, deadline_s)
-    max_bytes = parts.settings.limits.max_answer_bytes
     plan = plan_window(call, decision)
     try:
-        reply = await parts.upstream.fetch(plan.request, max_bytes=max_bytes)
-        body = decode_body(reply.body, first_header(reply.headers, b"content-encoding"), max_bytes=max_bytes)
+        reply, body = await _fetch(plan.request, parts)
     except AnswerTooLargeError:
         return await _pass_on(call, controls, _failed(decision, "answer_too_large"), parts, laps)
     except UnreadableBodyError:
@@ -133,10 +131,8 @@ async def _pass_on(call: SearchCall, controls: Controls, status: SearchStatus, p
     """The engine's own answer: as it comes, or, where the status was asked for, with it inside."""
     if "status" not in controls.include or not isinstance(call.request.body, bytes | None):
         return Outcome(forward=call.request, status=replace(status, took_ms=laps.took_ms()))
-    max_bytes = parts.settings.limits.max_answer_bytes
     try:
-        reply = await parts.upstream.fetch(plan_plain(call), max_bytes=max_bytes)
-        body = decode_body(reply.body, first_header(reply.headers, b"content-encoding"), max_bytes=max_bytes)
+        reply, body = await _fetch(plan_plain(call), parts)
     except (AnswerTooLargeError, UnreadableBodyError):
         return Outcome(forward=call.request, status=replace(status, took_ms=laps.took_ms()))
     laps.lap("engine")
@@ -145,6 +141,13 @@ async def _pass_on(call: SearchCall, controls: Controls, status: SearchStatus, p
     if members is None:
         return Outcome(forward=call.request, status=status)
     return Outcome(reply=_write(reply, finish_body(members, call, status, controls), status), status=status)
+
+
+async def _fetch(request: Request, parts: Parts) -> tuple[Reply, bytes]:
+    """The engine's answer, and its body without its coding. Raises AnswerTooLargeError, UnreadableBodyError."""
+    max_bytes = parts.settings.limits.max_answer_bytes
+    reply = await parts.upstream.fetch(request, max_bytes=max_bytes)
+    return reply, decode_body(reply.body, first_header(reply.headers, b"content-encoding"), max_bytes=max_bytes)
 
 
 def _why_unfit(reply: Reply, window: EngineAnswer | None, decision: Rerank) -> SearchStatus | None:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 def deadline(length_s: float) -> Deadline:
     """A deadline from now."""
-    return Deadline.start(SystemClock(), length_s)
+    clock = SystemClock()
+    return Deadline(clock, clock.monotonic_s(), length_s)
 
 
 def arrival(query_id: str, *scores: tuple[int, float | None], end: wire.End = "", reason: str = "") -> Arrival:
