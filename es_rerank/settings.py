@@ -22,12 +22,14 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
     SecretStr,
     StrictBool,
     StrictFloat,
     StrictInt,
     StrictStr,
+    Tag,
     ValidationError,
     field_validator,
     model_validator,
@@ -35,6 +37,7 @@ from pydantic import (
 
 from es_rerank.errors import SettingsError
 from es_rerank.fusion.fuse import Method  # noqa: TC001  see Path
+from es_rerank.judgment import ScoreRule  # noqa: TC001  see Path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,6 +45,8 @@ if TYPE_CHECKING:
 ENVIRONMENT_PREFIX = "ES_RERANK__"
 MINILM_WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 MINILM_MAX_TOKENS = 256
+# Of the prompt's text, which lies with the workers: a proxy must name it in fingerprints without having it.
+ERANK_PROMPT_SHA256 = "4b83a9a63363df7354690b519b068404c1addd6e56a47505ec422677d30eb8e1"
 TEMPLATE_FIELD = re.compile(r"\{([^{}]+)\}")
 
 Seconds = Annotated[StrictFloat, Field(gt=0, le=3600, allow_inf_nan=False)]
@@ -144,9 +149,17 @@ class LimitSettings(Section):
 
 
 class CacheSettings(Section):
-    """The score cache in Redis."""
+    """The score cache in Redis. Reasoning, finished or cut by a deadline, is larger and sooner forgotten."""
 
     ttl_s: Annotated[StrictInt, Field(ge=1)] = 30 * 24 * 3600
+    reasoning_ttl_s: Annotated[StrictInt, Field(ge=1)] = 24 * 3600
+
+
+class MetricsSettings(Section):
+    """Where a worker serves its Prometheus metrics. Without a port it does not."""
+
+    host: StrictStr = "127.0.0.1"
+    port: Annotated[StrictInt, Field(ge=0, le=65535)] | None = None
 
 
 class LogSettings(Section):
@@ -164,6 +177,12 @@ class MinilmSettings(Section):
     batch_size: Annotated[StrictInt, Field(ge=1, le=1024)] = 16
     vector_cache_bytes: Annotated[StrictInt, Field(ge=0)] = 64 * 1024 * 1024
     concurrency: Annotated[StrictInt, Field(ge=1, le=256)] = 8
+    start_timeout_s: Seconds = 120.0
+
+    @property
+    def thinks(self) -> bool:
+        """See `LlmSettings.thinks`."""
+        return False
 
     def fingerprint(self) -> str:
         """Names everything that changes a score, so the proxy can make keys before any worker has spoken."""
@@ -176,6 +195,93 @@ class MinilmSettings(Section):
         )
 
 
+class LlmSettings(Section):
+    """An LLM that thinks about each document and answers with an integer from 0 to 10: ERank or one like it.
+
+    `model` is a name on the model hub or a local folder. `max_think_tokens` is the longest reasoning that any search
+    may ask for; ERank was trained on none above 2,048. `concurrency` is how many queries are served at once.
+    """
+
+    model: Annotated[StrictStr, Field(min_length=1)]
+    revision: StrictStr = ""
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    max_query_tokens: Annotated[StrictInt, Field(ge=16, le=32_768)] = 2048
+    max_document_tokens: Annotated[StrictInt, Field(ge=16, le=32_768)] = 2048
+    max_think_tokens: Annotated[StrictInt, Field(ge=1, le=32_768)] = 2048
+    long_documents: Literal["cut", "best_chunk"] = "cut"
+    max_chunks: Annotated[StrictInt, Field(ge=2, le=64)] = 4
+    concurrency: Annotated[StrictInt, Field(ge=1, le=256)] = 16
+    start_timeout_s: Seconds = 1800.0
+
+    @property
+    def thinks(self) -> bool:
+        """Whether modes and budgets mean anything to this scorer."""
+        return True
+
+    def _parts(self) -> dict[str, str | float]:
+        """What changes a score under any kind of engine."""
+        return {
+            "model": self.model,
+            "revision": self.revision,
+            "dtype": self.dtype,
+            "prompt": ERANK_PROMPT_SHA256,
+            "max_query_tokens": self.max_query_tokens,
+            "max_document_tokens": self.max_document_tokens,
+            "chunks": self.max_chunks if self.long_documents == "best_chunk" else 1,
+        }
+
+
+class VllmSettings(LlmSettings):
+    """The LLM on vLLM, on one GPU or several, or on a CPU where vLLM was built for it."""
+
+    kind: Literal["vllm"]
+    tensor_parallel_size: Annotated[StrictInt, Field(ge=1, le=64)] = 1
+    quantization: Literal["none", "fp8_per_tensor", "fp8_per_channel", "fp8_per_block"] = "none"
+    kv_cache_dtype: Literal["auto", "fp8"] = "auto"
+    gpu_memory_share: Annotated[StrictFloat, Field(gt=0, le=1, allow_inf_nan=False)] = 0.9
+    max_num_seqs: Annotated[StrictInt, Field(ge=1, le=8192)] = 512
+    max_batched_tokens: Annotated[StrictInt, Field(ge=64, le=1_048_576)] = 16_384
+    compile: StrictBool = True
+    cpu_kv_cache_gib: Annotated[StrictInt, Field(ge=1, le=4096)] = 4
+
+    def fingerprint(self) -> str:
+        """See `MinilmSettings.fingerprint`."""
+        return _fingerprint(
+            self.kind, **self._parts(), quantization=self.quantization, kv_cache_dtype=self.kv_cache_dtype
+        )
+
+
+class TransformersSettings(LlmSettings):
+    """The LLM on Hugging Face transformers with its continuous batching: slower than vLLM, and runs anywhere."""
+
+    kind: Literal["transformers"]
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    max_num_seqs: Annotated[StrictInt, Field(ge=1, le=8192)] = 64
+
+    def fingerprint(self) -> str:
+        """See `MinilmSettings.fingerprint`."""
+        return _fingerprint(self.kind, **self._parts())
+
+
+def _kind_of(scorer: Any) -> Any:
+    return scorer.get("kind", "minilm") if isinstance(scorer, dict) else getattr(scorer, "kind", None)
+
+
+ScorerSettings = Annotated[
+    Annotated[MinilmSettings, Tag("minilm")]
+    | Annotated[VllmSettings, Tag("vllm")]
+    | Annotated[TransformersSettings, Tag("transformers")],
+    Discriminator(_kind_of),
+]
+SCORER_KINDS: dict[str, type[Section]] = {
+    "minilm": MinilmSettings,
+    "vllm": VllmSettings,
+    "transformers": TransformersSettings,
+}
+Mode = Literal["think", "direct", "cascade"]
+MAX_INSTRUCTION_CHARACTERS = 2_000
+
+
 class RuleSettings(Section):
     """Which indices are reranked, on what text, and how."""
 
@@ -186,9 +292,16 @@ class RuleSettings(Section):
     window: Annotated[StrictInt, Field(ge=1)] = 100
     alpha: Share = 0.2
     method: Method = "zscore"
-    instruction: StrictStr = "Given a query, retrieval relevant passage."
+    instruction: Annotated[StrictStr, Field(max_length=MAX_INSTRUCTION_CHARACTERS)] = (
+        "Given a query, retrieval relevant passage."
+    )
     scorer: Name = "minilm"
     deadline_s: Seconds | None = None
+    mode: Mode = "think"
+    budget_tokens: Annotated[StrictInt, Field(ge=1)] | None = None
+    think_top: Annotated[StrictInt, Field(ge=1)] = 20
+    score: ScoreRule = "paper"
+    keep_reasoning: StrictBool = False
 
     @field_validator("indices")
     @classmethod
@@ -227,7 +340,8 @@ class Settings(Section):
     limits: LimitSettings = LimitSettings()
     cache: CacheSettings = CacheSettings()
     log: LogSettings = LogSettings()
-    scorers: dict[Name, MinilmSettings] = Field(default_factory=dict)
+    metrics: MetricsSettings = MetricsSettings()
+    scorers: dict[Name, ScorerSettings] = Field(default_factory=dict)
     rules: tuple[RuleSettings, ...] = ()
 
     @model_validator(mode="after")
@@ -247,17 +361,20 @@ class Settings(Section):
                 )
             if (rule.deadline_s or 0) > self.limits.max_deadline_s:
                 raise ValueError(f"{where}.deadline_s = {rule.deadline_s}: at most {self._most_deadline}")
+            problem = thinking_problem(rule, self.known_scorers()[rule.scorer])
+            if problem:
+                raise ValueError(f"{where}.{problem}")
         return self
 
     @property
     def _most_deadline(self) -> str:
         return f"limits.max_deadline_s = {self.limits.max_deadline_s}"
 
-    def known_scorers(self) -> dict[str, MinilmSettings]:
+    def known_scorers(self) -> dict[str, MinilmSettings | VllmSettings | TransformersSettings]:
         """The scorers by name: the configured ones, and MiniLM where none is called `minilm`."""
         return {"minilm": MinilmSettings(), **self.scorers}
 
-    def used_scorers(self) -> dict[str, MinilmSettings]:
+    def used_scorers(self) -> dict[str, MinilmSettings | VllmSettings | TransformersSettings]:
         """The scorers that some rule names; MiniLM where there is no rule."""
         used = {rule.scorer for rule in self.rules} or {"minilm"}
         return {name: scorer for name, scorer in self.known_scorers().items() if name in used}
@@ -267,6 +384,27 @@ class Settings(Section):
         return self.limits.deadline_s if rule.deadline_s is None else rule.deadline_s
 
 
+THINKING_KEYS = ("mode", "budget_tokens", "think_top", "score", "keep_reasoning")
+
+
+def thinking_problem(rule: RuleSettings, scorer: MinilmSettings | VllmSettings | TransformersSettings) -> str:
+    """What of a rule's thinking does not fit its scorer, as `key = value: why`; '' where all fits."""
+    asked = [key for key in THINKING_KEYS if key in rule.model_fields_set]
+    if not isinstance(scorer, LlmSettings):
+        if not asked:
+            return ""
+        value = json.dumps(getattr(rule, asked[0]))
+        return f"{asked[0]} = {value}: the scorer {rule.scorer!r} is of kind {scorer.kind!r}, which does not think"
+    if rule.budget_tokens is None:
+        return ""
+    if rule.mode == "direct":
+        return f"budget_tokens = {rule.budget_tokens}: mode 'direct' answers without thinking; allowed with the others"
+    if rule.budget_tokens > scorer.max_think_tokens:
+        most = f"scorers.{rule.scorer}.max_think_tokens = {scorer.max_think_tokens}"
+        return f"budget_tokens = {rule.budget_tokens}: at most {most}"
+    return ""
+
+
 SECTIONS: dict[str, type[Section]] = {
     "upstream": UpstreamSettings,
     "redis": RedisSettings,
@@ -274,15 +412,17 @@ SECTIONS: dict[str, type[Section]] = {
     "limits": LimitSettings,
     "cache": CacheSettings,
     "log": LogSettings,
-    "scorers": MinilmSettings,
+    "metrics": MetricsSettings,
     "rules": RuleSettings,
 }
 TOML_WORDS = {
     "tuple_type": "a list is needed",
+    "union_tag_not_found": "a table is needed",
     "model_type": "a table is needed",
     "dict_type": "a table is needed",
 }
 """What pydantic says in words of Python, by its type of problem."""
+LONGEST_SHOWN = 200
 
 
 def load_settings(file: Path, environment: Mapping[str, str]) -> Settings:
@@ -338,11 +478,17 @@ def _read_value(text: str) -> Any:
 def _explain(problem: Any, values: dict[str, Any]) -> str:
     """One problem as: key, value, what is allowed."""
     location = [part for part in problem["loc"] if part != "[key]"]
+    if location[:1] == ["scorers"] and len(location) > 2:
+        del location[2]  # the kind, by which pydantic chose the table
     key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
     if problem["type"] == "extra_forbidden":
-        return f"{key}: unknown key; {_allowed_keys(location)}"
+        return f"{key}: unknown key; {_allowed_keys(location, values)}"
     if problem["type"] == "missing":
         return f"{key}: is missing"
+    if problem["type"] == "union_tag_invalid":
+        *kinds, last = (repr(kind) for kind in SCORER_KINDS)
+        kind = values["scorers"][location[1]]["kind"]
+        return f"{key}.kind = {_show(location, kind)}: input should be {', '.join(kinds)} or {last}"
     message = TOML_WORDS.get(problem["type"], problem["msg"].removeprefix("Value error, "))
     message = message[:1].lower() + message[1:]
     value: Any = values
@@ -352,17 +498,29 @@ def _explain(problem: Any, values: dict[str, Any]) -> str:
         value = value[part]
     if isinstance(value, dict):
         return f"{key}: {message}" if key else message
+    return f"{key} = {_show(location, value)}: {message}"
+
+
+def _show(location: list[Any], value: Any) -> str:
+    """A value as text, without what may be a password."""
     shown = json.dumps(value, default=str, ensure_ascii=False)
     if location[0] == "redis" and location != ["redis", "timeout_s"]:
-        shown = "(hidden)"
+        return "(hidden)"
     if location[0] == "upstream" and "@" in shown:
-        shown = "(hidden)"
-    return f"{key} = {shown}: {message}"
+        return "(hidden)"
+    return shown if len(shown) <= LONGEST_SHOWN else f"{shown[:LONGEST_SHOWN]}..."
 
 
-def _allowed_keys(location: list[Any]) -> str:
+def _allowed_keys(location: list[Any], values: dict[str, Any]) -> str:
     """What the table of an unknown key knows, and what was probably meant."""
-    section: type[Section] = Settings if len(location) == 1 else SECTIONS[location[0]]
+    if location[0] == "scorers":
+        kind = _kind_of(values["scorers"][location[1]])
+        section = SCORER_KINDS[kind]
+        owners = [repr(name) for name, owner in SCORER_KINDS.items() if location[-1] in owner.model_fields]
+        if owners:
+            return f"kind {kind!r} has none, kind {' or '.join(owners)} would"
+    else:
+        section = Settings if len(location) == 1 else SECTIONS[location[0]]
     known = list(section.model_fields)
     near = difflib.get_close_matches(str(location[-1]), known, n=1)
     return (f"did you mean {near[0]!r}? " if near else "") + f"allowed are {', '.join(known)}"

@@ -13,8 +13,9 @@ import msgspec
 import zstandard
 
 from es_rerank.errors import EsRerankError
+from es_rerank.judgment import Judgment  # noqa: TC001  msgspec reads annotations at run time
 
-VERSION = 1
+VERSION = 2
 TASK = "es_rerank.score_query"
 REPLY_FIELD = b"m"
 REPLY_STREAM_LENGTH = 20_000
@@ -27,21 +28,28 @@ class WireError(EsRerankError):
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """One query and the documents to score. `texts` and `keys` (of the score cache) are parallel."""
+    """One query and the documents to score. `texts` and `keys` (of the score cache) are parallel.
+
+    `budget_tokens` is how long a model may think about each document, 0 for an answer without thinking. The claim
+    lives in Redis for `lifetime_ms`, which is until the asker's deadline: by what is left of it a worker knows the
+    deadline, and how long the task waited, without a clock that both agree on.
+    """
 
     version: int = VERSION
     query: str
     instruction: str
     texts: list[str]
     keys: list[str]
+    budget_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
+    keep_reasoning: bool = False
+    lifetime_ms: Annotated[int, msgspec.Meta(ge=1)]
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """One document's outcome; `index` points into `Claim.texts`. No score means that the document failed alone."""
+    """One document's outcome; `index` points into `Claim.texts`. No judgment means that the document failed alone."""
 
     index: int
-    rank_score: Annotated[float, msgspec.Meta(ge=0, le=10)] | None
-    reason: str = ""
+    judgment: Judgment | None
 
 
 End = Literal["", "done", "error"]
@@ -55,6 +63,12 @@ class Arrival(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     outcomes: list[Outcome] = []
     end: End = ""
     reason: str = ""
+
+
+class _Head(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """What every version of every message begins with."""
+
+    version: int
 
 
 Message = TypeVar("Message", Claim, Arrival)
@@ -78,21 +92,21 @@ def reply_key(proxy_id: str) -> str:
 
 
 def presence_channel(fingerprint: str) -> str:
-    """The channel that every live worker of a scorer subscribes to, and on which nothing is ever said.
+    """The channel that every live worker of a scorer subscribes to.
 
     The number of its subscribers is the number of workers: Redis drops a killed worker with its connection, at once
-    and without a clock.
+    and without a clock. What is said on it is the id of a query whose asker has left.
     """
     return f"es-rerank:alive:{fingerprint}"
 
 
 def encode_claim(claim: Claim) -> bytes:
     """Compressed msgpack: 100 documents of 8 KiB take about 2 ms and a quarter of their size."""
-    clean = Claim(
+    clean = msgspec.structs.replace(
+        claim,
         query=_without_surrogates(claim.query),
         instruction=_without_surrogates(claim.instruction),
         texts=[_without_surrogates(text) for text in claim.texts],
-        keys=claim.keys,
     )
     return zstandard.ZstdCompressor(level=1).compress(msgspec.msgpack.encode(clean))
 
@@ -104,10 +118,9 @@ def decode_claim(data: bytes) -> Claim:
         size = zstandard.frame_content_size(data)
         if not 0 <= size <= MAX_CLAIM_BYTES:
             raise WireError(f"a claim of {size} bytes: allowed are {MAX_CLAIM_BYTES}")
-        claim = msgspec.msgpack.decode(zstandard.ZstdDecompressor().decompress(data), type=Claim)
+        return _decode(zstandard.ZstdDecompressor().decompress(data), Claim)
     except UNREADABLE as error:
         raise WireError(f"a claim that can't be read: {error}") from error
-    return _checked(claim)
 
 
 def encode_arrival(arrival: Arrival) -> bytes:
@@ -118,7 +131,7 @@ def encode_arrival(arrival: Arrival) -> bytes:
 def decode_arrival(data: bytes) -> Arrival:
     """The arrival. Raises WireError for anything else, another version included."""
     try:
-        return _checked(msgspec.msgpack.decode(data, type=Arrival))
+        return _decode(data, Arrival)
     except UNREADABLE as error:
         raise WireError(f"a reply that can't be read: {error}") from error
 
@@ -128,7 +141,9 @@ def _without_surrogates(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _checked(message: Message) -> Message:
-    if message.version != VERSION:
-        raise WireError(f"message version {message.version}: this side speaks {VERSION}; update the older one")
-    return message
+def _decode(data: bytes, kind: type[Message]) -> Message:
+    """The message; its version is looked at first, since another one may have other members."""
+    version = msgspec.msgpack.decode(data, type=_Head).version
+    if version != VERSION:
+        raise WireError(f"message version {version}: this side speaks {VERSION}; update the older one")
+    return msgspec.msgpack.decode(data, type=kind)

@@ -168,11 +168,11 @@ class System:
     supervisor: Supervisor
     proxy: Child
 
-    def start_worker(self) -> Child:
+    def start_worker(self, *, limit_s: float = START_LIMIT_S) -> Child:
         """One more worker, serving when this returns."""
         before = self.workers()
         worker = self.supervisor.start(f"worker-{free_port()}", [*COMMAND, "worker", "--config", str(self.config)])
-        self.supervisor.await_ready(worker, lambda: self.workers() > before, limit_s=START_LIMIT_S)
+        self.supervisor.await_ready(worker, lambda: self.workers() > before, limit_s=limit_s)
         return worker
 
     def search(self, index: str, body: Mapping[str, Any], **controls: Any) -> Any:

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,13 +20,15 @@ from redis import Redis
 
 from es_rerank import wire
 from es_rerank.cli import main
-from es_rerank.settings import load_settings
+from es_rerank.settings import VllmSettings, load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "deploy" / "es-rerank.toml"
+GPU_CONFIG = ROOT / "deploy" / "es-rerank-gpu.toml"
+CONFIGS = {"worker": CONFIG, "worker-gpu": GPU_CONFIG}
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 BUILT = {name: service for name, service in SERVICES.items() if "build" in service}
@@ -38,6 +41,11 @@ def instructions(dockerfile: Path, name: str) -> list[str]:
     """The arguments of each instruction of that name."""
     text = re.sub(r"\\\n", " ", dockerfile.read_text())
     return re.findall(rf"^{name} (.+)$", text, flags=re.MULTILINE)
+
+
+def chosen(text: str, **environment: str) -> str:
+    """A value of the Compose file with its variables filled in, as Compose does it."""
+    return re.sub(r"\$\{(\w+):-([^}]*)\}", lambda found: environment.get(found[1]) or found[2], text)
 
 
 def copied(dockerfile: Path) -> Iterator[str]:
@@ -56,9 +64,9 @@ def test_the_compose_file_is_one() -> None:
 
 
 def test_the_system_is_whole() -> None:
-    """Both engines, both dashboards, Redis, the proxy and a worker are there, Elasticsearch's in their profile only."""
+    """Both engines, both dashboards, Redis, the proxy and a worker are there; what not all need is in a profile."""
     profiles = {name: service.get("profiles") for name, service in SERVICES.items()}
-    other = {"elasticsearch": ["elasticsearch"], "kibana": ["elasticsearch"]}
+    other = {"elasticsearch": ["elasticsearch"], "kibana": ["elasticsearch"], "worker-gpu": ["gpu"]}
     assert profiles == dict.fromkeys(("redis", "proxy", "worker", "opensearch", "dashboards")) | other
 
 
@@ -78,7 +86,7 @@ def test_a_service_is_published_on_this_machine_only(name: str) -> None:
     """A port is published on 127.0.0.1, and Redis, which has no password, has none; no two share a port."""
     ports = SERVICES[name].get("ports", [])
     assert all(re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port) for port in ports)
-    assert bool(ports) == (name not in ("redis", "worker"))
+    assert bool(ports) == (name not in ("redis", "worker", "worker-gpu"))
     published = [port.split(":")[1] for service in SERVICES.values() for port in service.get("ports", ())]
     assert len(published) == len(set(published))
 
@@ -103,14 +111,16 @@ def test_a_service_waits_for_healthy_ones_that_exist(name: str) -> None:
 def test_data_lies_in_named_volumes() -> None:
     """Each store keeps its data in a volume of its own, and every volume is used."""
     used = [volume.split(":")[0] for service in SERVICES.values() for volume in service.get("volumes", ())]
-    assert sorted(used) == sorted(COMPOSE["volumes"]) == ["elasticsearch-data", "opensearch-data", "redis-data"]
+    stores = ["elasticsearch-data", "opensearch-data", "redis-data"]
+    assert sorted(used) == sorted(COMPOSE["volumes"]) == sorted([*stores, "models", "gpu-cache"])
 
 
 @pytest.mark.parametrize("name", ["redis", *BUILT])
 def test_our_services_can_change_nothing(name: str) -> None:
-    """Redis, proxy and worker have a read-only file system and no capabilities."""
+    """Redis, proxy and workers have a read-only file system and no capabilities."""
     service = SERVICES[name]
     assert service["read_only"] is True
+    assert [mount.split(":")[0] for mount in service["tmpfs"]] == ["/tmp"]
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
 
@@ -124,10 +134,11 @@ def test_dashboards_search_through_the_proxy(name: str) -> None:
     assert "opensearch" not in json.dumps(SERVICES["kibana"])
 
 
-def test_the_configuration_fits_the_services(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_the_configuration_fits_the_services(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The configuration can be used; its hosts are services, its port the one that is published and checked."""
-    assert main(["check-config", str(CONFIG)]) == 0
-    settings = load_settings(CONFIG, {})
+    assert main(["check-config", str(config)]) == 0
+    settings = load_settings(config, {})
     [engine] = settings.upstream.urls
     assert urlsplit(engine).hostname == "opensearch"
     assert urlsplit(settings.redis.url.get_secret_value()).hostname == "redis"
@@ -140,22 +151,24 @@ def test_the_example_of_the_other_engine_works() -> None:
     """What the Compose file says to export makes Elasticsearch the engine, and reaches the proxy."""
     text = (ROOT / "docker-compose.yml").read_text()
     [example] = set(re.findall(r"(ES_RERANK__UPSTREAM__URLS)='([^']+)'", text))
-    assert load_settings(CONFIG, dict([example])).upstream.urls == ("http://elasticsearch:9200",)
+    for config in CONFIGS.values():
+        assert load_settings(config, dict([example])).upstream.urls == ("http://elasticsearch:9200",)
     assert example[0] in SERVICES["proxy"]["environment"]
 
 
 def test_the_configuration_is_where_the_commands_look() -> None:
-    """Proxy and worker start with the file that Compose mounts."""
-    assert ROOT / COMPOSE["configs"]["es-rerank"]["file"] == CONFIG
+    """Proxy and workers start with the file that Compose mounts, which one variable chooses for all of them."""
     for (name, service), dockerfile in zip(BUILT.items(), DOCKERFILES, strict=True):
         [mounted] = service["configs"]
-        assert mounted["source"] == "es-rerank"
+        file = COMPOSE["configs"][mounted["source"]]["file"]
+        assert ROOT / chosen(file) == CONFIGS.get(name, CONFIG)
+        assert chosen(file, ES_RERANK_CONFIG="./mine.toml") == "./mine.toml"
         [command] = instructions(dockerfile, "CMD")
-        assert json.loads(command) == [{"proxy": "serve"}.get(name, name), "--config", mounted["target"]]
+        assert json.loads(command) == ["serve" if name == "proxy" else "worker", "--config", mounted["target"]]
         assert instructions(dockerfile, "ENTRYPOINT") == ['["es-rerank"]']
 
 
-@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda file: file.parent.name)
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=list(BUILT))
 def test_an_image_is_pinned_and_not_root(dockerfile: Path) -> None:
     """An image is built from an exact base, and runs as a user who is not root."""
     [base] = instructions(dockerfile, "ARG")
@@ -165,7 +178,7 @@ def test_an_image_is_pinned_and_not_root(dockerfile: Path) -> None:
     assert int(user.split(":")[0]) >= 1000
 
 
-@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda file: file.parent.name)
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=list(BUILT))
 def test_what_an_image_copies_is_there(dockerfile: Path) -> None:
     """Every file that is copied exists and is not kept from the build by .dockerignore."""
     ignore = (ROOT / ".dockerignore").read_text().splitlines()
@@ -178,19 +191,83 @@ def test_what_an_image_copies_is_there(dockerfile: Path) -> None:
         assert any(fnmatch(source.split("/")[0], pattern) for pattern in sent)
 
 
-def test_the_worker_is_healthy_while_one_serves(own_redis_url: str) -> None:
+def test_the_gpus_are_reserved_and_the_scorer_fits_them() -> None:
+    """The GPU worker has as many GPUs as its scorer wants, and its scorer is the one that the rules name."""
+    [device] = SERVICES["worker-gpu"]["deploy"]["resources"]["reservations"]["devices"]
+    settings = load_settings(GPU_CONFIG, {})
+    [scorer] = settings.used_scorers().values()
+    assert isinstance(scorer, VllmSettings)
+    assert device == {"driver": "nvidia", "count": scorer.tensor_parallel_size, "capabilities": ["gpu"]}
+    assert settings.metrics.host == "0.0.0.0"
+    assert settings.metrics.port == 9400
+
+
+def test_the_gpu_worker_can_compile_and_keeps_what_it_makes() -> None:
+    """Its caches are volumes that belong to its user, its /tmp may run what is compiled, and it has a compiler."""
+    service, dockerfile = SERVICES["worker-gpu"], ROOT / "workers" / "gpu.Dockerfile"
+    assert service["tmpfs"] == ["/tmp:exec"]
+    variables = dict(pair.split("=", 1) for line in instructions(dockerfile, "ENV") for pair in line.split())
+    mounted = [volume.split(":")[1] for volume in service["volumes"]]
+    assert sorted(mounted) == sorted([variables["HF_HOME"], variables["HOME"]])
+    assert Path(variables["VLLM_CACHE_ROOT"]).is_relative_to(variables["HOME"])
+    [user] = instructions(dockerfile, "USER")
+    runs = instructions(dockerfile, "RUN")
+    [owns] = re.findall(rf"chown -R {user} (.+)", "\n".join(runs))
+    assert owns.split() == mounted
+    assert any("install" in run and {"gcc", "libc6-dev"} <= set(run.split()) for run in runs)
+
+
+def test_a_stop_of_the_gpu_worker_leaves_time_and_nothing_behind() -> None:
+    """A first process that reaps is there, searches in flight may end, and a slow first start is not unhealthy."""
+    service = SERVICES["worker-gpu"]
+    settings = load_settings(GPU_CONFIG, {})
+    [scorer] = settings.used_scorers().values()
+    assert service["init"] is True
+    assert int(service["stop_grace_period"].removesuffix("s")) >= settings.limits.max_deadline_s + 15
+    assert 60 * int(service["healthcheck"]["start_period"].removesuffix("m")) >= scorer.start_timeout_s
+
+
+def test_the_gpu_example_starts_what_it_says() -> None:
+    """The commands in the Compose file's head choose an existing file, and start the GPU's worker without the CPU's."""
+    text = (ROOT / "docker-compose.yml").read_text()
+    [file] = re.findall(r"export ES_RERANK_CONFIG=(\S+)", text)
+    assert ROOT / file == GPU_CONFIG
+    [names] = re.findall(r"--profile gpu up --build --wait (.+)", text)
+    started, open_names = set[str](), names.split()
+    while open_names:
+        name = open_names.pop()
+        started.add(name)
+        open_names += SERVICES[name].get("depends_on", {})
+    assert started == {"dashboards", "opensearch", "proxy", "redis", "worker-gpu"}
+
+
+def test_the_gpu_image_fetches_vllm_once() -> None:
+    """What is gigabytes is installed before our source is copied, and the source is installed without it."""
+    text = (ROOT / "workers" / "gpu.Dockerfile").read_text()
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    [extra] = re.findall(r"pip install '\.\[(\w+)\]'", text)
+    assert extra in extras
+    places = [
+        text.index(part) for part in ("'.[vllm]'", "COPY es_rerank", "COPY workers", "--no-deps --force-reinstall .")
+    ]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_worker_is_healthy_while_one_serves(name: str, own_redis_url: str) -> None:
     """The worker's health check, as Compose runs it, passes while a worker is subscribed and fails before and after."""
-    [command, *arguments] = SERVICES["worker"]["healthcheck"]["test"][1:]
-    assert (command, arguments[-1]) == ("python", SERVICES["worker"]["configs"][0]["target"])
-    [script] = [source for source in copied(ROOT / "workers" / "Dockerfile") if source.endswith(".py")]
+    [command, *arguments] = SERVICES[name]["healthcheck"]["test"][1:]
+    assert (command, arguments[-1]) == ("python", SERVICES[name]["configs"][0]["target"])
+    dockerfile = ROOT / SERVICES[name]["build"]["dockerfile"]
+    [script] = [source for source in copied(dockerfile) if source.endswith(".py")]
     assert Path(arguments[0]).name == Path(script).name
     environment = {**os.environ, "ES_RERANK__REDIS__URL": own_redis_url}
 
     def check() -> int:
-        check = [sys.executable, str(ROOT / script), str(CONFIG)]
+        check = [sys.executable, str(ROOT / script), str(CONFIGS[name])]
         return subprocess.run(check, env=environment, timeout=60, check=False).returncode
 
-    [scorer] = load_settings(CONFIG, {}).used_scorers().values()
+    [scorer] = load_settings(CONFIGS[name], {}).used_scorers().values()
     assert check() == 1
     with Redis.from_url(own_redis_url) as redis, redis.pubsub() as worker:
         worker.subscribe(wire.presence_channel(scorer.fingerprint()))

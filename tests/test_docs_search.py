@@ -63,7 +63,9 @@ def test_every_reason_for_passing_is_explained(word: str) -> None:
 
 def test_every_field_of_the_status_is_explained() -> None:
     """Each key of the block and each outcome has a line."""
-    block = SearchStatus(status="partial", window=2, scored=1, missing_text=1).block()
+    block = SearchStatus(
+        status="partial", window=2, scored=1, missing_text=1, mode="think", cut=1, low_mass=1, truncated=1
+    ).block()
     for word in (*block, *get_args(Outcome)):
         assert f"| `{word}` |" in PAGE or f"`{word}`:" in PAGE
 
@@ -88,6 +90,7 @@ def test_the_warnings_are_quoted() -> None:
     for status in (
         SearchStatus(status="failed", reason="no_worker", window=100),
         SearchStatus(status="partial", reason="deadline", window=100, scored=40),
+        SearchStatus(status="partial", reason="deadline", window=100, scored=100, cut=60),
     ):
         assert f"\nWarning: {(status.warning() or b'').decode()}\n" in PAGE
 

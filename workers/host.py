@@ -1,12 +1,13 @@
 """Holds a scorer and its event loop for the life of the worker process.
 
 A scorer is driven from one loop only (an LLM engine dies with the loop that first touched it), while Celery's
-threads come and go. Knows nothing of Celery.
+threads come and go. No thread waits for the loop without a limit. Knows nothing of Celery.
 """
 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import logging
 import threading
@@ -17,10 +18,11 @@ from redis.exceptions import RedisError
 from es_rerank import wire
 from es_rerank.broker import make_redis
 from es_rerank.cache.scores import RedisScoreCache
+from workers.errors import WorkerStartError
 from workers.job import Job
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
     from es_rerank.settings import Settings
     from workers.job import Task
@@ -29,51 +31,78 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 # Late scores are worth having, a job that never ends is not.
 OVERTIME_S = 300.0
+# What a call into the loop may take beyond its own limit, before the loop itself must be stuck.
+STUCK_S = 30.0
+CLOSE_LIMIT_S = 60.0
 PING_S = 1.0
 RECONNECT_S = 0.5
 
 
 class Host:
-    """A scorer in a thread of its own, with its connections to Redis."""
+    """A scorer in a thread of its own, with its connections to Redis.
 
-    def __init__(self, scorer: Scorer, settings: Settings) -> None:
+    `on_broken` is called, from that thread, with the reason why the scorer can never score again.
+    """
+
+    def __init__(
+        self, scorer: Scorer, settings: Settings, *, start_timeout_s: float, on_broken: Callable[[str], None]
+    ) -> None:
         self._scorer = scorer
         self._settings = settings
+        self._start_timeout_s = start_timeout_s
+        self._on_broken = on_broken
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="scorer", daemon=True)
         self._redis = make_redis(settings.redis)
-        self._job = Job(scorer, self._redis, RedisScoreCache(self._redis, ttl_s=settings.cache.ttl_s))
+        cache = RedisScoreCache(self._redis, ttl_s=settings.cache.ttl_s, reasoning_ttl_s=settings.cache.reasoning_ttl_s)
+        self._job = Job(scorer, self._redis, cache)
+        self._running: dict[str, asyncio.Task[None]] = {}
         self._presence: asyncio.Future[None] | None = None
+        self._watch: asyncio.Future[None] | None = None
 
     def start(self) -> None:
-        """Load and warm the model, in the caller's time. Raises WorkerStartError."""
+        """Load and warm the model, in the caller's time. Raises WorkerStartError, when it takes too long too."""
         self._thread.start()
-        self._call(self._scorer.start())
+        try:
+            self._call(self._scorer.start(), self._start_timeout_s)
+        except TimeoutError as error:
+            raise WorkerStartError(
+                f"The model was not ready within start_timeout_s = {self._start_timeout_s:g}: raise it if the model is "
+                "still being downloaded or compiled then."
+            ) from error
 
     def announce(self) -> None:
-        """Let proxies know that this scorer is served."""
+        """Let proxies know that this scorer is served, and begin to watch it."""
 
         async def begin() -> None:
             self._presence = asyncio.ensure_future(self._be_present())
+            self._watch = asyncio.ensure_future(self._watch_scorer())
 
-        self._call(begin())
+        self._call(begin(), STUCK_S)
 
-    def score(self, task: Task, remaining_s: float) -> None:
+    def score(self, task: Task) -> None:
         """Serve one task, waiting for it in the caller's thread. Raises what `Job.serve` raises, or TimeoutError.
 
-        A task may run five minutes over its deadline, since late scores still fill the cache.
+        A task may run for five minutes and its longest deadline, since late scores still fill the cache. One whose
+        asker left ends quietly.
         """
-        limit_s = max(0.0, remaining_s) + OVERTIME_S
+        limit_s = self._settings.limits.max_deadline_s + OVERTIME_S
 
         async def limited() -> None:
-            async with asyncio.timeout(limit_s):
-                await self._job.serve(task)
+            running = asyncio.ensure_future(self._job.serve(task))
+            self._running[task.query_id] = running
+            try:
+                async with asyncio.timeout(limit_s):
+                    await running
+            finally:
+                del self._running[task.query_id]
 
-        self._call(limited())
+        with contextlib.suppress(asyncio.CancelledError, concurrent.futures.CancelledError):
+            self._call(limited(), limit_s + STUCK_S)
 
     def retire(self) -> None:
         """No longer be counted; what runs goes on."""
-        self._call(self._end_presence())
+        self._call(self._end_presence(), STUCK_S)
 
     def close(self) -> None:
         """Free the model and end the loop. Called once; a task that still runs is cut off."""
@@ -88,10 +117,21 @@ class Host:
             await self._scorer.close()
             await self._redis.aclose()
 
-        self._call(end())
+        try:
+            self._call(end(), CLOSE_LIMIT_S)
+        except TimeoutError:
+            LOG.error(  # noqa: TRY400  the traceback would be of the wait
+                "the scorer did not close within %.0f s and is left to the end of the process", CLOSE_LIMIT_S
+            )
+            return
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
+        self._thread.join(STUCK_S)
         self._loop.close()
+
+    async def _watch_scorer(self) -> None:
+        reason = await self._scorer.broken()
+        await self._end_presence()
+        self._on_broken(reason)
 
     async def _end_presence(self) -> None:
         if self._presence is not None:
@@ -99,18 +139,37 @@ class Host:
             await asyncio.wait([self._presence])
 
     async def _be_present(self) -> None:
-        """Stay subscribed to the presence channel, whatever happens to Redis."""
+        """Stay subscribed to the presence channel, whatever happens to Redis, and drop queries named on it."""
         channel = wire.presence_channel(self._scorer.fingerprint)
         while True:
             with contextlib.suppress(RedisError, OSError):
                 async with self._redis.pubsub() as subscription:
                     await subscription.subscribe(channel)
-                    while True:
-                        # Only a read shows that the connection is lost, and only a ping gives something to read.
-                        await subscription.ping()
-                        await subscription.get_message(timeout=self._settings.redis.timeout_s)
-                        await asyncio.sleep(PING_S)
+                    await self._listen(subscription)
             await asyncio.sleep(RECONNECT_S)
 
-    def _call(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+    async def _listen(self, subscription: Any) -> None:
+        """Read until the connection is lost, which only a read shows; a ping a second gives something to read."""
+        loop = asyncio.get_running_loop()
+        next_ping_s = loop.time()
+        while True:
+            if loop.time() >= next_ping_s:
+                await subscription.ping()
+                next_ping_s = loop.time() + PING_S
+            # Pongs and the subscription's own confirmation are messages too.
+            message = await subscription.get_message(timeout=max(0.01, next_ping_s - loop.time()))
+            if message is not None and message["type"] == "message":
+                self._drop(bytes(message["data"]).decode("latin-1"))
+
+    def _drop(self, query_id: str) -> None:
+        running = self._running.get(query_id)
+        if running is not None:
+            running.cancel()
+
+    def _call(self, coroutine: Coroutine[Any, Any, None], limit_s: float) -> None:
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            future.result(limit_s)
+        except concurrent.futures.TimeoutError:
+            future.cancel()
+            raise

@@ -4,34 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from es_rerank import wire
+from es_rerank.cache.scores import CutJudgment
 from es_rerank.wire import Arrival, Outcome, WireError
+from workers import metrics
 from workers.scorers.protocol import ScoreJob
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from redis.asyncio import Redis
 
     from es_rerank.cache.scores import ScoreCache
+    from es_rerank.judgment import Judgment
     from es_rerank.wire import Claim
     from workers.scorers.protocol import DocumentScore, Scorer
 
 LOG = logging.getLogger(__name__)
-LARGEST_RANK_SCORE = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """What the task message says: whose query, who waits for it, and until when (seconds since 1970)."""
+    """What the task message says: whose query, and who waits for it."""
 
     query_id: str
     proxy_id: str
-    deadline_s: float
 
 
 class InFlight:
@@ -41,20 +41,20 @@ class InFlight:
     """
 
     def __init__(self) -> None:
-        self._scores: dict[str, asyncio.Future[float | None]] = {}
+        self._judgments: dict[str, asyncio.Future[Judgment | None]] = {}
 
-    def begin(self, key: str) -> asyncio.Future[float | None] | None:
-        """The score that another job is working on; or None, and the key is the caller's to `end`."""
-        if key in self._scores:
-            return self._scores[key]
-        self._scores[key] = asyncio.get_running_loop().create_future()
+    def begin(self, key: str) -> asyncio.Future[Judgment | None] | None:
+        """The judgment that another job is working on; or None, and the key is the caller's to `end`."""
+        if key in self._judgments:
+            return self._judgments[key]
+        self._judgments[key] = asyncio.get_running_loop().create_future()
         return None
 
-    def end(self, key: str, score: float | None) -> None:
-        """Give those who wait the score, or None for none. A key that has ended already stays so."""
-        waiting = self._scores.pop(key, None)
+    def end(self, key: str, judgment: Judgment | None) -> None:
+        """Give those who wait the judgment, or None for none. A key that has ended already stays so."""
+        waiting = self._judgments.pop(key, None)
         if waiting is not None and not waiting.done():
-            waiting.set_result(score)
+            waiting.set_result(judgment)
 
 
 class Job:
@@ -69,67 +69,124 @@ class Job:
     async def serve(self, task: Task) -> None:
         """Score the task's claim. Scores go to the cache first, then to the proxy, whether it still waits or not.
 
-        The proxy is told of every end. Raises what the scorer raised, and redis.RedisError.
+        The proxy is told of every end. Raises what the scorer raised, and redis.RedisError. Cancelled, it drops its
+        work: others that wait for a document of it score that themselves.
         """
-        data = await self._redis.getdel(wire.claim_key(task.query_id))
+        loop = asyncio.get_running_loop()
+        key = wire.claim_key(task.query_id)
+        async with self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.pttl(key)
+            pipeline.getdel(key)
+            left_ms, data = await pipeline.execute()
         if not isinstance(data, bytes):
+            metrics.QUERIES.labels("claim_lost").inc()
             await self._reply(task, end="error", reason="claim_lost")
             return
         try:
             claim = wire.decode_claim(data)
         except WireError as error:
             LOG.warning("a claim is passed over: %s", error)
+            metrics.QUERIES.labels("claim_unreadable").inc()
             await self._reply(task, end="error", reason="claim_unreadable")
             return
-        try:
-            await self._serve_claim(task, claim)
-        except Exception:
-            await self._reply(task, end="error", reason="scorer_failed")
-            raise
+        began_s = loop.time()
+        metrics.QUEUE_WAIT.observe(max(0.0, (claim.lifetime_ms - left_ms) / 1000))
+        with metrics.RUNNING.track_inprogress():
+            end = "cancelled"
+            try:
+                await self._serve_claim(task, claim, began_s + left_ms / 1000)
+                end = "done"
+            except Exception:
+                end = "scorer_failed"
+                await self._reply(task, end="error", reason=end)
+                raise
+            finally:
+                metrics.QUERIES.labels(end).inc()
+        metrics.SCORING.observe(loop.time() - began_s)
         await self._reply(task, end="done")
 
-    async def _serve_claim(self, task: Task, claim: Claim) -> None:
-        """Give what the cache has by now, score what nobody is scoring, wait for the rest."""
-        cached = await self._cache.get_many(claim.keys)
-        await self._reply_scores(task, [(index, score) for index, score in enumerate(cached) if score is not None])
-        others: dict[int, asyncio.Future[float | None]] = {}
-        own: list[int] = []
-        for index, key in enumerate(claim.keys):
-            if cached[index] is None:
-                theirs = self._in_flight.begin(key)
+    async def _serve_claim(self, task: Task, claim: Claim, deadline_s: float) -> None:
+        """Give what the cache has by now, score what nobody is scoring, wait for the rest.
+
+        What another job began and did not finish in full is begun here, as long as this job's deadline is later.
+        """
+        told = await self._from_cache(claim)
+        await self._tell(task, told)
+        missing = [index for index in range(len(claim.keys)) if index not in told]
+        while missing:
+            own = []
+            others: dict[int, asyncio.Future[Judgment | None]] = {}
+            for index in missing:
+                theirs = self._in_flight.begin(_flight(claim, index))
                 if theirs is None:
                     own.append(index)
                 else:
                     others[index] = theirs
-        try:
-            await self._score(task, claim, own)
-        finally:
-            for index in own:
-                self._in_flight.end(claim.keys[index], None)
-        await self._reply_scores(task, [(index, await theirs) for index, theirs in others.items()])
+            try:
+                await self._score(task, claim, own, deadline_s)
+            finally:
+                for index in own:
+                    self._in_flight.end(_flight(claim, index), None)
+            found = {index: await theirs for index, theirs in others.items()}
+            in_time = asyncio.get_running_loop().time() < deadline_s
+            missing = [index for index, judgment in found.items() if in_time and not _is_full(judgment)]
+            await self._tell(task, {index: one for index, one in found.items() if index not in missing})
+            metrics.DOCUMENTS.labels("other").inc(len(found) - len(missing))
 
-    async def _score(self, task: Task, claim: Claim, own: Sequence[int]) -> None:
+    async def _from_cache(self, claim: Claim) -> dict[int, Judgment | None]:
+        """The judgments that are there by now. Where reasoning is wanted, one without its reasoning is not."""
+        cached = await self._cache.get_many(claim.keys)
+        wanted = [index for index, judgment in enumerate(cached) if judgment is not None]
+        if claim.keep_reasoning and claim.budget_tokens:
+            kept = await self._cache.get_reasoning([claim.keys[index] for index in wanted])
+            wanted = [index for index, reasoning in zip(wanted, kept, strict=True) if reasoning is not None]
+        metrics.DOCUMENTS.labels("cache").inc(len(wanted))
+        return {index: cached[index] for index in wanted}
+
+    async def _score(self, task: Task, claim: Claim, own: Sequence[int], deadline_s: float) -> None:
         """Have the documents with these indexes scored, and hand out each batch as it comes."""
         if not own:
             return
+        begun = await self._cache.get_cut([claim.keys[index] for index in own]) if claim.budget_tokens else []
         job = ScoreJob(
             query=claim.query,
             instruction=claim.instruction,
             texts=tuple(claim.texts[index] for index in own),
-            deadline_s=task.deadline_s,
+            deadline_s=deadline_s,
+            budget_tokens=claim.budget_tokens,
+            thought={place: cut.thought for place, cut in enumerate(begun) if cut is not None and cut.thought},
         )
         async for batch in self._scorer.score(job):
-            scores = {own[scored.index]: _checked(scored) for scored in batch}
-            await self._cache.put_many(
-                {claim.keys[index]: score for index, score in scores.items() if score is not None}
-            )
-            await self._reply_scores(task, list(scores.items()))
-            for index, score in scores.items():
-                self._in_flight.end(claim.keys[index], score)
+            scored = {own[one.index]: one for one in batch}
+            await self._keep(claim, scored)
+            await self._tell(task, {index: one.judgment for index, one in scored.items()})
+            for index, one in scored.items():
+                self._in_flight.end(_flight(claim, index), one.judgment)
 
-    async def _reply_scores(self, task: Task, scores: Sequence[tuple[int, float | None]]) -> None:
-        if scores:
-            await self._reply(task, [Outcome(index=index, rank_score=score) for index, score in scores])
+    async def _keep(self, claim: Claim, scored: Mapping[int, DocumentScore]) -> None:
+        """Put judgments into the cache, those that a deadline cut apart from full ones."""
+        full: dict[str, Judgment] = {}
+        cut: dict[str, CutJudgment] = {}
+        for index, one in scored.items():
+            metrics.DOCUMENTS.labels("failed" if one.judgment is None else "scored").inc()
+            if one.judgment is None:
+                LOG.info("a document has no score: %s", one.reason)
+                continue
+            metrics.note_judgment(one.judgment)
+            if one.judgment.cut == "deadline":
+                cut[claim.keys[index]] = CutJudgment(judgment=one.judgment, thought=one.thought)
+            else:
+                full[claim.keys[index]] = one.judgment
+        await self._cache.put_many(full)
+        await self._cache.put_cut(cut)
+        if claim.keep_reasoning:
+            await self._cache.put_reasoning(
+                {claim.keys[index]: one.reasoning for index, one in scored.items() if claim.keys[index] in full}
+            )
+
+    async def _tell(self, task: Task, judgments: Mapping[int, Judgment | None]) -> None:
+        if judgments:
+            await self._reply(task, [Outcome(index=index, judgment=one) for index, one in judgments.items()])
 
     async def _reply(
         self, task: Task, outcomes: Sequence[Outcome] = (), *, end: wire.End = "", reason: str = ""
@@ -147,13 +204,10 @@ class Job:
             await pipeline.execute()
 
 
-def _checked(scored: DocumentScore) -> float | None:
-    """The score, or None for none. One out of its range is a fault of the scorer, not a score."""
-    score = scored.rank_score
-    if score is None:
-        LOG.info("a document has no score: %s", scored.reason)
-        return None
-    if not (math.isfinite(score) and 0 <= score <= LARGEST_RANK_SCORE):
-        LOG.warning("the scorer gave %s, allowed are 0 to %s: taken for no score", score, LARGEST_RANK_SCORE)
-        return None
-    return score
+def _flight(claim: Claim, index: int) -> str:
+    """What two jobs share: a score that comes with its reasoning is another piece of work than one without."""
+    return f"{claim.keys[index]}+reasoning" if claim.keep_reasoning else claim.keys[index]
+
+
+def _is_full(judgment: Judgment | None) -> bool:
+    return judgment is not None and judgment.cut != "deadline"

@@ -1,4 +1,4 @@
-"""What makes two scores the same score.
+"""What makes two scores the same score, and the names under which Redis keeps what belongs to one.
 
 The document's id is no part of it: the text is. So a changed document misses by itself, and a caller who sees
 masked fields gets the score of the masked text.
@@ -13,15 +13,20 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PREFIX = "es-rerank:score:"
+CUT_PREFIX = "es-rerank:cut:"
+REASONING_PREFIX = "es-rerank:reasoning:"
 
 
-def score_keys(*, fingerprint: str, instruction: str, query: str, texts: Sequence[str]) -> list[str]:
+def score_keys(
+    *, fingerprint: str, budget_tokens: int, instruction: str, query: str, texts: Sequence[str]
+) -> list[str]:
     """The cache key of every text's score, parallel to `texts`.
 
-    Each part goes into the hash behind its length, so that moving a boundary between two parts changes the key.
+    `budget_tokens` is how long the model may think before it answers: another length is another score. Each part
+    goes into the hash behind its length, so that moving a boundary between two parts changes the key.
     """
     shared = hashlib.blake2b(digest_size=20)
-    for part in (fingerprint, instruction, query):
+    for part in (fingerprint, str(budget_tokens), instruction, query):
         shared.update(_with_length(part))
     keys = []
     for text in texts:
@@ -29,6 +34,16 @@ def score_keys(*, fingerprint: str, instruction: str, query: str, texts: Sequenc
         own.update(_with_length(text))
         keys.append(PREFIX + own.hexdigest())
     return keys
+
+
+def cut_key(key: str) -> str:
+    """Where a score is kept whose thinking a deadline cut: never under `key`, so it can't pass for a full one."""
+    return CUT_PREFIX + key.removeprefix(PREFIX)
+
+
+def reasoning_key(key: str) -> str:
+    """Where the reasoning behind the score under `key` is kept."""
+    return REASONING_PREFIX + key.removeprefix(PREFIX)
 
 
 def _with_length(part: str) -> bytes:

@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from es_rerank.proxy.question import Question, find_question, strip_syntax
+from es_rerank.settings import MinilmSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from es_rerank.fusion.fuse import Method
+    from es_rerank.judgment import ScoreRule
     from es_rerank.proxy.call import SearchCall
     from es_rerank.proxy.control import Controls
-    from es_rerank.settings import RuleSettings
+    from es_rerank.settings import Mode, RuleSettings, TransformersSettings, VllmSettings
 
 DEFAULT_SIZE = 10
 LARGEST_PAGE = 2**31 - 1
@@ -49,14 +51,34 @@ class Relay:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One round of scoring: how long the model may think about a document, and about how many of the best.
+
+    A `budget_tokens` of 0 is an answer without thinking; a `top` of None is the whole window.
+    """
+
+    budget_tokens: int
+    top: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rerank:
-    """The search is reranked: by what rule, for what question, over what window, and which page is answered."""
+    """The search is reranked: by what rule, for what question, over what window, and which page is answered.
+
+    `stages` come one after the other, and a document's score is that of its last. `mode` is None for a scorer that
+    does not think.
+    """
 
     rule: RuleSettings
     question: str
+    instruction: str
     window: int
     alpha: float
     method: Method
+    mode: Mode | None
+    stages: tuple[Stage, ...]
+    score: ScoreRule
+    keep_reasoning: bool
     page_from: int
     page_size: int
 
@@ -74,8 +96,16 @@ def matching_rule(expression: str, rules: Sequence[RuleSettings]) -> RuleSetting
     return Relay("several_rules") if others else first
 
 
-def classify(call: SearchCall, controls: Controls, rule: RuleSettings | Relay) -> Rerank | Relay:
-    """Rerank the call, or relay it and why. Never fails: what can't be understood is the engine's to judge."""
+def classify(
+    call: SearchCall,
+    controls: Controls,
+    rule: RuleSettings | Relay,
+    scorer: MinilmSettings | VllmSettings | TransformersSettings,
+) -> Rerank | Relay:
+    """Rerank the call, or relay it and why. Never fails: what can't be understood is the engine's to judge.
+
+    `scorer` is the rule's; without a rule it does not matter.
+    """
     if isinstance(rule, Relay):
         return rule
     window = controls.window or rule.window
@@ -93,15 +123,35 @@ def classify(call: SearchCall, controls: Controls, rule: RuleSettings | Relay) -
     )
     if reason or page is None:
         return Relay(reason)
+    mode = None if isinstance(scorer, MinilmSettings) else controls.mode or rule.mode
     return Rerank(
         rule=rule,
         question=question.text,
+        instruction=controls.instruction or rule.instruction,
         window=window,
         alpha=rule.alpha if controls.alpha is None else controls.alpha,
         method=controls.method or rule.method,
+        mode=mode,
+        stages=_stages(mode, controls, rule, scorer),
+        score=controls.score or rule.score,
+        keep_reasoning=mode is not None and (rule.keep_reasoning or "reasoning" in controls.include),
         page_from=page[0],
         page_size=page[1],
     )
+
+
+def _stages(
+    mode: Mode | None,
+    controls: Controls,
+    rule: RuleSettings,
+    scorer: MinilmSettings | VllmSettings | TransformersSettings,
+) -> tuple[Stage, ...]:
+    if mode is None or mode == "direct" or isinstance(scorer, MinilmSettings):
+        return (Stage(budget_tokens=0),)
+    thinking = controls.budget_tokens or rule.budget_tokens or scorer.max_think_tokens
+    if mode == "think":
+        return (Stage(budget_tokens=thinking),)
+    return Stage(budget_tokens=0), Stage(budget_tokens=thinking, top=controls.think_top or rule.think_top)
 
 
 def _question(call: SearchCall) -> Question:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from es_rerank.clock import Deadline
+    from es_rerank.judgment import Judgment
 
     Record = tuple[bytes, dict[bytes, bytes]]
 
@@ -32,7 +33,7 @@ class Waiting:
     """One query's place: what arrived for it so far."""
 
     def __init__(self, count: int) -> None:
-        self.rank_scores: list[float | None] = [None] * count
+        self.judgments: list[Judgment | None] = [None] * count
         """Parallel to the documents that were sent; None for those not scored (yet)."""
         self.end: str | None = None
         """None while more may come, then '' for a whole answer or the worker's reason for a broken one."""
@@ -41,8 +42,8 @@ class Waiting:
     def take(self, arrival: Arrival) -> None:
         """Note an arrival. Outcomes for documents that were not sent, or twice, change nothing."""
         for outcome in arrival.outcomes:
-            if 0 <= outcome.index < len(self.rank_scores) and outcome.rank_score is not None:
-                self.rank_scores[outcome.index] = outcome.rank_score
+            if 0 <= outcome.index < len(self.judgments) and outcome.judgment is not None:
+                self.judgments[outcome.index] = outcome.judgment
         if arrival.end:
             self.end = arrival.reason if arrival.end == "error" else ""
             self._changed.set()

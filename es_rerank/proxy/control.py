@@ -12,15 +12,17 @@ import msgspec
 
 from es_rerank.errors import CallerError
 from es_rerank.fusion.fuse import Method
+from es_rerank.judgment import ScoreRule
 from es_rerank.proxy.call import RAW_OBJECT, edit_object
 from es_rerank.records import without_headers
+from es_rerank.settings import MAX_INSTRUCTION_CHARACTERS, Mode
 
 if TYPE_CHECKING:
     from es_rerank.proxy.call import SearchCall
 
 HEADER = b"es-rerank"
 KEY = "es_rerank"
-Include = Literal["status", "scores"]
+Include = Literal["status", "scores", "reasoning"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,15 +34,27 @@ class Controls:
     method: Method | None = None
     window: int | None = None
     deadline_s: float | None = None
+    instruction: str | None = None
+    mode: Mode | None = None
+    budget_tokens: int | None = None
+    think_top: int | None = None
+    score: ScoreRule | None = None
     include: frozenset[Include] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlLimits:
-    """How far a request may go under the rule that applies."""
+    """How far a request may go under the rule that applies.
+
+    `scorer` names the rule's scorer where it does not think, as people know it; '' where it does, or no rule applies.
+    `max_think_tokens` is None where none applies, and `mode` is the rule's own.
+    """
 
     max_window: int
     max_deadline_s: float
+    scorer: str = ""
+    max_think_tokens: int | None = None
+    mode: Mode = "think"
 
 
 def take_controls(call: SearchCall) -> tuple[dict[str, Any], SearchCall]:
@@ -72,7 +86,7 @@ def check_controls(asked: dict[str, Any], limits: ControlLimits) -> Controls:
     for name, value in asked.items():
         if name not in ALLOWED:
             raise CallerError(f"[ext.{KEY}] unknown field [{name}]; allowed are [{', '.join(ALLOWED)}]")
-        problem = _problem(name, value, limits)
+        problem = _problem(name, value, limits) or _thinking_problem(name, value, asked, limits)
         if problem:
             raise CallerError(f"[ext.{KEY}.{name}] {problem}, was {_shown(value)}")
     return Controls(**{**asked, "include": frozenset(asked.get("include", ()))})
@@ -94,6 +108,25 @@ def _problem(name: str, value: Any, limits: ControlLimits) -> str:
             number and 0 < value <= limits.max_deadline_s,
             f"must be a number of seconds above 0 and at most {limits.max_deadline_s:g}",
         ),
+        "instruction": (
+            isinstance(value, str) and len(value.strip()) > 0 and len(value) <= MAX_INSTRUCTION_CHARACTERS,
+            f"must be a text of 1 to {MAX_INSTRUCTION_CHARACTERS} characters",
+        ),
+        "mode": (isinstance(value, str) and value in get_args(Mode), f"must be one of [{', '.join(get_args(Mode))}]"),
+        "budget_tokens": (
+            whole and 1 <= value <= (limits.max_think_tokens or value),
+            f"must be a whole number from 1 to {limits.max_think_tokens}"
+            if limits.max_think_tokens
+            else "must be a whole number from 1 up",
+        ),
+        "think_top": (
+            whole and 1 <= value <= limits.max_window,
+            f"must be a whole number from 1 to {limits.max_window}",
+        ),
+        "score": (
+            isinstance(value, str) and value in get_args(ScoreRule),
+            f"must be one of [{', '.join(get_args(ScoreRule))}]",
+        ),
         "include": (
             isinstance(value, list) and all(item in get_args(Include) for item in value),
             f"must be a list of [{', '.join(get_args(Include))}]",
@@ -103,7 +136,18 @@ def _problem(name: str, value: Any, limits: ControlLimits) -> str:
     return "" if right else problem
 
 
-ALLOWED = ("rerank", "alpha", "method", "window", "deadline_s", "include")
+def _thinking_problem(name: str, value: Any, asked: dict[str, Any], limits: ControlLimits) -> str:
+    """Why a wish that is right in itself does not go with the rule's scorer or mode, or ''."""
+    thinks = name in THINKING or (name == "include" and "reasoning" in value)
+    if thinks and limits.scorer:
+        return f"needs a scorer that thinks, which [{limits.scorer}] does not"
+    if name == "budget_tokens" and asked.get("mode", limits.mode) == "direct":
+        return "goes with the modes [think, cascade], not with [direct]"
+    return ""
+
+
+THINKING = ("mode", "budget_tokens", "think_top", "score")
+ALLOWED = ("rerank", "alpha", "method", "window", "deadline_s", "instruction", *THINKING, "include")
 
 
 def _read_header(value: bytes) -> dict[str, Any]:

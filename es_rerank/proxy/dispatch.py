@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from celery import Celery
     from redis.asyncio import Redis
 
-    from es_rerank.clock import Deadline
     from es_rerank.wire import Claim
 
 SENDING_THREADS = 8
@@ -36,26 +35,32 @@ class Dispatcher:
         [(_, count)] = await self._redis.pubsub_numsub(wire.presence_channel(fingerprint))
         return int(count)
 
-    async def send(self, query_id: str, claim: Claim, fingerprint: str, deadline: Deadline) -> None:
-        """Have the claim scored. A worker that gets to the task after the deadline finds nothing to score.
+    async def send(self, query_id: str, claim: Claim, fingerprint: str) -> None:
+        """Have the claim scored. A worker that gets to the task after the claim's lifetime finds nothing to score.
 
         Raises redis.RedisError or kombu's OperationalError where Redis can't be reached.
         """
-        remaining_s = deadline.remaining_s()
-        await self._redis.set(wire.claim_key(query_id), wire.encode_claim(claim), px=max(1, int(remaining_s * 1000)))
+        await self._redis.set(wire.claim_key(query_id), wire.encode_claim(claim), px=claim.lifetime_ms)
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._threads, self._publish, query_id, fingerprint, deadline.epoch_s(), remaining_s)
+        await loop.run_in_executor(self._threads, self._publish, query_id, fingerprint, claim.lifetime_ms / 1000)
+
+    async def cancel(self, query_id: str, fingerprint: str) -> None:
+        """Have nothing more done for a query, whether a worker has it yet or not. Raises redis.RedisError."""
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.delete(wire.claim_key(query_id))
+            pipeline.publish(wire.presence_channel(fingerprint), query_id)
+            await pipeline.execute()
 
     def close(self) -> None:
         """Free the threads and connections, without waiting for a send that hangs."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._celery.close()
 
-    def _publish(self, query_id: str, fingerprint: str, deadline_s: float, remaining_s: float) -> None:
+    def _publish(self, query_id: str, fingerprint: str, lifetime_s: float) -> None:
         self._celery.send_task(
             wire.TASK,
-            kwargs={"query_id": query_id, "proxy_id": self._proxy_id, "deadline_s": deadline_s},
+            kwargs={"query_id": query_id, "proxy_id": self._proxy_id},
             queue=wire.queue_name(fingerprint),
-            expires=remaining_s + CLOCK_MARGIN_S,
+            expires=lifetime_s + CLOCK_MARGIN_S,
             retry=False,
         )

@@ -58,7 +58,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             clock=clock,
             upstream=upstream,
             redis=redis,
-            cache=RedisScoreCache(redis, ttl_s=settings.cache.ttl_s),
+            cache=RedisScoreCache(redis, ttl_s=settings.cache.ttl_s, reasoning_ttl_s=settings.cache.reasoning_ttl_s),
             dispatcher=dispatcher,
             collector=collector,
             permits=asyncio.Semaphore(settings.limits.max_in_flight),

@@ -18,11 +18,13 @@ from es_rerank.proxy.classify import Relay, classify, matching_rule
 from es_rerank.proxy.coding import UnreadableBodyError, decode_body, encode_body
 from es_rerank.proxy.control import HEADER, ControlLimits, check_controls, take_controls
 from es_rerank.proxy.laps import Laps
-from es_rerank.proxy.render import RankedWindow, finish_body, open_object, render_answer
+from es_rerank.proxy.reason import find_reasoning
+from es_rerank.proxy.render import RankedWindow, finish_body, open_object, page_of, render_answer
 from es_rerank.proxy.score import score_window
 from es_rerank.proxy.status import SearchStatus, outcome_of
 from es_rerank.proxy.window import plan_plain, plan_window, read_answer, read_texts
 from es_rerank.records import Reply, first_header, without_headers
+from es_rerank.settings import MinilmSettings
 from es_rerank.upstream import AnswerTooLargeError
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from es_rerank.proxy.parts import Parts
     from es_rerank.proxy.window import EngineAnswer
     from es_rerank.records import Request
+    from es_rerank.settings import LimitSettings, RuleSettings, TransformersSettings, VllmSettings
 
 LOG = logging.getLogger(__name__)
 BUSY_STATUSES = (429, 503)
@@ -72,8 +75,10 @@ async def _answer(request: Request, expression: str, parts: Parts, laps: Laps) -
     call = read_call(request, expression, max_bytes=limits.max_request_bytes)
     asked, call = take_controls(call)
     rule = matching_rule(expression, parts.settings.rules)
-    controls = check_controls(asked, ControlLimits(max_window=limits.max_window, max_deadline_s=limits.max_deadline_s))
-    decision = classify(call, controls, rule)
+    known = parts.settings.known_scorers()
+    scorer = known["minilm" if isinstance(rule, Relay) else rule.scorer]
+    controls = check_controls(asked, _control_limits(rule, scorer, limits))
+    decision = classify(call, controls, rule, scorer)
     if isinstance(decision, Relay):
         status = _skipped(decision.reason, None if isinstance(rule, Relay) else rule.name)
         return await _pass_on(call, controls, status, parts, laps)
@@ -107,7 +112,14 @@ async def _rerank(call: SearchCall, decision: Rerank, controls: Controls, parts:
     texts = read_texts(window, plan, decision)
     scores = await score_window(texts, decision, deadline, parts, laps)
     ranking = fuse(window.scores[: len(texts)], scores.rank_scores, method=decision.method, alpha=decision.alpha)
-    ranked = RankedWindow(rank_scores=scores.rank_scores, ranking=ranking)
+    reasoning: dict[int, str] = {}
+    if "reasoning" in controls.include:
+        places = [index for _, index in page_of(window, decision, ranking) if index < len(texts)]
+        reasoning = await find_reasoning(places, texts, scores, decision, deadline, parts)
+        laps.lap("reasoning")
+    ranked = RankedWindow(
+        rank_scores=scores.rank_scores, ranking=ranking, judgments=scores.judgments, reasoning=reasoning
+    )
     members = render_answer(window, plan, decision, ranked, controls)
     laps.lap("fuse")
     # A hit without text is nothing to score; a window without any points to a rule with the wrong fields.
@@ -122,6 +134,10 @@ async def _rerank(call: SearchCall, decision: Rerank, controls: Controls, parts:
         scored=scores.scored,
         cached=scores.cached,
         missing_text=scores.missing_text,
+        mode=decision.mode,
+        cut=scores.cut,
+        low_mass=scores.low_mass,
+        truncated=scores.truncated,
         took_ms=laps.took_ms(),
     )
     return Outcome(reply=_write(reply, finish_body(members, call, status, controls), status), status=status)
@@ -148,6 +164,20 @@ async def _fetch(request: Request, parts: Parts) -> tuple[Reply, bytes]:
     max_bytes = parts.settings.limits.max_answer_bytes
     reply = await parts.upstream.fetch(request, max_bytes=max_bytes)
     return reply, decode_body(reply.body, first_header(reply.headers, b"content-encoding"), max_bytes=max_bytes)
+
+
+def _control_limits(
+    rule: RuleSettings | Relay,
+    scorer: MinilmSettings | VllmSettings | TransformersSettings,
+    limits: LimitSettings,
+) -> ControlLimits:
+    """How far this request may go."""
+    bounds = ControlLimits(max_window=limits.max_window, max_deadline_s=limits.max_deadline_s)
+    if isinstance(rule, Relay):
+        return bounds
+    if isinstance(scorer, MinilmSettings):
+        return replace(bounds, scorer=f"{rule.scorer}, of kind {scorer.kind}")
+    return replace(bounds, max_think_tokens=scorer.max_think_tokens, mode=rule.mode)
 
 
 def _why_unfit(reply: Reply, window: EngineAnswer | None, decision: Rerank) -> SearchStatus | None:

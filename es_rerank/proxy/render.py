@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,9 +13,10 @@ from es_rerank.proxy.filter_path import filter_answer, without_paths
 from es_rerank.proxy.pretty import pretty_print
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from es_rerank.fusion.fuse import Ranking
+    from es_rerank.judgment import Judgment
     from es_rerank.proxy.call import SearchCall
     from es_rerank.proxy.classify import Rerank
     from es_rerank.proxy.control import Controls
@@ -27,10 +28,15 @@ BLOCK = "_es_rerank"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankedWindow:
-    """The window's rank scores, parallel to it with None for gaps, and its ranking."""
+    """The window's rank scores and judgments, parallel to it with None for gaps, and its ranking.
+
+    `reasoning` holds, by place in the window, what was thought about hits of the page.
+    """
 
     rank_scores: Sequence[float | None]
     ranking: Ranking
+    judgments: Sequence[Judgment | None] = ()
+    reasoning: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def reranked(self) -> bool:
@@ -46,18 +52,29 @@ def render_answer(
     window_scores = answer.scores[: len(order)]
     scaled = scale_to_engine(window_scores, ranked.ranking) if ranked.reranked else window_scores
     hits: list[dict[str, Any]] = []
-    for place in range(decision.page_from, min(decision.page_from + decision.page_size, len(answer.hits))):
-        index = order[place] if place < len(order) else place
+    for place, index in page_of(answer, decision, ranked.ranking):
         hit = _without_added_fields(answer.hits[index], plan)
         if ranked.reranked and place < len(order):
             hit = _with_score(hit, scaled[place])
+        block: dict[str, Any] = {}
         if "scores" in controls.include:
-            hit = {**hit, BLOCK: _scores_of(index, answer, ranked)}
+            block = _scores_of(index, answer, ranked)
+        if "reasoning" in controls.include:
+            block["reasoning"] = ranked.reasoning.get(index)
+        if block:
+            hit = {**hit, BLOCK: block}
         hits.append(hit)
     hits_object: dict[str, Any] = {**answer.hits_object, "hits": hits}
     if ranked.reranked and bytes(answer.hits_object.get("max_score", msgspec.Raw(b"null"))) != b"null":
         hits_object["max_score"] = _number(scaled[0])
     return {**answer.top, "hits": hits_object}
+
+
+def page_of(answer: EngineAnswer, decision: Rerank, ranking: Ranking) -> list[tuple[int, int]]:
+    """The page's places in the new order, each with the hit's index in the engine's."""
+    end = min(decision.page_from + decision.page_size, len(answer.hits))
+    order = ranking.order
+    return [(place, order[place] if place < len(order) else place) for place in range(decision.page_from, end)]
 
 
 def finish_body(members: dict[str, Any], call: SearchCall, status: SearchStatus, controls: Controls) -> bytes:
@@ -113,6 +130,21 @@ def _scores_of(index: int, answer: EngineAnswer, ranked: RankedWindow) -> dict[s
         "engine_rank": index + 1,
         "rank_score": ranked.rank_scores[index] if inside else None,
         "fused_score": ranked.ranking.fused_scores[index] if inside else None,
+        **_judgment_of(index, ranked),
+    }
+
+
+def _judgment_of(index: int, ranked: RankedWindow) -> dict[str, Any]:
+    """What more there is of a judgment with a distribution."""
+    judgment = ranked.judgments[index] if index < len(ranked.judgments) else None
+    if judgment is None or judgment.distribution is None:
+        return {}
+    return {
+        "distribution": judgment.distribution,
+        "mass": judgment.mass,
+        "think_tokens": judgment.think_tokens,
+        "cut": judgment.cut or None,
+        "truncated": judgment.truncated,
     }
 
 

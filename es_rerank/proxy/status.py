@@ -15,7 +15,9 @@ class SearchStatus:
     `full`: every hit of the window that has text has a rank score. `partial`: some have. `failed`: none has, so the
     order is the engine's. `skipped`: the search isn't ours to rerank, or asked not to be. `reason` is one word, None
     for `full`. `window` counts the hits that were to be scored, `scored` those with a score (from the cache or not),
-    `cached` those from the cache, `missing_text` those without any text. `took_ms` names steps and milliseconds.
+    `cached` those from the cache, `missing_text` those without any text. `mode` is how a scorer that thinks was asked;
+    `cut` counts judgments whose thinking a deadline cut, `low_mass` those of a model that was about to answer
+    something else, `truncated` those of cut text. `took_ms` names steps and milliseconds.
     """
 
     status: Outcome
@@ -26,6 +28,10 @@ class SearchStatus:
     scored: int = 0
     cached: int = 0
     missing_text: int = 0
+    mode: str | None = None
+    cut: int = 0
+    low_mass: int = 0
+    truncated: int = 0
     took_ms: dict[str, float] = field(default_factory=dict)
 
     def block(self) -> dict[str, Any]:
@@ -41,7 +47,9 @@ class SearchStatus:
             "missing": self.window - self.scored,
             "took_ms": self.took_ms,
         }
-        return {**shown, "missing_text": self.missing_text} if self.missing_text else shown
+        counts = {name: getattr(self, name) for name in ("missing_text", "cut", "low_mass", "truncated")}
+        mode = {} if self.mode is None else {"mode": self.mode}
+        return {**shown, **mode, **{name: count for name, count in counts.items() if count}}
 
     def warning(self) -> bytes | None:
         """The value of a Warning header, where the search was served worse than configured; None elsewhere."""
@@ -49,13 +57,18 @@ class SearchStatus:
             said = f"reranking failed ({self.reason}): hits are in engine order"
         elif self.status == "partial":
             said = f"reranking was partial ({self.reason}): {self.scored} of {self.window} hits have a rank score"
+            if self.cut:
+                said += f", {self.cut} were judged before their thinking ended"
         else:
             return None
         return f'299 es-rerank "{said}"'.encode()
 
 
 def outcome_of(*, window: int, scored: int, reason: str | None) -> tuple[Outcome, str | None]:
-    """Status and reason of a reranked search from what was scored and what went wrong on the way."""
-    if scored == window:
+    """Status and reason of a reranked search from what was scored and what went wrong on the way.
+
+    With a reason it is not full, even where every hit has a score: some are of another kind than was asked for.
+    """
+    if scored == window and (reason is None or not window):
         return "full", None
     return ("partial" if scored else "failed"), reason

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from es_rerank.cache.keys import PREFIX, score_keys
+from es_rerank.cache.keys import PREFIX, cut_key, reasoning_key, score_keys
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,14 +26,21 @@ class Scored:
     instruction: str
     query: str
     text: str
+    budget_tokens: int = 0
 
 
-scored = st.builds(Scored, texts, texts, texts, texts)
+scored = st.builds(Scored, texts, texts, texts, texts, st.integers(0, 3))
 
 
 def keys_of(one: Scored, texts: Sequence[str]) -> list[str]:
     """The keys of several texts under one scorer, instruction and query."""
-    return score_keys(fingerprint=one.fingerprint, instruction=one.instruction, query=one.query, texts=texts)
+    return score_keys(
+        fingerprint=one.fingerprint,
+        budget_tokens=one.budget_tokens,
+        instruction=one.instruction,
+        query=one.query,
+        texts=texts,
+    )
 
 
 def key_of(one: Scored) -> str:
@@ -43,16 +50,18 @@ def key_of(one: Scored) -> str:
 
 def test_the_key_is_a_hash_of_parts_behind_their_lengths() -> None:
     """Keys outlive a release: another derivation would empty every cache, so it may not change unnoticed."""
-    parts = b"".join(len(part).to_bytes(8, "big") + part for part in (b"scorer", b"", "frage ü".encode(), b"text"))
+    parts = b"".join(
+        len(part).to_bytes(8, "big") + part for part in (b"scorer", b"256", b"", "frage ü".encode(), b"text")
+    )
     expected = PREFIX + blake2b(parts, digest_size=20).hexdigest()
-    assert key_of(Scored("scorer", "", "frage ü", "text")) == expected
+    assert key_of(Scored("scorer", "", "frage ü", "text", 256)) == expected
 
 
 @example(Scored("", "", "", "?"), Scored("", "", "", "\ud800"))
 @example(Scored("", "", "", "\ud801"), Scored("", "", "", "\ud800"))
 @given(scored, scored)
 def test_different_scores_never_share_a_key(one: Scored, other: Scored) -> None:
-    """Scorer, instruction, query and text: if one of them differs, the key does."""
+    """Scorer, budget, instruction, query and text: if one of them differs, the key does."""
     assert (key_of(one) == key_of(other)) == (one == other)
 
 
@@ -67,8 +76,8 @@ def test_each_part_alone_changes_the_key(one: Scored, part: str, value: str) -> 
 @given(scored, st.permutations([0, 1, 2, 3]))
 def test_parts_that_change_places_change_the_key(one: Scored, order: list[int]) -> None:
     """The same four strings in other places are another score."""
-    parts = astuple(one)
-    other = Scored(*(parts[place] for place in order))
+    parts = astuple(one)[:4]
+    other = Scored(*(parts[place] for place in order), one.budget_tokens)
     assert (key_of(other) == key_of(one)) == (other == one)
 
 
@@ -87,3 +96,10 @@ def test_moving_a_boundary_between_parts_changes_the_key(whole: str, cuts: list[
 def test_keys_are_parallel_to_the_texts(one: Scored, several: list[str]) -> None:
     """Each text's key is what it would be alone, whatever stands beside it."""
     assert keys_of(one, several) == [key_of(replace(one, text=text)) for text in several]
+
+
+@given(scored)
+def test_what_belongs_to_a_score_has_names_of_its_own(one: Scored) -> None:
+    """A cut judgment and a reasoning never lie where a full judgment is looked for."""
+    key = key_of(one)
+    assert len({key, cut_key(key), reasoning_key(key)}) == 3

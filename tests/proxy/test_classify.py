@@ -16,17 +16,20 @@ from es_rerank.proxy.classify import (
     FOREIGN_PARAMETERS,
     Relay,
     Rerank,
+    Stage,
     classify,
     matching_rule,
 )
 from es_rerank.proxy.control import Controls
 from es_rerank.records import Request
-from es_rerank.settings import RuleSettings
+from es_rerank.settings import MinilmSettings, RuleSettings, VllmSettings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 RULE = RuleSettings(name="notes", indices=("notes*",), fields=("text",), window=50, alpha=0.3, method="minmax")
+MINILM = MinilmSettings()
+THINKER = VllmSettings(kind="vllm", model="m", max_think_tokens=64)
 FOX = {"match": {"text": "quick fox"}}
 HYBRID = {"hybrid": {"queries": [FOX]}}
 SOME_JSON = st.recursive(
@@ -50,20 +53,61 @@ def call_of(search: Any = None, query: str = "", *headers: tuple[bytes, bytes]) 
 
 def decide(search: Any = None, query: str = "", *headers: tuple[bytes, bytes]) -> Rerank | Relay:
     """What becomes of that search under the rule."""
-    return classify(call_of(search, query, *headers), Controls(), RULE)
+    return classify(call_of(search, query, *headers), Controls(), RULE, MINILM)
 
 
 def test_a_text_search_is_reranked_as_the_rule_says() -> None:
     """A search for words, best first, is reranked by its rule, and its page is known."""
     assert decide({"query": FOX, "from": 20}) == Rerank(
-        rule=RULE, question="quick fox", window=50, alpha=0.3, method="minmax", page_from=20, page_size=10
+        rule=RULE,
+        question="quick fox",
+        instruction=RULE.instruction,
+        window=50,
+        alpha=0.3,
+        method="minmax",
+        mode=None,
+        stages=(Stage(budget_tokens=0),),
+        score="paper",
+        keep_reasoning=False,
+        page_from=20,
+        page_size=10,
     )
+
+
+@pytest.mark.parametrize(
+    ("asked", "stages"),
+    [
+        ({}, (Stage(budget_tokens=64),)),
+        ({"budget_tokens": 9}, (Stage(budget_tokens=9),)),
+        ({"mode": "direct"}, (Stage(budget_tokens=0),)),
+        ({"mode": "cascade"}, (Stage(budget_tokens=0), Stage(budget_tokens=64, top=20))),
+        ({"mode": "cascade", "think_top": 3}, (Stage(budget_tokens=0), Stage(budget_tokens=64, top=3))),
+    ],
+)
+def test_the_mode_is_stages(asked: Any, stages: tuple[Stage, ...]) -> None:
+    """Think is one round of thinking, direct one without, cascade the one and then the other for the best."""
+    decision = classify(call_of({"query": FOX}), Controls(**asked), RULE, THINKER)
+    assert isinstance(decision, Rerank)
+    assert decision.stages == stages
+    assert decision.mode == asked.get("mode", "think")
+
+
+def test_what_is_asked_of_thinking_goes_before_the_rule() -> None:
+    """Score, instruction and reasoning of the request win; the rule's budget holds where it has one."""
+    rule = RULE.model_copy(update={"budget_tokens": 32, "score": "expected"})
+    plain = classify(call_of({"query": FOX}), Controls(), rule, THINKER)
+    assert isinstance(plain, Rerank)
+    assert (plain.stages, plain.score, plain.keep_reasoning) == ((Stage(budget_tokens=32),), "expected", False)
+    controls = Controls(score="paper", instruction="Find it.", include=frozenset({"reasoning"}))
+    asked = classify(call_of({"query": FOX}), controls, rule, THINKER)
+    assert isinstance(asked, Rerank)
+    assert (asked.score, asked.instruction, asked.keep_reasoning) == ("paper", "Find it.", True)
 
 
 def test_a_request_may_set_the_tuning_itself() -> None:
     """Window, alpha and method of the request go before the rule's, an alpha of 0 too."""
     controls = Controls(window=5, alpha=0, method="rrf", deadline_s=1.0, include=frozenset({"status"}))
-    decision = classify(call_of({"query": FOX}), controls, RULE)
+    decision = classify(call_of({"query": FOX}), controls, RULE, MINILM)
     assert isinstance(decision, Rerank)
     assert (decision.window, decision.alpha, decision.method) == (5, 0, "rrf")
 
@@ -222,12 +266,12 @@ def test_any_other_order_is_left_alone(sort: Any, query: str) -> None:
 
 def test_a_rule_s_own_reason_comes_first() -> None:
     """A search that no rule covers says so, whatever else it is."""
-    assert classify(call_of([]), Controls(rerank=False), Relay("no_rule")) == Relay("no_rule")
+    assert classify(call_of([]), Controls(rerank=False), Relay("no_rule"), MINILM) == Relay("no_rule")
 
 
 def test_a_request_may_be_left_alone() -> None:
     """Asked not to, we don't."""
-    assert classify(call_of({"query": FOX}), Controls(rerank=False), RULE) == Relay("asked_off")
+    assert classify(call_of({"query": FOX}), Controls(rerank=False), RULE, MINILM) == Relay("asked_off")
 
 
 def test_an_unreadable_body_goes_through() -> None:
@@ -243,7 +287,7 @@ async def test_a_body_too_large_to_hold_goes_through() -> None:
 
     request = Request(method="POST", target=b"/notes/_search", headers=(), body=stream())
     call = read_call(request, "notes", max_bytes=10)
-    assert classify(call, Controls(), RULE) == Relay("body_too_large")
+    assert classify(call, Controls(), RULE, MINILM) == Relay("body_too_large")
 
 
 def test_kibana_s_own_searches_go_through() -> None:

@@ -10,6 +10,7 @@ import pytest
 from es_rerank import wire
 from es_rerank.broker import make_redis
 from es_rerank.clock import Deadline, SystemClock
+from es_rerank.judgment import Judgment
 from es_rerank.proxy.collect import BLOCK_S, Collector, Waiting
 from es_rerank.settings import RedisSettings
 from es_rerank.wire import Arrival, Outcome
@@ -28,8 +29,15 @@ def deadline(length_s: float) -> Deadline:
 
 def arrival(query_id: str, *scores: tuple[int, float | None], end: wire.End = "", reason: str = "") -> Arrival:
     """What a worker says."""
-    outcomes = [Outcome(index=index, rank_score=score) for index, score in scores]
+    outcomes = [
+        Outcome(index=index, judgment=None if score is None else Judgment(rank_score=score)) for index, score in scores
+    ]
     return Arrival(query_id=query_id, outcomes=outcomes, end=end, reason=reason)
+
+
+def scores_in(waiting: Waiting) -> list[float | None]:
+    """The scores that have come."""
+    return [None if one is None else one.rank_score for one in waiting.judgments]
 
 
 @pytest.fixture
@@ -64,8 +72,8 @@ async def test_arrivals_reach_the_query_that_waits(redis: Redis, collector: Coll
         await tell(redis, arrival("a", (0, 1.0), (1, None), end="done"))
         assert await a.wait(deadline(30), 0)
         assert await b.wait(deadline(30), 0)
-    assert (a.rank_scores, a.end) == ([1.0, None, 2.0], "")
-    assert b.rank_scores == [9.0]
+    assert (scores_in(a), a.end) == ([1.0, None, 2.0], "")
+    assert scores_in(b) == [9.0]
 
 
 async def test_what_nobody_waits_for_changes_nothing(redis: Redis, collector: Collector) -> None:
@@ -79,7 +87,7 @@ async def test_what_nobody_waits_for_changes_nothing(redis: Redis, collector: Co
         await tell(redis, arrival("a", (7, 1.0), (-1, 1.0)))
         await tell(redis, arrival("a", (0, 3.0), end="done"))
         assert await waiting.wait(deadline(30), 0)
-    assert waiting.rank_scores == [3.0]
+    assert scores_in(waiting) == [3.0]
 
 
 async def test_a_worker_that_broke_gives_its_reason() -> None:
@@ -88,7 +96,7 @@ async def test_a_worker_that_broke_gives_its_reason() -> None:
     waiting.take(arrival("a", (1, 4.0)))
     waiting.take(arrival("a", end="error", reason="scorer_failed"))
     assert await waiting.wait(deadline(30), 0)
-    assert (waiting.rank_scores, waiting.end) == ([None, 4.0], "scorer_failed")
+    assert (scores_in(waiting), waiting.end) == ([None, 4.0], "scorer_failed")
 
 
 @pytest.mark.parametrize(("length_s", "margin_s"), [(0.0, 0.0), (0.05, 0.0), (0.05, 1.0)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 from typing import Any
@@ -187,13 +188,23 @@ def test_what_is_allowed(asked: dict[str, Any], controls: Controls) -> None:
             {"deadline_s": 30.1},
             "[ext.es_rerank.deadline_s] must be a number of seconds above 0 and at most 30, was [30.1]",
         ),
-        ({"include": "status"}, '[ext.es_rerank.include] must be a list of [status, scores], was ["status"]'),
-        ({"include": ["all"]}, '[ext.es_rerank.include] must be a list of [status, scores], was [["all"]]'),
-        ({"include": [[]]}, "[ext.es_rerank.include] must be a list of [status, scores], was [[[]]]"),
+        (
+            {"include": "status"},
+            '[ext.es_rerank.include] must be a list of [status, scores, reasoning], was ["status"]',
+        ),
+        ({"include": ["all"]}, '[ext.es_rerank.include] must be a list of [status, scores, reasoning], was [["all"]]'),
+        ({"include": [[]]}, "[ext.es_rerank.include] must be a list of [status, scores, reasoning], was [[[]]]"),
         (
             {"Alpha": 1},
-            "[ext.es_rerank] unknown field [Alpha]; allowed are [rerank, alpha, method, window, deadline_s, include]",
+            "[ext.es_rerank] unknown field [Alpha]; allowed are [rerank, alpha, method, window, deadline_s, instruction, "
+            "mode, budget_tokens, think_top, score, include]",
         ),
+        ({"mode": "deep"}, '[ext.es_rerank.mode] must be one of [think, direct, cascade], was ["deep"]'),
+        ({"mode": {}}, "[ext.es_rerank.mode] must be one of [think, direct, cascade], was [{}]"),
+        ({"score": 1}, "[ext.es_rerank.score] must be one of [paper, expected], was [1]"),
+        ({"budget_tokens": 0}, "[ext.es_rerank.budget_tokens] must be a whole number from 1 up, was [0]"),
+        ({"think_top": 201}, "[ext.es_rerank.think_top] must be a whole number from 1 to 200, was [201]"),
+        ({"instruction": " "}, '[ext.es_rerank.instruction] must be a text of 1 to 2000 characters, was [" "]'),
     ],
 )
 def test_what_is_refused(asked: dict[str, Any], message: str) -> None:
@@ -201,6 +212,36 @@ def test_what_is_refused(asked: dict[str, Any], message: str) -> None:
     with pytest.raises(CallerError) as refusal:
         check_controls(asked, LIMITS)
     assert str(refusal.value) == message
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"mode": "think"},
+        {"budget_tokens": 5},
+        {"think_top": 5},
+        {"score": "paper"},
+        {"include": ["status", "reasoning"]},
+    ],
+)
+def test_thinking_is_refused_where_the_scorer_does_not_think(asked: dict[str, Any]) -> None:
+    """Under a rule whose scorer doesn't think, a wish about thinking is an error that names the scorer."""
+    limits = ControlLimits(max_window=200, max_deadline_s=30.0, scorer="minilm, of kind minilm")
+    with pytest.raises(CallerError, match=r"needs a scorer that thinks, which \[minilm, of kind minilm\] does not"):
+        check_controls(asked, limits)
+    assert check_controls({"instruction": "Find it."}, limits).instruction == "Find it."
+
+
+def test_a_budget_fits_scorer_and_mode() -> None:
+    """More than the scorer may think, or any budget for an answer without thinking, is an error."""
+    limits = ControlLimits(max_window=200, max_deadline_s=30.0, max_think_tokens=64)
+    assert check_controls({"budget_tokens": 64}, limits).budget_tokens == 64
+    with pytest.raises(CallerError, match="must be a whole number from 1 to 64"):
+        check_controls({"budget_tokens": 65}, limits)
+    for asked, mode in (({"budget_tokens": 5, "mode": "direct"}, "think"), ({"budget_tokens": 5}, "direct")):
+        with pytest.raises(CallerError, match=r"goes with the modes \[think, cascade\]"):
+            check_controls(asked, dataclasses.replace(limits, mode=mode))
+    check_controls({"budget_tokens": 5, "mode": "cascade"}, dataclasses.replace(limits, mode="direct"))
 
 
 def test_a_long_value_is_shown_short() -> None:

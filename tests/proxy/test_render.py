@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from es_rerank.fusion.fuse import Ranking, fuse
 from es_rerank.fusion.scale import float32_text
 from es_rerank.proxy.call import SearchCall, read_call
-from es_rerank.proxy.classify import Rerank
+from es_rerank.proxy.classify import Rerank, Stage
 from es_rerank.proxy.control import Controls
 from es_rerank.proxy.pretty import pretty_print
 from es_rerank.proxy.render import RankedWindow, finish_body, open_object, render_answer
@@ -48,9 +48,14 @@ def decision_of(page_from: int, page_size: int, *, window: int = 100, fields: tu
     return Rerank(
         rule=RuleSettings(name="notes", indices=("notes",), fields=fields),
         question="fox",
+        instruction="",
         window=window,
         alpha=0.2,
         method="zscore",
+        mode=None,
+        stages=(Stage(budget_tokens=0),),
+        score="paper",
+        keep_reasoning=False,
         page_from=page_from,
         page_size=page_size,
     )

@@ -60,11 +60,23 @@ def test_only_what_went_worse_than_configured_warns(status: SearchStatus, warnin
     assert status.warning() == warning
 
 
+def test_thinking_is_told_of_where_there_is_some() -> None:
+    """The mode is there for a scorer that thinks, and counts of what is not as it should be where they are not 0."""
+    plain = SearchStatus(status="full", window=3, scored=3).block()
+    assert not {"mode", "cut", "low_mass", "truncated"} & plain.keys()
+    told = SearchStatus(
+        status="partial", reason="deadline", window=9, scored=9, mode="think", cut=2, low_mass=1, truncated=3
+    )
+    assert {"mode": "think", "cut": 2, "low_mass": 1, "truncated": 3}.items() <= told.block().items()
+    assert b"2 were judged before their thinking ended" in (told.warning() or b"")
+
+
 @pytest.mark.parametrize(
     ("window", "scored", "reason", "outcome"),
     [
         (9, 9, None, ("full", None)),
-        (9, 9, "deadline", ("full", None)),
+        (9, 9, "deadline", ("partial", "deadline")),
+        (0, 0, "deadline", ("full", None)),
         (0, 0, None, ("full", None)),
         (9, 4, "deadline", ("partial", "deadline")),
         (9, 0, "no_worker", ("failed", "no_worker")),
@@ -73,15 +85,15 @@ def test_only_what_went_worse_than_configured_warns(status: SearchStatus, warnin
 def test_the_outcome_follows_from_the_counts(
     window: int, scored: int, reason: str | None, outcome: tuple[Outcome, str | None]
 ) -> None:
-    """All scored is full, whatever happened on the way; some is partial and none failed, for the reason given."""
+    """All scored and nothing wrong is full; some, or all with something wrong, is partial; none failed."""
     assert outcome_of(window=window, scored=scored, reason=reason) == outcome
 
 
 @given(st.integers(0, 200), st.integers(0, 200), st.none() | st.just("deadline"))
 def test_a_warning_fits_its_outcome(window: int, scored: int, reason: str | None) -> None:
-    """A Warning is printable ASCII, and there exactly where scores are missing."""
+    """A Warning is printable ASCII, and there exactly where scores are missing or not what was asked for."""
     scored = min(window, scored)
     outcome, said = outcome_of(window=window, scored=scored, reason=reason)
     warning = SearchStatus(status=outcome, reason=said, window=window, scored=scored).warning()
-    assert (warning is not None) is (scored < window)
+    assert (warning is not None) is (scored < window or (reason is not None and window > 0))
     assert warning is None or all(32 <= byte < 127 for byte in warning)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from es_rerank.proxy.call import SearchCall, parse_query, read_call
-from es_rerank.proxy.classify import Rerank
+from es_rerank.proxy.classify import Rerank, Stage
 from es_rerank.proxy.window import WindowPlan, plan_plain, plan_window, read_answer, read_texts
 from es_rerank.records import Request
 from es_rerank.settings import RuleSettings
@@ -48,9 +48,14 @@ def decision_of(*fields: str, template: str = "", window: int = 100, page_from: 
     return Rerank(
         rule=rule,
         question="fox",
+        instruction="",
         window=window,
         alpha=0.2,
         method="zscore",
+        mode=None,
+        stages=(Stage(budget_tokens=0),),
+        score="paper",
+        keep_reasoning=False,
         page_from=page_from,
         page_size=page_size,
     )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import math
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from es_rerank import wire
 from es_rerank.broker import make_redis
-from es_rerank.cache.scores import MemoryScoreCache
+from es_rerank.cache.scores import CutJudgment, MemoryScoreCache
+from es_rerank.judgment import Judgment
 from es_rerank.settings import RedisSettings
 from es_rerank.wire import Arrival, Claim
 from workers.job import InFlight, Job, Task
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+    from es_rerank.judgment import Cut
     from workers.scorers.protocol import ScoreJob
 
 TEXTS = ["zero", "one", "two", "three"]
@@ -51,6 +52,10 @@ class ScriptedScorer:
     async def close(self) -> None:
         """Nothing to free."""
 
+    async def broken(self) -> str:
+        """Never."""
+        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+
     async def score(self, job: ScoreJob) -> AsyncIterator[Sequence[DocumentScore]]:
         """See `Scorer`."""
         self.jobs.append(job)
@@ -64,7 +69,19 @@ class ScriptedScorer:
 
 def ok(index: int, score: float) -> DocumentScore:
     """A document that was scored."""
-    return DocumentScore(index=index, status="ok", rank_score=score)
+    return DocumentScore(index=index, status="ok", judgment=Judgment(rank_score=score))
+
+
+def thought(index: int, *, cut: Cut = "", tokens: int = 3, reasoning: str = "hm") -> DocumentScore:
+    """A document that was thought about."""
+    judgment = Judgment(distribution=(0.0,) * 9 + (0.5, 0.25), think_tokens=tokens, cut=cut)
+    ids = tuple(range(tokens))
+    return DocumentScore(index=index, status="ok", judgment=judgment, thought=ids, reasoning=reasoning)
+
+
+async def cached_scores(cache: MemoryScoreCache, keys: Sequence[str]) -> list[float | None]:
+    """The full scores in the cache, parallel to the keys."""
+    return [None if one is None else one.score("paper") for one in await cache.get_many(keys)]
 
 
 @pytest.fixture
@@ -76,11 +93,15 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
     await redis.aclose()
 
 
-async def put_claim(redis: Redis, query_id: str, keys: Sequence[str] = KEYS) -> Task:
+async def put_claim(
+    redis: Redis, query_id: str, keys: Sequence[str] = KEYS, *, within_s: float = 60.0, **more: Any
+) -> Task:
     """A claim as a proxy leaves it, and the task for it."""
-    claim = Claim(query="q", instruction="i", texts=[key.removeprefix("key-") for key in keys], keys=list(keys))
-    await redis.set(wire.claim_key(query_id), wire.encode_claim(claim))
-    return Task(query_id=query_id, proxy_id="p", deadline_s=5.0)
+    lifetime_ms = int(within_s * 1000)
+    texts = [key.removeprefix("key-") for key in keys]
+    claim = Claim(query="q", instruction="i", texts=texts, keys=list(keys), lifetime_ms=lifetime_ms, **more)
+    await redis.set(wire.claim_key(query_id), wire.encode_claim(claim), px=lifetime_ms)
+    return Task(query_id=query_id, proxy_id="p")
 
 
 async def arrivals(redis: Redis, query_id: str) -> list[Arrival]:
@@ -92,7 +113,11 @@ async def arrivals(redis: Redis, query_id: str) -> list[Arrival]:
 
 def scores_in(told: Sequence[Arrival]) -> dict[int, float | None]:
     """All outcomes by index."""
-    return {outcome.index: outcome.rank_score for arrival in told for outcome in arrival.outcomes}
+    return {
+        outcome.index: None if outcome.judgment is None else outcome.judgment.score("paper")
+        for arrival in told
+        for outcome in arrival.outcomes
+    }
 
 
 async def test_scores_reach_the_cache_and_the_proxy_batch_by_batch(redis: Redis) -> None:
@@ -104,8 +129,9 @@ async def test_scores_reach_the_cache_and_the_proxy_batch_by_batch(redis: Redis)
     assert [len(arrival.outcomes) for arrival in told] == [2, 2, 0]
     assert scores_in(told) == {0: 0.5, 1: 10.0, 2: None, 3: 3.0}
     assert [arrival.end for arrival in told] == ["", "", "done"]
-    assert await cache.get_many(KEYS) == [0.5, 10.0, None, 3.0]
-    assert (scorer.jobs[0].query, scorer.jobs[0].instruction, scorer.jobs[0].deadline_s) == ("q", "i", 5.0)
+    assert await cached_scores(cache, KEYS) == [0.5, 10.0, None, 3.0]
+    assert (scorer.jobs[0].query, scorer.jobs[0].instruction) == ("q", "i")
+    assert 0 < scorer.jobs[0].deadline_s - asyncio.get_running_loop().time() <= 60
 
 
 async def test_the_claim_is_taken_once(redis: Redis) -> None:
@@ -123,7 +149,7 @@ async def test_the_claim_is_taken_once(redis: Redis) -> None:
 async def test_an_unreadable_claim_is_told_and_is_no_fault_of_the_worker(redis: Redis) -> None:
     """A claim of another version, or no claim at all, ends its query alone."""
     await redis.set(wire.claim_key("a"), b"garbage")
-    await Job(ScriptedScorer(), redis, MemoryScoreCache()).serve(Task(query_id="a", proxy_id="p", deadline_s=5.0))
+    await Job(ScriptedScorer(), redis, MemoryScoreCache()).serve(Task(query_id="a", proxy_id="p"))
     [told] = await arrivals(redis, "a")
     assert (told.end, told.reason) == ("error", "claim_unreadable")
 
@@ -136,22 +162,13 @@ async def test_a_broken_scorer_is_told_and_raised(redis: Redis) -> None:
         await job.serve(await put_claim(redis, "a"))
     told = await arrivals(redis, "a")
     assert (told[-1].end, told[-1].reason) == ("error", "scorer_failed")
-    assert (await cache.get_many(KEYS))[0] == 1.0
-
-
-@pytest.mark.parametrize("score", [math.nan, math.inf, -0.1, 10.1])
-async def test_a_score_out_of_range_is_no_score(redis: Redis, score: float) -> None:
-    """What isn't finite or not in 0..10 is neither cached nor told as a score."""
-    cache = MemoryScoreCache()
-    await Job(ScriptedScorer([ok(0, score)]), redis, cache).serve(await put_claim(redis, "a", KEYS[:1]))
-    assert scores_in(await arrivals(redis, "a")) == {0: None}
-    assert await cache.get_many(KEYS[:1]) == [None]
+    assert (await cached_scores(cache, KEYS))[0] == 1.0
 
 
 async def test_what_was_cached_in_the_meantime_is_not_scored_again(redis: Redis) -> None:
     """A task that waited in the queue takes from the cache what another one has put there."""
     cache = MemoryScoreCache()
-    await cache.put_many({KEYS[1]: 7.0})
+    await cache.put_many({KEYS[1]: Judgment(rank_score=7.0)})
     scorer = ScriptedScorer([ok(0, 1.0), ok(1, 2.0), ok(2, 3.0)])
     await Job(scorer, redis, cache).serve(await put_claim(redis, "a"))
     assert scorer.jobs[0].texts == ("zero", "two", "three")
@@ -172,8 +189,9 @@ async def test_a_popular_new_query_is_scored_once(redis: Redis) -> None:
     scorer.go.set()
     await asyncio.wait_for(asyncio.gather(first, second, return_exceptions=True), 30)
     assert scores_in(await arrivals(redis, "a")) == {0: 1.0}
-    # The first job's scorer left `one` out: whoever waited for it is told that there is no score.
-    assert scores_in(await arrivals(redis, "b")) == {0: None, 1: 1.0}
+    # The first job's scorer left `one` out, so the second one had it scored itself.
+    assert scores_in(await arrivals(redis, "b")) == {0: 1.0, 1: 1.0}
+    assert scorer.jobs[2].texts == ("one",)
 
 
 async def test_a_key_that_ended_can_begin_again() -> None:
@@ -182,10 +200,75 @@ async def test_a_key_that_ended_can_begin_again() -> None:
     assert in_flight.begin("k") is None
     waiting = in_flight.begin("k")
     assert waiting is not None
-    in_flight.end("k", 4.0)
+    in_flight.end("k", Judgment(rank_score=4.0))
     in_flight.end("k", None)
-    assert await waiting == 4.0
+    assert await waiting == Judgment(rank_score=4.0)
     assert in_flight.begin("k") is None
+
+
+async def test_the_depth_of_a_claim_reaches_the_scorer(redis: Redis) -> None:
+    """The budget is the claim's, and the deadline is when the claim would have ended, by Redis's clock."""
+    scorer = ScriptedScorer([ok(0, 1.0)])
+    task = await put_claim(redis, "a", KEYS[:1], within_s=5.0, budget_tokens=256)
+    await asyncio.sleep(0.3)
+    await Job(scorer, redis, MemoryScoreCache()).serve(task)
+    assert scorer.jobs[0].budget_tokens == 256
+    assert scorer.jobs[0].deadline_s - asyncio.get_running_loop().time() < 4.8
+
+
+async def test_a_judgment_that_a_deadline_cut_is_told_and_kept_apart(redis: Redis) -> None:
+    """It reaches the proxy with its mark and never lies where full judgments are looked for; a budget's cut does."""
+    cache = MemoryScoreCache()
+    scorer = ScriptedScorer([thought(0, cut="deadline"), thought(1, cut="budget")])
+    await Job(scorer, redis, cache).serve(await put_claim(redis, "a", KEYS[:2], budget_tokens=9))
+    [told, _] = await arrivals(redis, "a")
+    assert [outcome.judgment.cut for outcome in told.outcomes if outcome.judgment] == ["deadline", "budget"]
+    assert [one is None for one in await cache.get_many(KEYS[:2])] == [True, False]
+    cut, none = await cache.get_cut(KEYS[:2])
+    assert (cut.thought if cut else None, none) == ((0, 1, 2), None)
+
+
+async def test_what_a_deadline_cut_is_gone_on_with(redis: Redis) -> None:
+    """The next query for it hands the scorer the thinking so far, at its place among what is to be scored."""
+    cache = MemoryScoreCache()
+    before = thought(0, cut="deadline")
+    assert before.judgment is not None
+    await cache.put_cut({KEYS[2]: CutJudgment(judgment=before.judgment, thought=before.thought)})
+    await cache.put_many({KEYS[0]: Judgment(rank_score=1.0)})
+    scorer = ScriptedScorer([thought(0), thought(1)])
+    await Job(scorer, redis, cache).serve(await put_claim(redis, "a", KEYS[:3], budget_tokens=9))
+    assert scorer.jobs[0].thought == {1: (0, 1, 2)}
+    assert None not in await cache.get_many(KEYS[:3])
+
+
+async def test_reasoning_is_kept_where_it_was_asked_for(redis: Redis) -> None:
+    """Only a claim that asks keeps it, and for such a claim a judgment without its reasoning is made again."""
+    cache = MemoryScoreCache()
+    scorer = ScriptedScorer([thought(0, reasoning="because")])
+    job = Job(scorer, redis, cache)
+    await job.serve(await put_claim(redis, "a", KEYS[:1], budget_tokens=9))
+    assert await cache.get_reasoning(KEYS[:1]) == [None]
+    for query_id in ("b", "c"):
+        await job.serve(await put_claim(redis, query_id, KEYS[:1], budget_tokens=9, keep_reasoning=True))
+    assert await cache.get_reasoning(KEYS[:1]) == ["because"]
+    assert len(scorer.jobs) == 2
+
+
+async def test_who_waits_for_a_cancelled_query_scores_it_itself(redis: Redis) -> None:
+    """A query dropped because its asker left takes nothing from another that waited for its documents."""
+    scorer = ScriptedScorer([ok(0, 1.0)])
+    scorer.go.clear()
+    job = Job(scorer, redis, MemoryScoreCache())
+    first = asyncio.create_task(job.serve(await put_claim(redis, "a", KEYS[:1])))
+    await scorer.asked(1)
+    second = asyncio.create_task(job.serve(await put_claim(redis, "b", KEYS[:1])))
+    await asyncio.sleep(0.1)
+    first.cancel()
+    await scorer.asked(2)
+    scorer.go.set()
+    await asyncio.wait_for(second, 30)
+    assert scores_in(await arrivals(redis, "b")) == {0: 1.0}
+    assert first.cancelled()
 
 
 async def test_the_reply_stream_goes_when_its_proxy_is_gone(redis: Redis) -> None:

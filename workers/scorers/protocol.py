@@ -6,11 +6,13 @@ loop for all that time (vLLM's engine dies with the loop that first touched it).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from es_rerank.judgment import Judgment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,28 +20,36 @@ class ScoreJob:
     """One query and the documents to score for it.
 
     `texts` are whole documents; cutting them to what the model reads is the scorer's work. `deadline_s` is the
-    time, in seconds since the epoch, at which the asker stops waiting: a scorer may cut its work short for it, but
-    one that cannot simply goes on, because late scores still fill the cache.
+    event loop's time at which the asker stops waiting. A scorer that thinks cuts its thinking short for it and has
+    dropped all of the job's work a second later; one that doesn't simply goes on, because late scores still fill the
+    cache. `budget_tokens` is how long it may think about each document, 0 for not at all; who does not think ignores
+    it. `thought` holds, by index into `texts`, the token ids of thinking that an earlier deadline cut: it goes on
+    there.
     """
 
     query: str
     instruction: str
     texts: tuple[str, ...]
     deadline_s: float
+    budget_tokens: int = 0
+    thought: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DocumentScore:
     """What became of one document.
 
-    `index` is its position in `ScoreJob.texts`. With status `ok`, `rank_score` is finite and lies in 0..10, as
-    ERank's does; with `failed` it is None and `reason` says why, for people.
+    `index` is its position in `ScoreJob.texts`. With status `ok` there is a `judgment`; with `failed` there is none
+    and `reason` says why, for people. `thought` are the token ids of the whole thinking, and `reasoning` is its text,
+    both empty where there was none.
     """
 
     index: int
     status: Literal["ok", "failed"]
-    rank_score: float | None = None
+    judgment: Judgment | None = None
     reason: str = ""
+    thought: tuple[int, ...] = ()
+    reasoning: str = ""
 
 
 class Scorer(Protocol):
@@ -60,6 +70,10 @@ class Scorer(Protocol):
         Several calls run at once and share the hardware fairly. One bad document fails alone. Closing the iterator
         early drops the rest of the job. An exception means that the scorer itself is broken.
         """
+        ...
+
+    async def broken(self) -> str:
+        """Wait until the scorer can never score again, for which the answer is the reason. Most never are."""
         ...
 
     async def close(self) -> None:

@@ -1,0 +1,145 @@
+"""An engine that keeps the contract of `TokenEngine` and does what the test says, and a tokenizer for it.
+
+The same contract is held to real engines in tests/llm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import TYPE_CHECKING
+
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+from workers.scorers.erank.engine import Delta, EngineDeadError, Reading, RefusedError
+from workers.scorers.erank.prompt import PLACE, ErankPrompt
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+FRAME = f"<|im_start|>user\n{PLACE}<|im_end|>\n<|im_start|>assistant\n"
+LABELS = 11
+
+
+def byte_tokenizer(*, think_is_token: bool = True) -> str:
+    """A tokenizer file of single bytes and added tokens: as exact as any, and small."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={letter: place for place, letter in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in ("<|im_start|>", "<|im_end|>")])
+    if think_is_token:
+        tokenizer.add_tokens([AddedToken("<think>", special=False), AddedToken("</think>", special=False)])
+    return str(tokenizer.to_str())
+
+
+def make_prompt(
+    tokenizer_json: str | None = None, *, max_query_tokens: int = 64, max_document_tokens: int = 64, max_chunks: int = 1
+) -> ErankPrompt:
+    """The prompt in single bytes."""
+    return ErankPrompt(
+        tokenizer_json or byte_tokenizer(),
+        FRAME,
+        max_query_tokens=max_query_tokens,
+        max_document_tokens=max_document_tokens,
+        max_chunks=max_chunks,
+    )
+
+
+def reading_of(distribution: Sequence[float]) -> Reading:
+    """The reading from which this distribution follows."""
+    first = [*distribution[:10], 1e-9]
+    first[1] = distribution[1] + distribution[10]
+    share = distribution[10] / first[1] if first[1] else 0.0
+    second = [share or 1e-30, *[1e-9] * 9, 1 - share or 1e-30]
+    return Reading(first=tuple(map(_log, first)), second=tuple(map(_log, second)), cached_tokens=0)
+
+
+def _log(value: float) -> float:
+    return math.log(value) if value else -math.inf
+
+
+class ScriptedEngine:
+    """Thinks `thinking` (by what the prompt holds), a token a step, and reads `distribution`.
+
+    `refused` is a text whose prompts are refused. `step` is awaited before every token, which then takes `token_s`, so
+    a test decides when it comes. `dead` makes everything raise.
+    """
+
+    def __init__(self, prompt: ErankPrompt, *, thinking: str = "hm</think>", refused: str = "") -> None:
+        self.prompt = prompt
+        self.thinking = prompt._full.encode(thinking, add_special_tokens=False).ids
+        self.refused = prompt._plain.encode(refused, add_special_tokens=False).ids
+        self.distribution: Sequence[float] = (0, 0, 0, 0, 0, 0, 0, 0, 0.75, 0.25, 0)
+        self.step = asyncio.Event()
+        self.step.set()
+        self.token_s = 0.0
+        self.dead = False
+        self.thinks: list[tuple[int, ...]] = []
+        self.reads: list[tuple[int, ...]] = []
+        self.running = 0
+        self.started = self.closed = False
+
+    async def start(self) -> None:
+        """See `TokenEngine`."""
+        self.started = True
+
+    async def think(
+        self, prompt_ids: Sequence[int], *, max_tokens: int, stop_ids: Sequence[int], priority: int
+    ) -> AsyncIterator[Delta]:
+        """See `TokenEngine`."""
+        self._check(prompt_ids)
+        self.thinks.append(tuple(prompt_ids))
+        self.running += 1
+        try:
+            # Goes on where the prompt ends, as a model does.
+            begun = _length_behind(prompt_ids, self.prompt.think_ids)
+            for token in self.thinking[begun : begun + max_tokens]:
+                await self.step.wait()
+                await asyncio.sleep(self.token_s)
+                self._check(prompt_ids)
+                yield Delta(token_ids=(token,), cached_tokens=0)
+                if token in stop_ids:
+                    return
+        finally:
+            self.running -= 1
+
+    async def read(
+        self, prompt_ids: Sequence[int], *, forced_id: int, label_ids: Sequence[int], priority: int
+    ) -> Reading:
+        """See `TokenEngine`."""
+        self._check(prompt_ids)
+        self.reads.append(tuple(prompt_ids))
+        self.running += 1
+        try:
+            await asyncio.sleep(0)
+            assert len(label_ids) == LABELS
+            return reading_of(self.distribution)
+        finally:
+            self.running -= 1
+
+    async def broken(self) -> str:
+        """See `TokenEngine`."""
+        while not self.dead:  # noqa: ASYNC110  the test sets it
+            await asyncio.sleep(0.01)
+        return "dead"
+
+    async def close(self) -> None:
+        """See `TokenEngine`."""
+        self.closed = True
+
+    def _check(self, prompt_ids: Sequence[int]) -> None:
+        if self.dead:
+            raise EngineDeadError("dead")
+        if self.refused and _holds(list(prompt_ids), self.refused):
+            raise RefusedError("refused for the test")
+
+
+def _holds(ids: list[int], part: list[int]) -> bool:
+    return any(ids[place : place + len(part)] == part for place in range(len(ids) - len(part) + 1))
+
+
+def _length_behind(ids: Sequence[int], tag: Sequence[int]) -> int:
+    """How many tokens follow the last occurrence of a tag."""
+    places = range(len(ids) - len(tag), -1, -1)
+    return next(len(ids) - place - len(tag) for place in places if tuple(ids[place : place + len(tag)]) == tuple(tag))

@@ -1,0 +1,299 @@
+"""ERank, pointwise: think about each document, then read the distribution over the answers 0 to 10.
+
+Two phases (serving an answer this way costs no log-probabilities while thinking, and can't come out malformed): the
+model thinks until it closes its tag, until its budget or until the deadline, and then, whatever ended it, the answer
+is read behind a closed tag. A budget of 0 is the read alone. Knows the engine only by its contract.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from es_rerank.judgment import Judgment
+from workers.metrics import DECODE_TOKENS, note_prefill
+from workers.scorers.erank.answer import read_distribution
+from workers.scorers.erank.engine import RefusedError
+from workers.scorers.erank.pace import Pace
+from workers.scorers.protocol import DocumentScore, ScoreJob
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+
+    from es_rerank.judgment import Cut
+    from workers.scorers.erank.engine import Reading, TokenEngine
+    from workers.scorers.erank.prompt import DocumentPrompt, ErankPrompt
+
+# Outcomes that come close together go out together.
+FLUSH_S = 0.02
+# Reads that are not back by then are dropped, so that nothing of a query is left in the engine a second after.
+GRACE_S = 0.5
+WARM_UP_TOKENS = 16
+FIRST_TOKEN_S = 0.001
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A model that can be used: how to ask it, and what runs it (not started)."""
+
+    prompt: ErankPrompt
+    engine: TokenEngine
+
+
+@dataclass(slots=True, kw_only=True)
+class _Running:
+    """A job's place among those that share the engine."""
+
+    deadline_s: float
+    open_documents: int
+    unread_tokens: int
+
+
+class Erank:
+    """Scores documents by a model that thinks, any number of jobs at a time in one batch of the engine.
+
+    `load` finds the model and may take minutes; it is called in a thread by `start`.
+    """
+
+    def __init__(self, *, fingerprint: str, load: Callable[[], Loaded]) -> None:
+        self._fingerprint = fingerprint
+        self._load = load
+        self._loaded: Loaded | None = None
+        self._pace = Pace(FIRST_TOKEN_S)
+        self._running: list[_Running] = []
+        self._reads = 0
+
+    @property
+    def fingerprint(self) -> str:
+        """Name of everything that changes a score, as the settings made it."""
+        return self._fingerprint
+
+    async def start(self) -> None:
+        """Load the model, then think once and read twice: the first of each is slow. Raises WorkerStartError."""
+        loaded = await asyncio.to_thread(self._load)
+        await loaded.engine.start()
+        self._loaded = loaded
+        loop = asyncio.get_running_loop()
+        for text in ("A first document.", "Another document, read again. " * 8):
+            job = ScoreJob(
+                query="warm up",
+                instruction="Warm up.",
+                texts=(text,),
+                deadline_s=loop.time() + 3600,
+                budget_tokens=WARM_UP_TOKENS,
+            )
+            [prompt] = loaded.prompt.build(instruction=job.instruction, query=job.query, texts=job.texts)
+            began_s = loop.time()
+            await self._read((*prompt.chunks[0], *loaded.prompt.direct_ids), priority=0)
+            self._pace = Pace((loop.time() - began_s) / len(prompt.chunks[0]))
+            async for _ in self.score(job):
+                pass
+
+    async def score(self, job: ScoreJob) -> AsyncGenerator[Sequence[DocumentScore], None]:
+        """Yield each document's outcome once, those that finish together in one batch.
+
+        A document without text, or one that the engine refuses, fails alone. Half a second after the deadline, what
+        is not read by then fails. Raises EngineDeadError, and RuntimeError before `start`.
+        """
+        if self._loaded is None:
+            raise RuntimeError("ERank was asked for scores before its start, or after its close.")
+        loop = asyncio.get_running_loop()
+        prompts = await asyncio.to_thread(
+            self._loaded.prompt.build, instruction=job.instruction, query=job.query, texts=job.texts
+        )
+        place = _Running(
+            deadline_s=job.deadline_s,
+            open_documents=sum(len(prompt.chunks) for prompt in prompts),
+            unread_tokens=sum(sum(prompt.tail_tokens) for prompt in prompts),
+        )
+        self._running.append(place)
+        indexes = {
+            asyncio.ensure_future(self._judge(index, prompt, job, place)): index for index, prompt in enumerate(prompts)
+        }
+        open_tasks = set(indexes)
+        try:
+            while open_tasks:
+                left_s = job.deadline_s + GRACE_S - loop.time()
+                done, open_tasks = await asyncio.wait(
+                    open_tasks, timeout=max(0.0, left_s), return_when=asyncio.FIRST_COMPLETED
+                )
+                if not done:
+                    break
+                if open_tasks:
+                    more, open_tasks = await asyncio.wait(open_tasks, timeout=FLUSH_S)
+                    done |= more
+                yield [task.result() for task in done]
+            late = [indexes[task] for task in open_tasks]
+            await _drop(open_tasks)
+            open_tasks = set()
+            if late:
+                yield [_fail(index, "it was not judged by the deadline") for index in sorted(late)]
+        finally:
+            self._running.remove(place)
+            await _drop(indexes)
+
+    async def broken(self) -> str:
+        """Wait until the engine is dead; the answer is why."""
+        if self._loaded is None:
+            raise RuntimeError("ERank has no engine before its start.")
+        return await self._loaded.engine.broken()
+
+    async def close(self) -> None:
+        """Free the hardware. Called once, when no call of `score` is running."""
+        loaded, self._loaded = self._loaded, None
+        if loaded is not None:
+            await loaded.engine.close()
+
+    async def _judge(self, index: int, prompt: DocumentPrompt, job: ScoreJob, place: _Running) -> DocumentScore:
+        """One document's outcome: that of its chunk with the best expected answer."""
+        if not prompt.chunks:
+            return _fail(index, "the document has no text")
+        try:
+            chunks = await _all_of(
+                [
+                    self._judge_chunk(index, ids, tail_tokens, prompt.truncated, job, place)
+                    for ids, tail_tokens in zip(prompt.chunks, prompt.tail_tokens, strict=True)
+                ]
+            )
+        except RefusedError as error:
+            return _fail(index, str(error))
+        judged = [chunk for chunk in chunks if chunk.judgment is not None]
+        if not judged:
+            return chunks[0]
+        best = max(judged, key=lambda chunk: cast("Judgment", chunk.judgment).score("expected"))
+        # One chunk that was cut short might have been the best, so then the document was.
+        cut = any(cast("Judgment", chunk.judgment).cut == "deadline" for chunk in judged)
+        return best if len(judged) == 1 or not cut else _as_cut(best)
+
+    async def _judge_chunk(  # noqa: PLR0917
+        self, index: int, ids: tuple[int, ...], tail_tokens: int, truncated: bool, job: ScoreJob, place: _Running
+    ) -> DocumentScore:
+        prompt = self._parts().prompt
+        thought: tuple[int, ...] = ()
+        cut: Cut = ""
+        try:
+            if job.budget_tokens:
+                begun = job.thought.get(index, ())
+                thought, cut = await self._think((*ids, *prompt.think_ids), begun, tail_tokens, job, place)
+                reading = await self._read(
+                    (*ids, *prompt.think_ids, *thought, *prompt.answer_ids), priority=_priority(job)
+                )
+            else:
+                reading = await self._read((*ids, *prompt.direct_ids), priority=_priority(job))
+        finally:
+            place.open_documents -= 1
+        distribution = read_distribution(reading)
+        if distribution is None:
+            return _fail(index, "the model gives no probability to any answer")
+        judgment = Judgment(distribution=distribution, think_tokens=len(thought), cut=cut, truncated=truncated)
+        reasoning = prompt.text(thought).strip()
+        return DocumentScore(index=index, status="ok", judgment=judgment, thought=thought, reasoning=reasoning)
+
+    async def _think(
+        self, prompt_ids: tuple[int, ...], begun: tuple[int, ...], tail_tokens: int, job: ScoreJob, place: _Running
+    ) -> tuple[tuple[int, ...], Cut]:
+        """The thinking without its closing tag, and what cut it.
+
+        A document that the engine has not begun when its whole prompt must be read to be in time is not begun.
+        """
+        prompt, engine = self._parts().prompt, self._parts().engine
+        ids = list(begun[: job.budget_tokens])
+        max_tokens = job.budget_tokens - len(ids)
+        ended = prompt.end_of_thinking(ids)
+        begins = True
+        try:
+            async with asyncio.timeout_at(self._pace.last_start_s(job.deadline_s, place.unread_tokens)) as limit:
+                if max_tokens and ended is None:
+                    deltas = engine.think(
+                        (*prompt_ids, *ids), max_tokens=max_tokens, stop_ids=prompt.stop_ids, priority=_priority(job)
+                    )
+                    async with aclosing(cast("AsyncGenerator[object, None]", deltas)):
+                        async for delta in deltas:
+                            if begins:
+                                begins = False
+                                place.unread_tokens -= tail_tokens
+                                limit.reschedule(self._pace.stop_thinking_s(job.deadline_s, self._due_with(job)))
+                                note_prefill(
+                                    "think",
+                                    prompt_tokens=len(prompt_ids) + len(ids),
+                                    cached_tokens=delta.cached_tokens,
+                                )
+                            ids += delta.token_ids
+                            DECODE_TOKENS.inc(len(delta.token_ids))
+                            ended = prompt.end_of_thinking(ids)
+                            if ended is not None:
+                                break
+        except TimeoutError:
+            ended = prompt.end_of_thinking(ids)
+            return (tuple(ids), "deadline") if ended is None else (tuple(ids[:ended]), "")
+        return (tuple(ids), "budget") if ended is None else (tuple(ids[:ended]), "")
+
+    async def _read(self, prompt_ids: tuple[int, ...], *, priority: int) -> Reading:
+        """Read the answer, and learn how long that takes."""
+        loop = asyncio.get_running_loop()
+        labels = self._parts().prompt.labels
+        self._reads += 1
+        began_s, at_once = loop.time(), self._reads
+        try:
+            reading = await self._parts().engine.read(
+                prompt_ids, forced_id=labels.digits[1], label_ids=labels.all, priority=priority
+            )
+        finally:
+            at_once = (at_once + self._reads) // 2
+            self._reads -= 1
+        note_prefill("read", prompt_tokens=len(prompt_ids), cached_tokens=reading.cached_tokens)
+        computed = len(prompt_ids) - reading.cached_tokens
+        self._pace.note(loop.time() - began_s, tokens=computed, at_once=at_once)
+        return reading
+
+    def _due_with(self, job: ScoreJob) -> int:
+        """How many documents may have to be read for the same deadline, those of this job among them."""
+        return sum(place.open_documents for place in self._running if abs(place.deadline_s - job.deadline_s) < 1)
+
+    def _parts(self) -> Loaded:
+        if self._loaded is None:
+            raise RuntimeError("ERank was asked for scores before its start, or after its close.")
+        return self._loaded
+
+
+def _priority(job: ScoreJob) -> int:
+    """Earliest deadline first, in milliseconds."""
+    return int(job.deadline_s * 1000)
+
+
+def _as_cut(score: DocumentScore) -> DocumentScore:
+    judgment = cast("Judgment", score.judgment)
+    marked = Judgment(
+        distribution=judgment.distribution,
+        think_tokens=judgment.think_tokens,
+        cut="deadline",
+        truncated=judgment.truncated,
+    )
+    return DocumentScore(index=score.index, status="ok", judgment=marked, reasoning=score.reasoning)
+
+
+def _fail(index: int, reason: str) -> DocumentScore:
+    return DocumentScore(index=index, status="failed", reason=reason)
+
+
+async def _all_of(work: Sequence[Awaitable[DocumentScore]]) -> list[DocumentScore]:
+    """The results in order; where one raises, or who waits is cancelled, the others are dropped."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        await _drop(tasks)
+
+
+async def _drop(tasks: Iterable[asyncio.Future[DocumentScore]]) -> None:
+    """Cancel what runs and wait until it has ended."""
+    ending = list(tasks)
+    for task in ending:
+        task.cancel()
+    if ending:
+        await asyncio.wait(ending)
+    for task in ending:
+        if not task.cancelled():
+            task.exception()  # the first error was raised already, the others have nothing to add
