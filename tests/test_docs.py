@@ -10,11 +10,21 @@ from typing import Any
 import pytest
 from pydantic_core import PydanticUndefined
 
-from es_rerank.settings import SECTIONS, Section, Settings, load_settings
+from es_rerank.settings import SCORER_KINDS, SECTIONS, LlmSettings, Section, Settings, load_settings
 
 PAGE = (Path(__file__).parents[1] / "docs" / "configuration.md").read_text(encoding="utf-8")
 HEADING = re.compile(r"^## `\[+(\w+)(?:\.NAME)?\]+`$")
+KIND_HEADING = re.compile(r"^### `kind = \"(\w+)\"`( or `\"\w+\"`)?$")
 ROW = re.compile(r"^\| `(\w+)` \| (.+?) \| (.+?) \| (.+) \|$")
+# Each table of the page: the keys of LLMs stand once, for every kind of engine.
+TABLES: dict[str, type[Section]] = {
+    **{name: model for name, model in SECTIONS.items() if name != "rules"},
+    "minilm": SCORER_KINDS["minilm"],
+    "llm": LlmSettings,
+    "vllm": SCORER_KINDS["vllm"],
+    "transformers": SCORER_KINDS["transformers"],
+    "rules": SECTIONS["rules"],
+}
 BOUNDS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum", "maxLength")
 
 
@@ -29,10 +39,18 @@ def documented() -> dict[str, dict[str, tuple[str, str]]]:
     table: dict[str, tuple[str, str]] = {}
     for line in PAGE.splitlines():
         if heading := HEADING.match(line):
-            table = tables[heading[1]] = {}
+            table = {} if heading[1] == "scorers" else tables.setdefault(heading[1], {})
+        elif heading := KIND_HEADING.match(line):
+            table = tables.setdefault("llm" if heading[2] else heading[1], {})
         elif row := ROW.match(line):
             table[row[1]] = (row[2], row[3])
     return tables
+
+
+def keys_of(name: str) -> list[str]:
+    """The keys that a table has to list: those of its own."""
+    shared = LlmSettings.model_fields if name in ("vllm", "transformers") else {}
+    return [key for key in TABLES[name].model_fields if key not in shared]
 
 
 def default_text(model: type[Section], key: str) -> str:
@@ -54,22 +72,21 @@ def limits_of(model: type[Section], key: str) -> tuple[list[float], list[str]]:
 
 def test_every_section_is_documented() -> None:
     """The page has a part for every table of the file, and for no other, in the order of the settings."""
-    assert list(documented()) == list(SECTIONS)
-    assert set(SECTIONS) == set(Settings.model_fields)
+    assert list(documented()) == list(TABLES)
+    assert {*SECTIONS, "scorers"} == set(Settings.model_fields)
 
 
-@pytest.mark.parametrize("section", SECTIONS)
+@pytest.mark.parametrize("section", TABLES)
 def test_every_key_and_default_is_documented(section: str) -> None:
     """The page's table has exactly the section's keys, in its order, each with the default that counts."""
-    model = SECTIONS[section]
-    expected = [(key, default_text(model, key)) for key in model.model_fields]
+    expected = [(key, default_text(TABLES[section], key)) for key in keys_of(section)]
     assert [(key, default) for key, (_, default) in documented()[section].items()] == expected
 
 
-@pytest.mark.parametrize(("section", "key"), [(name, key) for name in SECTIONS for key in SECTIONS[name].model_fields])
+@pytest.mark.parametrize(("section", "key"), [(name, key) for name in TABLES for key in keys_of(name)])
 def test_every_bound_and_choice_is_documented(section: str, key: str) -> None:
     """The type that the page names has all numbers that bound the value and all words that it may be, and no more."""
-    bounds, words = limits_of(SECTIONS[section], key)
+    bounds, words = limits_of(TABLES[section], key)
     text = documented()[section][key][0]
     assert sorted(map(float, re.findall(r"(?<![\w\"])\d+(?![\w\"])", text))) == sorted(bounds)
     assert re.findall(r'`"(\w+)"`', text) == words
@@ -77,7 +94,7 @@ def test_every_bound_and_choice_is_documented(section: str, key: str) -> None:
 
 def test_every_key_that_the_prose_names_exists() -> None:
     """A key in its section (`limits.max_window`) or alone, between backquotes, is one that can be set."""
-    keys = {key for model in SECTIONS.values() for key in model.model_fields}
+    keys = {key for model in TABLES.values() for key in model.model_fields}
     for section, key in re.findall(r"`([a-z]+)\.([a-z_]+)`", PAGE):
         assert key in SECTIONS[section].model_fields
     for word in re.findall(r"`([a-z]+(?:_[a-z]+)+)`", PAGE):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -168,7 +168,7 @@ def test_a_cancelled_query_leaves_the_engine_empty(loop: LoopThread, scorer: Era
 
     async def leave() -> None:
         asked = asyncio.ensure_future(judge(scorer, DOCUMENTS, query="who leaves?", budget_tokens=250))
-        while metric("vllm:num_requests_running") < 16:
+        while metric("vllm:num_requests_running") < 16:  # noqa: ASYNC110  the engine has no event for it
             await asyncio.sleep(0.02)
         asked.cancel()
         await asyncio.wait([asked])
@@ -183,7 +183,7 @@ def test_a_cancelled_query_leaves_the_engine_empty(loop: LoopThread, scorer: Era
 
 
 def test_every_document_is_judged_by_the_deadline(loop: LoopThread, scorer: Erank) -> None:
-    """A deadline in the middle of the thinking gives each document a judgment that says it was cut, and no later one."""
+    """A deadline in the middle of the thinking gives each document a judgment that says it was cut."""
     loop.run(judge(scorer, DOCUMENTS, query="a short deadline"))
     found = loop.run(judge(scorer, DOCUMENTS, query="a short deadline", within_s=4.0, budget_tokens=256))
     assert [one.status for one in found] == ["ok"] * 16
@@ -254,18 +254,17 @@ def test_pieces_are_the_whole(folder: str, request: pytest.FixtureRequest) -> No
 
 
 def test_transformers_and_vllm_give_the_same_scores(loop: LoopThread, tiny_qwen3: Path) -> None:
-    """On ERank's own architecture both engines, and a plain forward pass, give the same numbers, and the same thoughts."""
+    """On ERank's own architecture both engines and a plain forward pass give the same numbers and thoughts."""
     found = {}
     for settings in (
         VllmSettings(model=str(tiny_qwen3), cpu_kv_cache_gib=1, **VLLM),
         TransformersSettings(model=str(tiny_qwen3), kind="transformers", device="cpu", **SMALL),
     ):
-        scorer = make_scorer(settings)
+        scorer = cast("Erank", make_scorer(settings))
         loop.run(scorer.start())
         try:
             found[settings.kind] = [
-                loop.run(judge(scorer, DOCUMENTS[:4], budget_tokens=budget_tokens))
-                for budget_tokens in (0, 10)  # type: ignore[arg-type]
+                loop.run(judge(scorer, DOCUMENTS[:4], budget_tokens=budget_tokens)) for budget_tokens in (0, 10)
             ]
         finally:
             loop.run(scorer.close())

@@ -16,6 +16,7 @@ from es_rerank.errors import CallerError
 from es_rerank.proxy.call import SearchCall, read_call
 from es_rerank.proxy.control import ALLOWED, ControlLimits, Controls, check_controls, take_controls
 from es_rerank.records import Request
+from es_rerank.settings import Mode
 
 JSON_HEADER = (b"content-type", b"application/json")
 LIMITS = ControlLimits(max_window=200, max_deadline_s=30.0)
@@ -196,8 +197,10 @@ def test_what_is_allowed(asked: dict[str, Any], controls: Controls) -> None:
         ({"include": [[]]}, "[ext.es_rerank.include] must be a list of [status, scores, reasoning], was [[[]]]"),
         (
             {"Alpha": 1},
-            "[ext.es_rerank] unknown field [Alpha]; allowed are [rerank, alpha, method, window, deadline_s, instruction, "
-            "mode, budget_tokens, think_top, score, include]",
+            (
+                "[ext.es_rerank] unknown field [Alpha]; allowed are [rerank, alpha, method, window, deadline_s, "
+                "instruction, mode, budget_tokens, think_top, score, include]"
+            ),
         ),
         ({"mode": "deep"}, '[ext.es_rerank.mode] must be one of [think, direct, cascade], was ["deep"]'),
         ({"mode": {}}, "[ext.es_rerank.mode] must be one of [think, direct, cascade], was [{}]"),
@@ -238,7 +241,8 @@ def test_a_budget_fits_scorer_and_mode() -> None:
     assert check_controls({"budget_tokens": 64}, limits).budget_tokens == 64
     with pytest.raises(CallerError, match="must be a whole number from 1 to 64"):
         check_controls({"budget_tokens": 65}, limits)
-    for asked, mode in (({"budget_tokens": 5, "mode": "direct"}, "think"), ({"budget_tokens": 5}, "direct")):
+    modes: tuple[Mode, Mode] = ("think", "direct")
+    for asked, mode in zip(({"budget_tokens": 5, "mode": "direct"}, {"budget_tokens": 5}), modes, strict=True):
         with pytest.raises(CallerError, match=r"goes with the modes \[think, cascade\]"):
             check_controls(asked, dataclasses.replace(limits, mode=mode))
     check_controls({"budget_tokens": 5, "mode": "cascade"}, dataclasses.replace(limits, mode="direct"))

@@ -16,7 +16,7 @@ import redis as sync_redis
 from es_rerank import wire
 from es_rerank.broker import make_celery
 from es_rerank.errors import SettingsError
-from es_rerank.settings import RedisSettings, Settings
+from es_rerank.settings import MinilmSettings, RedisSettings, Settings
 from tests.conftest import COMMAND
 from workers.app import choose_scorer
 
@@ -45,7 +45,7 @@ def test_the_only_scorer_in_use_is_served() -> None:
     one = Settings.model_validate({**BARE, "scorers": scorers, "rules": [rule("a", "small")]})
     assert choose_scorer(one, None)[0] == "small"
     two = Settings.model_validate({**BARE, "scorers": scorers, "rules": [rule("a", "small"), rule("b", "minilm")]})
-    assert choose_scorer(two, "small")[1].compute_type == "int8"
+    assert choose_scorer(two, "small")[1] == MinilmSettings(compute_type="int8")
     with pytest.raises(SettingsError, match="--scorer"):
         choose_scorer(two, None)
     with pytest.raises(SettingsError, match="no such scorer"):
@@ -122,7 +122,7 @@ def test_an_expired_task_is_thrown_away(osmem_url: str, run_system: Callable[...
             for query_id, expires_s in (("old", 0.01), ("new", 100)):
                 celery.send_task(
                     wire.TASK,
-                    kwargs={"query_id": query_id, "proxy_id": "p", "deadline_s": time.time()},
+                    kwargs={"query_id": query_id, "proxy_id": "p"},
                     queue=wire.queue_name(fingerprint),
                     expires=expires_s,
                 )
