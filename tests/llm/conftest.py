@@ -12,7 +12,14 @@ import pytest
 HAS_VLLM = importlib.util.find_spec("vllm") is not None
 ROOT = Path(__file__).parents[2]
 # What packages say that are used here only; anything else is an error, as in the other tests.
-FILTERS: tuple[str, ...] = ()
+FILTERS = (
+    "ignore:Unclosed context <zmq:ResourceWarning",  # vLLM leaves it to the collector when an engine is shut down
+    *(
+        f"ignore::{category}:{module}"
+        for module in ("torch", "vllm", "transformers")
+        for category in ("DeprecationWarning", "FutureWarning", "UserWarning")
+    ),
+)
 
 collect_ignore_glob = [] if HAS_VLLM else ["*"]
 
