@@ -146,7 +146,7 @@ class VllmEngine:
             engine.shutdown(timeout=CLOSE_S)
 
     async def _run(self, prompt_ids: Sequence[int], parameters: Any, priority: int) -> AsyncIterator[Any]:
-        from vllm.exceptions import VLLMClientError  # noqa: PLC0415  as above
+        from vllm.exceptions import GracefulHTTPError, VLLMClientError  # noqa: PLC0415  as above
         from vllm.inputs.engine import tokens_input  # noqa: PLC0415
         from vllm.v1.engine.exceptions import EngineDeadError as VllmDeadError  # noqa: PLC0415
         from vllm.v1.engine.exceptions import EngineGenerateError  # noqa: PLC0415
@@ -160,7 +160,7 @@ class VllmEngine:
                 yield output
         except VllmDeadError as error:
             raise EngineDeadError("vLLM's engine process has died") from error
-        except (VLLMClientError, EngineGenerateError, ValueError) as error:
+        except (GracefulHTTPError, VLLMClientError, EngineGenerateError, ValueError) as error:
             raise RefusedError(f"the engine refused it: {error}") from error
 
     def _set_environment(self) -> None:
