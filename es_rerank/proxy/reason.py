@@ -47,5 +47,5 @@ async def _look_up(key_of: dict[int, str], deadline: Deadline, parts: Parts) -> 
     with contextlib.suppress(TimeoutError, *REDIS_ERRORS):
         async with asyncio.timeout(max(RENDER_MARGIN_S / 2, deadline.remaining_s() - RENDER_MARGIN_S)):
             found = await parts.cache.get_reasoning(list(key_of.values()))
-        return {place: text for place, text in zip(key_of, found, strict=True) if text}
+        return {place: text for place, text in zip(key_of, found, strict=True) if text is not None}
     return {}

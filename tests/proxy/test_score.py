@@ -18,7 +18,7 @@ from es_rerank.judgment import Judgment
 from es_rerank.proxy.classify import Rerank, Stage
 from es_rerank.proxy.laps import Laps
 from es_rerank.proxy.score import best_texts, score_window
-from es_rerank.settings import RuleSettings, Settings
+from es_rerank.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -85,7 +85,7 @@ class FakeWorkers:
 def decision(*stages: Stage) -> Rerank:
     """A reranked search with these stages."""
     return Rerank(
-        rule=cast("RuleSettings", SETTINGS.rules[0]),
+        rule=SETTINGS.rules[0],
         question="q",
         instruction="i",
         window=10,

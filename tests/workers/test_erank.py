@@ -259,6 +259,16 @@ async def test_the_best_chunk_is_the_documents_judgment() -> None:
     assert one.judgment.score("expected") == pytest.approx(9)
 
 
+async def test_a_document_with_a_cut_chunk_was_cut() -> None:
+    """Any chunk might have been the best, so the document's judgment is marked, and can't be gone on with."""
+    engine = ScriptedEngine(make_prompt(max_document_tokens=10, max_chunks=2), thinking="endless " * 100)
+    scorer = await started(engine)
+    engine.token_s = 0.01
+    [one] = await outcomes(scorer, job("aaaaaaaaaabbbbbbbbbb", within_s=0.6, budget_tokens=700))
+    assert one.judgment is not None
+    assert (one.judgment.cut, one.thought) == ("deadline", ())
+
+
 async def test_who_closes_early_leaves_nothing_behind() -> None:
     """Closing the iterator drops the job's work from the engine."""
     engine = ScriptedEngine(make_prompt(), thinking="long " * 50)

@@ -144,10 +144,13 @@ class ErankPrompt:
             )
         return prompts
 
-    def end_of_thinking(self, ids: Sequence[int]) -> int | None:
-        """How many of the tokens are thinking, where it is over; None while it goes on."""
-        for place, token in enumerate(ids):
-            if token in self._end_ids:
+    def end_of_thinking(self, ids: Sequence[int], seen: int = 0) -> int | None:
+        """How many of the tokens are thinking, where it is over; None while it goes on.
+
+        The first `seen` of them are known not to end it.
+        """
+        for place in range(seen, len(ids)):
+            if ids[place] in self._end_ids:
                 return place
         if self._closes_by_token:
             return None

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
+
+import msgspec
 
 from es_rerank.judgment import Judgment
 from workers.metrics import DECODE_TOKENS, note_prefill
@@ -165,7 +167,7 @@ class Erank:
         best = max(judged, key=lambda chunk: cast("Judgment", chunk.judgment).score("expected"))
         # One chunk that was cut short might have been the best, so then the document was.
         cut = any(cast("Judgment", chunk.judgment).cut == "deadline" for chunk in judged)
-        return best if len(judged) == 1 or not cut else _as_cut(best)
+        return best if len(chunks) == 1 else _of_chunks(best, cut=cut)
 
     async def _judge_chunk(  # noqa: PLR0917
         self, index: int, ids: tuple[int, ...], tail_tokens: int, truncated: bool, job: ScoreJob, place: _Running
@@ -175,7 +177,7 @@ class Erank:
         cut: Cut = ""
         try:
             if job.budget_tokens:
-                begun = job.thought.get(index, ())
+                begun = job.thought.get(index, ())  # only of documents that are one chunk, see `_of_chunks`
                 thought, cut = await self._think((*ids, *prompt.think_ids), begun, tail_tokens, job, place)
                 reading = await self._read(
                     (*ids, *prompt.think_ids, *thought, *prompt.answer_ids), priority=_priority(job)
@@ -220,9 +222,10 @@ class Erank:
                                     prompt_tokens=len(prompt_ids) + len(ids),
                                     cached_tokens=delta.cached_tokens,
                                 )
+                            seen = len(ids)
                             ids += delta.token_ids
                             DECODE_TOKENS.inc(len(delta.token_ids))
-                            ended = prompt.end_of_thinking(ids)
+                            ended = prompt.end_of_thinking(ids, seen)
                             if ended is not None:
                                 break
         except TimeoutError:
@@ -263,15 +266,12 @@ def _priority(job: ScoreJob) -> int:
     return int(job.deadline_s * 1000)
 
 
-def _as_cut(score: DocumentScore) -> DocumentScore:
-    judgment = cast("Judgment", score.judgment)
-    marked = Judgment(
-        distribution=judgment.distribution,
-        think_tokens=judgment.think_tokens,
-        cut="deadline",
-        truncated=judgment.truncated,
-    )
-    return DocumentScore(index=score.index, status="ok", judgment=marked, reasoning=score.reasoning)
+def _of_chunks(best: DocumentScore, *, cut: bool) -> DocumentScore:
+    """The best chunk's outcome as that of the document. Its thinking is no beginning for the other chunks."""
+    judgment = cast("Judgment", best.judgment)
+    if cut:
+        judgment = msgspec.structs.replace(judgment, cut="deadline")
+    return replace(best, judgment=judgment, thought=())
 
 
 def _fail(index: int, reason: str) -> DocumentScore:
