@@ -63,10 +63,12 @@ class ScriptedEngine:
     """Thinks `thinking` (by what the prompt holds), a token a step, and reads `distribution`.
 
     `refused` is a text whose prompts are refused. `step` is awaited before every token, which then takes `token_s`, so
-    a test decides when it comes. `dead` makes everything raise.
+    a test decides when it comes. Only so many as `seats` think at once. `dead` makes everything raise.
     """
 
-    def __init__(self, prompt: ErankPrompt, *, thinking: str = "hm</think>", refused: str = "") -> None:
+    def __init__(
+        self, prompt: ErankPrompt, *, thinking: str = "hm</think>", refused: str = "", seats: int = 64
+    ) -> None:
         self.prompt = prompt
         self.thinking = prompt._full.encode(thinking, add_special_tokens=False).ids
         self.refused = prompt._plain.encode(refused, add_special_tokens=False).ids
@@ -74,6 +76,7 @@ class ScriptedEngine:
         self.step = asyncio.Event()
         self.step.set()
         self.token_s = 0.0
+        self.seats = asyncio.Semaphore(seats)
         self.dead = False
         self.thinks: list[tuple[int, ...]] = []
         self.reads: list[tuple[int, ...]] = []
@@ -94,13 +97,14 @@ class ScriptedEngine:
         try:
             # Goes on where the prompt ends, as a model does.
             begun = _length_behind(prompt_ids, self.prompt.think_ids)
-            for token in self.thinking[begun : begun + max_tokens]:
-                await self.step.wait()
-                await asyncio.sleep(self.token_s)
-                self._check(prompt_ids)
-                yield Delta(token_ids=(token,), cached_tokens=0)
-                if token in stop_ids:
-                    return
+            async with self.seats:
+                for token in self.thinking[begun : begun + max_tokens]:
+                    await self.step.wait()
+                    await asyncio.sleep(self.token_s)
+                    self._check(prompt_ids)
+                    yield Delta(token_ids=(token,), cached_tokens=0)
+                    if token in stop_ids:
+                        return
         finally:
             self.running -= 1
 

@@ -32,9 +32,9 @@ FAR_S = 3600.0
 SHARES = st.lists(st.floats(0, 1), min_size=11, max_size=11).filter(lambda shares: sum(shares) > 0.01)
 
 
-async def started(engine: ScriptedEngine) -> Erank:
+async def started(engine: ScriptedEngine, *, seats: int = 64) -> Erank:
     """A scorer on this engine, warmed up, and the engine's notes emptied."""
-    scorer = Erank(fingerprint="scripted", load=lambda: Loaded(prompt=engine.prompt, engine=engine))
+    scorer = Erank(fingerprint="scripted", load=lambda: Loaded(prompt=engine.prompt, engine=engine), seats=seats)
     await scorer.start()
     engine.thinks.clear()
     engine.reads.clear()
@@ -230,6 +230,18 @@ async def test_documents_that_have_not_begun_are_read_in_time() -> None:
     [one] = await outcomes(scorer, job("text", within_s=0.5, budget_tokens=50))
     assert one.judgment is not None
     assert (one.judgment.think_tokens, one.judgment.cut) == (0, "deadline")
+
+
+async def test_documents_without_a_seat_are_read_before_it_is_too_late() -> None:
+    """Who waits behind a full engine is read directly while there is time for its whole prompt; others think on."""
+    engine = ScriptedEngine(make_prompt(), thinking="endless " * 100, seats=1)
+    scorer = await started(engine, seats=1)
+    engine.token_s = 0.01
+    scorer._pace = Pace(0.0005)  # a prompt of this test takes 0.2 s to read then
+    first, second = await outcomes(scorer, job("a", "b", within_s=1.0, budget_tokens=700))
+    assert first.judgment is not None
+    assert second.judgment is not None
+    assert first.judgment.think_tokens > second.judgment.think_tokens
 
 
 async def test_bad_documents_fail_alone() -> None:

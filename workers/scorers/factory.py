@@ -33,7 +33,7 @@ def make_scorer(settings: MinilmSettings | VllmSettings | TransformersSettings) 
         )
     from workers.scorers.erank.scorer import Erank  # noqa: PLC0415  its packages are extras
 
-    return Erank(fingerprint=settings.fingerprint(), load=lambda: _load(settings))
+    return Erank(fingerprint=settings.fingerprint(), load=lambda: _load(settings), seats=settings.max_num_seqs)
 
 
 def _load(settings: VllmSettings | TransformersSettings) -> Loaded:

@@ -56,16 +56,19 @@ class _Running:
 class Erank:
     """Scores documents by a model that thinks, any number of jobs at a time in one batch of the engine.
 
-    `load` finds the model and may take minutes; it is called in a thread by `start`.
+    `load` finds the model and may take minutes; it is called in a thread by `start`. `seats` is how many documents the
+    engine takes up at once; others wait until one has ended.
     """
 
-    def __init__(self, *, fingerprint: str, load: Callable[[], Loaded]) -> None:
+    def __init__(self, *, fingerprint: str, load: Callable[[], Loaded], seats: int) -> None:
         self._fingerprint = fingerprint
         self._load = load
         self._loaded: Loaded | None = None
         self._pace = Pace(FIRST_TOKEN_S)
         self._running: list[_Running] = []
         self._reads = 0
+        self._seats = seats
+        self._thinking = 0
 
     @property
     def fingerprint(self) -> str:
@@ -198,15 +201,20 @@ class Erank:
     ) -> tuple[tuple[int, ...], Cut]:
         """The thinking without its closing tag, and what cut it.
 
-        A document that the engine has not begun when its whole prompt must be read to be in time is not begun.
+        A document that waits for a seat is not begun any more once its whole prompt must be read to be in time. One
+        that has a seat is being read by the engine already, and reading it again for its answer would not be sooner.
         """
         prompt, engine = self._parts().prompt, self._parts().engine
         ids = list(begun[: job.budget_tokens])
         max_tokens = job.budget_tokens - len(ids)
         ended = prompt.end_of_thinking(ids)
         begins = True
+        until_s = self._pace.stop_thinking_s(job.deadline_s, self._due_with(job))
+        if self._thinking >= self._seats:
+            until_s = self._pace.last_start_s(job.deadline_s, place.unread_tokens)
+        self._thinking += 1
         try:
-            async with asyncio.timeout_at(self._pace.last_start_s(job.deadline_s, place.unread_tokens)) as limit:
+            async with asyncio.timeout_at(until_s) as limit:
                 if max_tokens and ended is None:
                     deltas = engine.think(
                         (*prompt_ids, *ids), max_tokens=max_tokens, stop_ids=prompt.stop_ids, priority=_priority(job)
@@ -231,6 +239,8 @@ class Erank:
         except TimeoutError:
             ended = prompt.end_of_thinking(ids)
             return (tuple(ids), "deadline") if ended is None else (tuple(ids[:ended]), "")
+        finally:
+            self._thinking -= 1
         return (tuple(ids), "budget") if ended is None else (tuple(ids[:ended]), "")
 
     async def _read(self, prompt_ids: tuple[int, ...], *, priority: int) -> Reading:
