@@ -17,10 +17,6 @@ class Clock(Protocol):
         """Seconds that never run backwards; for measuring and waiting."""
         ...
 
-    def epoch_s(self) -> float:
-        """Seconds since 1970; for telling another process."""
-        ...
-
 
 class SystemClock:
     """The machine's own clock."""
@@ -28,10 +24,6 @@ class SystemClock:
     def monotonic_s(self) -> float:
         """See `Clock`."""
         return time.monotonic()
-
-    def epoch_s(self) -> float:
-        """See `Clock`."""
-        return time.time()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +37,3 @@ class Deadline:
     def remaining_s(self) -> float:
         """Seconds left, 0 when none are."""
         return max(0.0, self.started_s + self.length_s - self.clock.monotonic_s())
-
-    def epoch_s(self) -> float:
-        """The deadline as seconds since 1970, for a process with a clock of its own."""
-        return self.clock.epoch_s() + self.remaining_s()

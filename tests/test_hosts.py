@@ -23,10 +23,6 @@ class FakeClock:
         """See `Clock`."""
         return self.now_s
 
-    def epoch_s(self) -> float:
-        """See `Clock`."""
-        raise AssertionError("a pause has nothing to do with the date")
-
 
 @pytest.fixture
 def clock() -> FakeClock:
