@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from es_rerank.errors import EsRerankError, SettingsError
-from es_rerank.settings import Settings, load_settings
+from es_rerank.settings import LlmSettings, RuleSettings, Settings, load_settings
 from es_rerank.telemetry import start_logging
 
 if TYPE_CHECKING:
@@ -100,6 +100,16 @@ def _worker(options: argparse.Namespace) -> int:
     return run_worker(_load(options.config), options.scorer)
 
 
+def _thinking_of(rule: RuleSettings, settings: Settings) -> str:
+    """How a rule has its documents thought about; nothing for a scorer that does not think."""
+    scorer = settings.known_scorers()[rule.scorer]
+    if not isinstance(scorer, LlmSettings):
+        return ""
+    top = f" about the best {rule.think_top}" if rule.mode == "cascade" else ""
+    budget = "" if rule.mode == "direct" else f", at most {rule.budget_tokens or scorer.max_think_tokens} tokens{top}"
+    return f", mode {rule.mode}{budget}, score {rule.score}"
+
+
 def _check_config(options: argparse.Namespace) -> int:
     settings = load_settings(options.file, os.environ)
     print(f"{options.file}: can be used")
@@ -107,6 +117,7 @@ def _check_config(options: argparse.Namespace) -> int:
         print(
             f"  rule {rule.name}: {', '.join(rule.indices)}; window {rule.window}, {rule.method}, "
             f"alpha {rule.alpha:g}, scorer {rule.scorer}, deadline {settings.deadline_of(rule):g} s"
+            f"{_thinking_of(rule, settings)}"
         )
     for name, scorer in settings.used_scorers().items():
         print(f"  scorer {name}: {scorer.fingerprint()}")

@@ -179,11 +179,6 @@ class MinilmSettings(Section):
     concurrency: Annotated[StrictInt, Field(ge=1, le=256)] = 8
     start_timeout_s: Seconds = 120.0
 
-    @property
-    def thinks(self) -> bool:
-        """See `LlmSettings.thinks`."""
-        return False
-
     def fingerprint(self) -> str:
         """Names everything that changes a score, so the proxy can make keys before any worker has spoken."""
         return _fingerprint(
@@ -212,11 +207,6 @@ class LlmSettings(Section):
     max_chunks: Annotated[StrictInt, Field(ge=2, le=64)] = 4
     concurrency: Annotated[StrictInt, Field(ge=1, le=256)] = 16
     start_timeout_s: Seconds = 1800.0
-
-    @property
-    def thinks(self) -> bool:
-        """Whether modes and budgets mean anything to this scorer."""
-        return True
 
     def _parts(self) -> dict[str, str | float]:
         """What changes a score under any kind of engine."""

@@ -66,6 +66,26 @@ def test_a_wrong_configuration_stops_the_start(
     assert says in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("mode", "says"),
+    [
+        ("think", "mode think, at most 64 tokens, score paper"),
+        ("direct", "mode direct, score paper"),
+        ("cascade", "mode cascade, at most 64 tokens about the best 20, score paper"),
+    ],
+)
+def test_what_thinking_means_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str], mode: str, says: str) -> None:
+    """check-config shows how a rule's documents are thought about, with the budget that holds."""
+    file = tmp_path / "c.toml"
+    file.write_text(
+        '[upstream]\nurls = ["http://127.0.0.1:1"]\n[redis]\nurl = "redis://127.0.0.1:1/0"\n'
+        '[scorers.s]\nkind = "vllm"\nmodel = "m"\nmax_think_tokens = 64\n'
+        f'[[rules]]\nname = "a"\nindices = ["a"]\nfields = ["t"]\nscorer = "s"\nmode = "{mode}"\n'
+    )
+    assert main(["check-config", str(file)]) == 0
+    assert says in capsys.readouterr().out
+
+
 def test_a_missing_file_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A file that isn't there is named, without a traceback."""
     assert main(["check-config", str(tmp_path / "none.toml")]) == 2
