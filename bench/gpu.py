@@ -1,7 +1,8 @@
 """Seconds for a query of 100 documents on a GPU, in each mode, against what the card can do at best.
 
 For a machine with an NVIDIA GPU and `pip install '.[vllm]'`: `python bench/gpu.py`. The model has Qwen3-4B's shape and
-random weights, which cost what trained ones do. It never closes its tag, so every thinking is as long as its budget.
+random weights (8 GB in the folder for temporary files), which cost what trained ones do. It never closes its tag, so
+every thinking is as long as its budget; a trained model ends many sooner.
 The bound (`Roofline`) is the prompts' arithmetic at the measured rate of matrix products and, for each step of
 thinking, the weights and the cache of keys and values at the measured memory bandwidth. Prints Markdown.
 """
@@ -10,23 +11,37 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
+import statistics
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = 100
 DOCUMENT_TOKENS = 300
-# Instruction, query and template before the document, and what follows it (bytes are tokens here).
-SHARED_TOKENS, TAIL_TOKENS = 250, 330
+INSTRUCTION = "Given a query, retrieval relevant passage."
 BUDGETS = (128, 256, 512)
 THINK_TOP = 20
 LIMITS = {"max_query_tokens": 128, "max_document_tokens": 512, "max_think_tokens": 512}
+ROUNDS = 3  # the median counts
 BYTES = 2  # of a bf16 number
+START, STOP, OPEN, CLOSE = "<|im_start|>", "<|im_end|>", "<think>", "</think>"
+TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+# How Qwen3 splits text before it merges bytes: without it a digit or an angle bracket would be joined to a neighbour.
+SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+# Bytes, and whole words of the prompt's own text, so that it is about as long as in the real vocabulary.
+TRAINED_VOCABULARY = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,22 +83,46 @@ class Roofline:
     bytes_per_s: float
     flops_per_s: float
 
-    def decode_s(self, shape: Shape, *, documents: int, prompt_tokens: int, think_tokens: int) -> float:
-        """Thinking: each step reads all weights once, and of every document what has been written so far."""
+    def decode_s(
+        self, shape: Shape, *, documents: int, prompt_tokens: int, think_tokens: int, queries: int = 1
+    ) -> float:
+        """Thinking: each step reads all weights once, and of every document what has been written so far.
+
+        Queries that think at once share the weights. What the documents' prompts share is counted for each, as usual
+        attention kernels read it; reading one answer, arithmetic and what is written are left out.
+        """
         weights = think_tokens * shape.parameters * BYTES
         mean_context = prompt_tokens + think_tokens / 2
-        cache = think_tokens * documents * mean_context * shape.kv_bytes
+        cache = think_tokens * queries * documents * mean_context * shape.kv_bytes
         return (weights + cache) / self.bytes_per_s
 
     def prefill_s(self, shape: Shape, tokens: int) -> float:
         """Reading prompts of so many tokens, shared ones counted once."""
         return shape.prefill_flops(tokens) / self.flops_per_s
 
-    def query_s(self, shape: Shape, *, documents: int, own_tokens: int, shared_tokens: int, think_tokens: int) -> float:
-        """One query of documents that share the beginning of their prompts."""
-        prefill_s = self.prefill_s(shape, shared_tokens + documents * own_tokens)
+    def query_s(
+        self,
+        shape: Shape,
+        *,
+        documents: int,
+        own_tokens: int,
+        shared_tokens: int,
+        think_tokens: int,
+        think_documents: int | None = None,
+        queries: int = 1,
+    ) -> float:
+        """Queries at once, of documents that share the beginning of their prompts, each prompt read once.
+
+        Only `think_documents` of each query think, which is all of them by default: in a cascade their prompts are
+        known by then.
+        """
+        prefill_s = self.prefill_s(shape, queries * (shared_tokens + documents * own_tokens))
         return prefill_s + self.decode_s(
-            shape, documents=documents, prompt_tokens=shared_tokens + own_tokens, think_tokens=think_tokens
+            shape,
+            documents=documents if think_documents is None else think_documents,
+            prompt_tokens=shared_tokens + own_tokens,
+            think_tokens=think_tokens,
+            queries=queries,
         )
 
 
@@ -119,26 +158,38 @@ def _best_of(torch: Any, work: Any, times: int = 10) -> float:
     return best_s
 
 
-def make_model(folder: Path, torch: Any) -> None:
-    """A folder as of a real model: Qwen3-4B's shape, random bf16 weights (8 GB), a tokenizer of bytes."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers  # noqa: PLC0415
+def make_tokenizer() -> Any:
+    """A tokenizer with Qwen3's rules and the tokens that the prompt needs, trained on the prompt's own text."""
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers  # noqa: PLC0415
+
+    from workers.scorers.erank.prompt import HEAD, TAIL  # noqa: PLC0415  found by `main`
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(SPLIT), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=TRAINED_VOCABULARY,
+        min_frequency=1,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([HEAD, INSTRUCTION, "question", TAIL, "user\nassistant\n"], trainer)
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in (START, STOP)])
+    tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in (OPEN, CLOSE)])
+    return tokenizer
+
+
+def make_model(folder: Path, torch: Any, *, shape: Shape = QWEN3_4B, device: str = "cuda") -> None:
+    """A folder as of a real model: this shape, random bf16 weights that never end a thinking, and a tokenizer."""
     from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen3Config  # noqa: PLC0415
 
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE(vocab={letter: place for place, letter in enumerate(alphabet)}, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in ("<|im_start|>", "<|im_end|>")])
-    tokenizer.add_tokens([AddedToken("<think>", special=False), AddedToken("</think>", special=False)])
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        eos_token="<|im_end|>",
-        chat_template=(
-            "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
-            "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-        ),
-    ).save_pretrained(folder)
-    shape = QWEN3_4B
+    tokenizer = make_tokenizer()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=STOP, chat_template=TEMPLATE).save_pretrained(folder)
     config = Qwen3Config(
         vocab_size=shape.vocabulary,
         hidden_size=shape.hidden,
@@ -149,72 +200,110 @@ def make_model(folder: Path, torch: Any) -> None:
         head_dim=shape.head_dim,
         max_position_embeddings=32_768,
         tie_word_embeddings=True,
-        eos_token_id=tokenizer.token_to_id("<|im_end|>"),
+        eos_token_id=tokenizer.token_to_id(STOP),
         dtype="bfloat16",
     )
     torch.manual_seed(0)
-    with torch.device("cuda"):
+    with torch.device(device):
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    # Embeddings are tied: a row of zeros has the logit 0, and of so many random logits some are always above it.
+    ends = [tokenizer.token_to_id(token) for token in (START, STOP, CLOSE)]
+    with torch.no_grad():
+        model.get_input_embeddings().weight[ends] = 0
     model.save_pretrained(folder)
     del model
-    torch.cuda.empty_cache()
+    if device == "cuda":
+        torch.cuda.empty_cache()
 
 
-async def run_modes(folder: Path, card: Roofline) -> list[str]:
-    """Rows of the table: seconds a query alone and with two others, the bound and its share."""
-    sys.path.insert(0, str(ROOT))
-    from es_rerank.settings import VllmSettings  # noqa: PLC0415  found by the line above
+def make_texts(number: int, documents: int) -> tuple[str, ...]:
+    """A query's documents, new ones for each number; a character is a token, being in no word of the prompt."""
+    return tuple(f"{place:04d} {number:06d} ".ljust(DOCUMENT_TOKENS, "x") for place in range(documents))
+
+
+def count_tokens(prompts: Sequence[Sequence[int]]) -> tuple[int, int]:
+    """How many tokens all prompts begin with, and the most that one has behind them."""
+    shared = 0
+    while len({tuple(ids[: shared + 1]) for ids in prompts}) == 1:
+        shared += 1
+    return shared, max(map(len, prompts)) - shared
+
+
+async def run_modes(  # noqa: C901  three small steps inside, which share the scorer
+    folder: Path,
+    card: Roofline,
+    *,
+    shape: Shape = QWEN3_4B,
+    documents: int = DOCUMENTS,
+    think_top: int = THINK_TOP,
+    budgets: Sequence[int] = BUDGETS,
+    **settings: Any,
+) -> list[str]:
+    """Rows of the table: seconds a query alone and with two others, and both over their bound."""
+    from es_rerank.settings import VllmSettings  # noqa: PLC0415  found by `main`
+    from workers.scorers.erank.model import find_model, load_prompt  # noqa: PLC0415
     from workers.scorers.factory import make_scorer  # noqa: PLC0415
     from workers.scorers.protocol import ScoreJob  # noqa: PLC0415
 
-    scorer = make_scorer(VllmSettings(kind="vllm", model=str(folder), **LIMITS))
+    prompt, _ = load_prompt(find_model(str(folder), ""), max_chunks=1, **LIMITS)
+    built = prompt.build(instruction=INSTRUCTION, query=f"question {0:06d}", texts=make_texts(0, documents))
+    shared_tokens, own_tokens = count_tokens([(*one.chunks[0], *prompt.direct_ids) for one in built])
+    scorer = make_scorer(VllmSettings(kind="vllm", model=str(folder), **LIMITS, **settings))
     await scorer.start()
     loop = asyncio.get_running_loop()
-    turn = iter(range(10**6))
+    numbers = iter(range(10**6))
 
-    async def query(documents: int, budget_tokens: int) -> None:
-        number = next(turn)
-        texts = tuple(f"{place:04d} {number:06d} ".ljust(DOCUMENT_TOKENS, "x") for place in range(documents))
+    async def score(number: int, count: int, budget: int) -> None:
         job = ScoreJob(
             query=f"question {number:06d}",
-            instruction="Given a query, retrieval relevant passage.",
-            texts=texts,
+            instruction=INSTRUCTION,
+            texts=make_texts(number, documents)[:count],
             deadline_s=loop.time() + 600,
-            budget_tokens=budget_tokens,
+            budget_tokens=budget,
         )
         async for batch in scorer.score(job):
-            if any(one.status != "ok" for one in batch):
-                raise SystemExit(f"A document was not scored: {batch}")
+            for one in batch:
+                if one.judgment is None or one.judgment.think_tokens != budget:
+                    raise SystemExit(f"A document was not scored after {budget} tokens of thinking: {one}")
 
-    async def cascade() -> None:
-        await query(DOCUMENTS, 0)
-        await query(THINK_TOP, BUDGETS[1])
+    async def query(thinkers: int, budget: int) -> None:
+        """All documents, in the mode that these numbers mean; a cascade thinks about prompts that it has read."""
+        number = next(numbers)
+        if thinkers < documents:
+            await score(number, documents, 0)
+        if thinkers:
+            await score(number, thinkers, budget)
 
-    def bound_s(documents: int, think_tokens: int) -> float:
-        own = DOCUMENT_TOKENS + TAIL_TOKENS
-        return card.query_s(
-            QWEN3_4B, documents=documents, own_tokens=own, shared_tokens=SHARED_TOKENS, think_tokens=think_tokens
-        )
+    async def seconds(queries: int, thinkers: int, budget: int) -> float:
+        began_s = loop.time()
+        await asyncio.gather(*(query(thinkers, budget) for _ in range(queries)))
+        return loop.time() - began_s
 
-    modes: list[tuple[str, Any, float]] = [
-        ("direct", lambda: query(DOCUMENTS, 0), bound_s(DOCUMENTS, 0)),
-        *(
-            (f"think, {budget} tokens", lambda budget=budget: query(DOCUMENTS, budget), bound_s(DOCUMENTS, budget))
-            for budget in BUDGETS
-        ),
-        (f"cascade, {THINK_TOP} think {BUDGETS[1]}", cascade, bound_s(DOCUMENTS, 0) + bound_s(THINK_TOP, BUDGETS[1])),
+    modes = [
+        ("direct", 0, 0),
+        *((f"think, {budget} tokens", documents, budget) for budget in budgets),
+        (f"cascade, {think_top} think {budgets[-2]}", think_top, budgets[-2]),
     ]
     rows = []
-    for name, run, least_s in modes:
-        await run()  # warm
-        began_s = loop.time()
-        await run()
-        alone_s = loop.time() - began_s
-        began_s = loop.time()
-        await asyncio.gather(run(), run(), run())
-        three_s = loop.time() - began_s
-        rows.append(f"| {name} | {alone_s:.2f} | {three_s / 3:.2f} | {least_s:.2f} | {alone_s / least_s:.2f} |")
-    await scorer.close()
+    try:
+        for name, thinkers, budget in modes:
+            cells = []
+            for queries in (1, 3):
+                await seconds(queries, thinkers, budget)  # warm
+                took_s = statistics.median([await seconds(queries, thinkers, budget) for _ in range(ROUNDS)])
+                least_s = card.query_s(
+                    shape,
+                    documents=documents,
+                    own_tokens=own_tokens,
+                    shared_tokens=shared_tokens,
+                    think_tokens=budget,
+                    think_documents=thinkers,
+                    queries=queries,
+                )
+                cells.append(f"{took_s:.2f} | {least_s:.2f} | {took_s / least_s:.2f}")
+            rows.append(f"| {name} | {' | '.join(cells)} |")
+    finally:
+        await scorer.close()
     return rows
 
 
@@ -228,6 +317,7 @@ def main() -> None:
         raise SystemExit(f"{error.name} is missing: pip install '.[vllm]' on a machine with an NVIDIA GPU.") from error
     if not torch.cuda.is_available():
         raise SystemExit("There is no NVIDIA GPU that torch can use on this machine.")
+    sys.path.insert(0, str(ROOT))
     card = measure_card(torch)
     with tempfile.TemporaryDirectory() as name:
         make_model(Path(name), torch)
@@ -235,10 +325,11 @@ def main() -> None:
     print(
         f"{torch.cuda.get_device_name()}, vLLM {vllm.__version__}, torch {torch.__version__}; measured "
         f"{card.bytes_per_s / 1e12:.2f} TB/s and {card.flops_per_s / 1e12:.0f} TFLOP/s in bf16; {DOCUMENTS} documents "
-        f"of {DOCUMENT_TOKENS} tokens, shape {json.dumps(QWEN3_4B.parameters)} parameters.\n"
+        f"of {DOCUMENT_TOKENS} tokens, {QWEN3_4B.parameters:,} parameters with random values, median of {ROUNDS}; "
+        "every thinking is as long as its budget.\n"
     )
-    print("| mode | s a query, alone | s a query, three at once | bound, s | alone / bound |")
-    print("| --- | ---: | ---: | ---: | ---: |")
+    print("| mode | one query, s | bound, s | ratio | three at once, s until all are done | bound, s | ratio |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     print("\n".join(rows))
 
 

