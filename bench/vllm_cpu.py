@@ -88,11 +88,11 @@ def serve_baseline(model: str) -> None:
     )
     from vllm import LLM, SamplingParams  # noqa: PLC0415  slow, and for this process only
 
-    prompt = make_prompt(model)
+    prompt, longest_tokens = make_prompt(model)
     llm = LLM(
         model=model,
         dtype="float32",
-        max_model_len=load_prompt_length(model),
+        max_model_len=longest_tokens,
         max_num_seqs=MAX_NUM_SEQS,
         max_num_batched_tokens=BATCHED_TOKENS,
         block_size=BLOCK_TOKENS,
@@ -132,14 +132,9 @@ def _tokens(prompts: list[list[int]]) -> list[Any]:
     return [{"prompt_token_ids": ids} for ids in prompts]
 
 
-def make_prompt(model: str) -> ErankPrompt:
-    """The prompt of the system's own worker."""
-    return load_prompt(find_model(model, ""), max_chunks=1, **LIMITS)[0]
-
-
-def load_prompt_length(model: str) -> int:
-    """The longest sequence that the system's own worker allows for."""
-    return load_prompt(find_model(model, ""), max_chunks=1, **LIMITS)[1]
+def make_prompt(model: str) -> tuple[ErankPrompt, int]:
+    """The prompt of the system's own worker, and the longest sequence that it allows for."""
+    return load_prompt(find_model(model, ""), max_chunks=1, **LIMITS)
 
 
 class Baseline:
@@ -398,7 +393,7 @@ def anytime(system: System, documents: int, *, rounds: int, deadline_s: float) -
 def measure(model: str, *, rounds: int, queries: int, documents: int, think: int, deadline_s: float) -> None:
     """Print everything."""
     texts = pick_texts(documents)
-    prompt = make_prompt(model)
+    prompt, _ = make_prompt(model)
     baseline = Baseline(model)
     with tempfile.TemporaryDirectory() as name, Supervisor(Path(name) / "logs") as supervisor:
         system = System(supervisor, Path(name), model, texts)

@@ -360,11 +360,11 @@ class Settings(Section):
     def _most_deadline(self) -> str:
         return f"limits.max_deadline_s = {self.limits.max_deadline_s}"
 
-    def known_scorers(self) -> dict[str, MinilmSettings | VllmSettings | TransformersSettings]:
+    def known_scorers(self) -> dict[str, ScorerSettings]:
         """The scorers by name: the configured ones, and MiniLM where none is called `minilm`."""
         return {"minilm": MinilmSettings(), **self.scorers}
 
-    def used_scorers(self) -> dict[str, MinilmSettings | VllmSettings | TransformersSettings]:
+    def used_scorers(self) -> dict[str, ScorerSettings]:
         """The scorers that some rule names; MiniLM where there is no rule."""
         used = {rule.scorer for rule in self.rules} or {"minilm"}
         return {name: scorer for name, scorer in self.known_scorers().items() if name in used}
@@ -377,7 +377,7 @@ class Settings(Section):
 THINKING_KEYS = ("mode", "budget_tokens", "think_top", "score", "keep_reasoning")
 
 
-def thinking_problem(rule: RuleSettings, scorer: MinilmSettings | VllmSettings | TransformersSettings) -> str:
+def thinking_problem(rule: RuleSettings, scorer: ScorerSettings) -> str:
     """What of a rule's thinking does not fit its scorer, as `key = value: why`; '' where all fits."""
     asked = [key for key in THINKING_KEYS if key in rule.model_fields_set]
     if not isinstance(scorer, LlmSettings):

@@ -26,7 +26,7 @@ from workers.scorers.factory import make_scorer
 if TYPE_CHECKING:
     from celery import Celery
 
-    from es_rerank.settings import MinilmSettings, Settings, TransformersSettings, VllmSettings
+    from es_rerank.settings import ScorerSettings, Settings
 
 LOG = logging.getLogger(__name__)
 BROKEN_EXIT = 1
@@ -73,9 +73,7 @@ def run_worker(settings: Settings, scorer_name: str | None) -> int:
     return int(worker.exitcode or 0)
 
 
-def choose_scorer(
-    settings: Settings, name: str | None
-) -> tuple[str, MinilmSettings | VllmSettings | TransformersSettings]:
+def choose_scorer(settings: Settings, name: str | None) -> tuple[str, ScorerSettings]:
     """The scorer to serve, by name, or the only one in use. Raises SettingsError that lists the choices."""
     if name is not None:
         known = settings.known_scorers()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from es_rerank.judgment import ScoreRule
     from es_rerank.proxy.call import SearchCall
     from es_rerank.proxy.control import Controls
-    from es_rerank.settings import Mode, RuleSettings, TransformersSettings, VllmSettings
+    from es_rerank.settings import Mode, RuleSettings, ScorerSettings
 
 DEFAULT_SIZE = 10
 LARGEST_PAGE = 2**31 - 1
@@ -100,7 +100,7 @@ def classify(
     call: SearchCall,
     controls: Controls,
     rule: RuleSettings | Relay,
-    scorer: MinilmSettings | VllmSettings | TransformersSettings,
+    scorer: ScorerSettings,
 ) -> Rerank | Relay:
     """Rerank the call, or relay it and why. Never fails: what can't be understood is the engine's to judge.
 
@@ -144,7 +144,7 @@ def _stages(
     mode: Mode | None,
     controls: Controls,
     rule: RuleSettings,
-    scorer: MinilmSettings | VllmSettings | TransformersSettings,
+    scorer: ScorerSettings,
 ) -> tuple[Stage, ...]:
     if mode is None or mode == "direct" or isinstance(scorer, MinilmSettings):
         return (Stage(budget_tokens=0),)

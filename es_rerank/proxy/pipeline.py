@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from es_rerank.proxy.parts import Parts
     from es_rerank.proxy.window import EngineAnswer
     from es_rerank.records import Request
-    from es_rerank.settings import LimitSettings, RuleSettings, TransformersSettings, VllmSettings
+    from es_rerank.settings import LimitSettings, RuleSettings, ScorerSettings
 
 LOG = logging.getLogger(__name__)
 BUSY_STATUSES = (429, 503)
@@ -168,7 +168,7 @@ async def _fetch(request: Request, parts: Parts) -> tuple[Reply, bytes]:
 
 def _control_limits(
     rule: RuleSettings | Relay,
-    scorer: MinilmSettings | VllmSettings | TransformersSettings,
+    scorer: ScorerSettings,
     limits: LimitSettings,
 ) -> ControlLimits:
     """How far this request may go."""

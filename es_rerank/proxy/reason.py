@@ -5,11 +5,9 @@ Never fails and never runs over the deadline: what can't be had is None.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from typing import TYPE_CHECKING
 
-from es_rerank.proxy.score import REDIS_ERRORS, RENDER_MARGIN_S, ask_again
+from es_rerank.proxy.score import RENDER_MARGIN_S, ask_again, last_look
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,8 +42,5 @@ async def find_reasoning(  # noqa: PLR0917
 
 
 async def _look_up(key_of: dict[int, str], deadline: Deadline, parts: Parts) -> dict[int, str]:
-    with contextlib.suppress(TimeoutError, *REDIS_ERRORS):
-        async with asyncio.timeout(max(RENDER_MARGIN_S / 2, deadline.remaining_s() - RENDER_MARGIN_S)):
-            found = await parts.cache.get_reasoning(list(key_of.values()))
-        return {place: text for place, text in zip(key_of, found, strict=True) if text is not None}
-    return {}
+    found = await last_look(parts.cache.get_reasoning(list(key_of.values())), deadline)
+    return {place: text for place, text in zip(key_of, found, strict=False) if text is not None}

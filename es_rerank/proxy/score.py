@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
@@ -18,7 +18,7 @@ from es_rerank.cache.keys import score_keys
 from es_rerank.wire import Claim
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Mapping, Sequence
 
     from es_rerank.clock import Deadline
     from es_rerank.judgment import Judgment, ScoreRule
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 # What is kept of the deadline for fusing, writing and sending the answer.
 RENDER_MARGIN_S = 0.03
 REDIS_ERRORS = (RedisError, OperationalError, OSError)
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,12 +184,17 @@ async def _fall_back(
     texts: Sequence[str], keys: Sequence[str], deadline: Deadline, parts: Parts
 ) -> dict[str, Judgment]:
     """Judgments that an earlier search's deadline cut, for texts that have none: better than none at all."""
+    found = await last_look(parts.cache.get_cut(keys), deadline)
+    return {text: one.judgment for text, one in zip(texts, found, strict=False) if one is not None}
+
+
+async def last_look(look: Awaitable[Sequence[Found]], deadline: Deadline) -> Sequence[Found]:
+    """What one look into the cache finds when the time may be nearly over; nothing where it can't be had."""
     with contextlib.suppress(TimeoutError, *REDIS_ERRORS):
         # The wait for workers ended the margin before the deadline; half of it is enough for one look.
         async with asyncio.timeout(max(RENDER_MARGIN_S / 2, deadline.remaining_s() - RENDER_MARGIN_S)):
-            found = await parts.cache.get_cut(keys)
-        return {text: one.judgment for text, one in zip(texts, found, strict=True) if one is not None}
-    return {}
+            return await look
+    return ()
 
 
 async def _ask_workers(  # noqa: PLR0917

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.workers.scripted import whole_ids
 from workers.scorers.erank.prompt import PLACE, ErankPrompt
 
 SCRIPT = Path(__file__).parents[2] / "bench" / "gpu.py"
@@ -78,7 +79,7 @@ def test_the_tokenizer_carries_the_prompt(gpu: Any) -> None:
     built = prompt.build(instruction=gpu.INSTRUCTION, query="question 000001", texts=texts)
     for text, one in zip(texts, built, strict=True):
         [ids] = one.chunks
-        whole = prompt.whole_text(instruction=gpu.INSTRUCTION, query="question 000001", document=text, frame=frame)
+        whole = whole_ids(prompt, instruction=gpu.INSTRUCTION, query="question 000001", document=text, frame=frame)
         assert list(ids) == whole
         assert 430 < len(ids) < 480
     assert len(prompt.think_ids) == 1

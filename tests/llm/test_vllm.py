@@ -9,6 +9,7 @@ import pytest
 
 from es_rerank.settings import TransformersSettings, VllmSettings
 from tests.llm.rig import INSTRUCTION, LoopThread, PlainModel, await_true, judge, metric
+from tests.workers.scripted import whole_ids
 from workers.errors import WorkerStartError
 from workers.scorers.erank.model import find_model, load_prompt
 from workers.scorers.erank.prompt import PLACE
@@ -249,7 +250,7 @@ def test_pieces_are_the_whole(folder: str, request: pytest.FixtureRequest) -> No
     ):
         for query in ("which?", "10", "wo ist das?"):
             [built] = prompt.build(instruction=INSTRUCTION, query=query, texts=[document])
-            whole = prompt.whole_text(instruction=INSTRUCTION, query=query, document=document, frame=frame)
+            whole = whole_ids(prompt, instruction=INSTRUCTION, query=query, document=document, frame=frame)
             assert list(built.chunks[0]) == whole
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from workers.scorers.erank.engine import Delta, EngineDeadError, Reading, RefusedError
-from workers.scorers.erank.prompt import PLACE, ErankPrompt
+from workers.scorers.erank.prompt import GAP, HEAD, PLACE, TAIL, ErankPrompt
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -44,6 +44,12 @@ def make_prompt(
         max_document_tokens=max_document_tokens,
         max_chunks=max_chunks,
     )
+
+
+def whole_ids(prompt: ErankPrompt, *, instruction: str, query: str, document: str, frame: str) -> list[int]:
+    """The prompt's whole text, tokenised at once: what its pieces must be, for text that needs no cutting."""
+    content = HEAD.format(instruction=instruction, query=query) + document + GAP + TAIL
+    return list(prompt._full.encode(frame.replace(PLACE, content), add_special_tokens=False).ids)
 
 
 def reading_of(distribution: Sequence[float]) -> Reading:

@@ -9,12 +9,12 @@ from es_rerank.settings import MinilmSettings, VllmSettings
 from workers.errors import WorkerStartError
 
 if TYPE_CHECKING:
-    from es_rerank.settings import TransformersSettings
+    from es_rerank.settings import ScorerSettings, TransformersSettings
     from workers.scorers.erank.scorer import Loaded
     from workers.scorers.protocol import Scorer
 
 
-def make_scorer(settings: MinilmSettings | VllmSettings | TransformersSettings) -> Scorer:
+def make_scorer(settings: ScorerSettings) -> Scorer:
     """The scorer, not yet started. Raises WorkerStartError where its packages are missing."""
     if isinstance(settings, MinilmSettings):
         from workers.scorers.minilm import MiniLM  # noqa: PLC0415  a GPU worker needs no MiniLM

@@ -98,7 +98,6 @@ class ErankPrompt:
         before, place, behind = frame.partition(PLACE)
         if not place or PLACE in behind:
             raise UnfitTokenizerError("the chat template must show the content of a user message once, as it is")
-        self._before = before
         self._frame_head = self._ids(before)
         self._tail = self._ids(TAIL + behind)
         self._tail_word = len(self._plain.encode(TAIL_WORD, add_special_tokens=False).ids)
@@ -163,11 +162,6 @@ class ErankPrompt:
     def text(self, ids: Sequence[int]) -> str:
         """The text of generated tokens."""
         return str(self._full.decode(list(ids), skip_special_tokens=True))
-
-    def whole_text(self, *, instruction: str, query: str, document: str, frame: str) -> list[int]:
-        """The ids of the whole prompt, tokenised at once: what `build` must give for text that needs no cutting."""
-        content = HEAD.format(instruction=instruction, query=query) + document + GAP + TAIL
-        return list(self._full.encode(frame.replace(PLACE, content), add_special_tokens=False).ids)
 
     def _ids(self, text: str) -> tuple[int, ...]:
         return tuple(self._full.encode(text, add_special_tokens=False).ids)

@@ -132,7 +132,6 @@ class Erank:
                 yield [task.result() for task in done]
             late = [indexes[task] for task in open_tasks]
             await _drop(open_tasks)
-            open_tasks = set()
             if late:
                 yield [_fail(index, "it was not judged by the deadline") for index in sorted(late)]
         finally:
