@@ -3,7 +3,7 @@
 ::
 
     EsRerankError
-    ├── CallerError       the request asks something of es-rerank that is not allowed: HTTP 400
+    ├── CallerError       the request asks something of es-rerank that is not allowed: HTTP 400 or 417
     ├── SettingsError     the configuration is wrong: the start stops
     └── UpstreamError     no answer came from the engine: HTTP 502 or 504
 
@@ -19,7 +19,14 @@ class EsRerankError(Exception):
 
 
 class CallerError(EsRerankError):
-    """The caller asked something of es-rerank that is not allowed; the text names the field and what is allowed."""
+    """The caller asked something of es-rerank that is not allowed; the text names the field and what is allowed.
+
+    `status` is what our own answer carries: 400, or 417 for an expectation that nobody meets.
+    """
+
+    def __init__(self, message: str, *, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class SettingsError(EsRerankError):

@@ -16,6 +16,7 @@ from yarl import URL
 
 from es_rerank.errors import UpstreamError
 from es_rerank.hosts import Hosts
+from es_rerank.pool import EnginePool
 from es_rerank.records import Reply, first_header
 
 if TYPE_CHECKING:
@@ -82,8 +83,8 @@ class Upstream:
         """Open the pool; connections are made when they are needed."""
         settings = self._settings
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=settings.max_connections, keepalive_timeout=IDLE_CONNECTION_S, ssl=_tls(settings)
+            connector=EnginePool(
+                limit=settings.max_connections, keepalive_timeout_s=IDLE_CONNECTION_S, tls=_tls(settings)
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
@@ -154,7 +155,8 @@ class Upstream:
         if self._session is None:
             raise RuntimeError("Upstream is used before it was entered")
         parts = self._parts[url]
-        return await self._session.request(
+        body = request.body if request.body is None or isinstance(request.body, bytes) else _Outgoing(request.body)
+        answer = await self._session.request(
             request.method,
             URL.build(
                 scheme=parts.scheme,
@@ -164,9 +166,25 @@ class Upstream:
                 encoded=True,
             ),
             headers=[(_text(name), _text(value)) for name, value in forwardable(request)],
-            data=request.body,
+            data=body,
             allow_redirects=False,
         )
+        if isinstance(body, _Outgoing) and not body.ended and answer.connection and answer.connection.protocol:
+            answer.connection.protocol.force_close()  # the engine may not read what is still to come as a body
+        return answer
+
+
+class _Outgoing:
+    """A body on its way to the engine, and whether all of it was taken."""
+
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        self._chunks = chunks
+        self.ended = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self._chunks:
+            yield chunk
+        self.ended = True
 
 
 def end_to_end(headers: Headers, *others: bytes) -> Headers:
@@ -181,13 +199,12 @@ def end_to_end(headers: Headers, *others: bytes) -> Headers:
 def forwardable(request: Request) -> Headers:
     """The request's headers for the engine: end to end, and without what we say and meet ourselves.
 
-    That is Host, the length of a body that we hold, and the expectation of a 100.
+    That is Host, the length of a body that we hold, and any expectation: engines that answer one with 417 read the
+    body as the next request on the same connection.
     """
-    ours = [b"host"]
+    ours = [b"host", b"expect"]
     if request.body is None or isinstance(request.body, bytes):
         ours.append(b"content-length")
-    if (request.header(b"expect") or b"").lower() == b"100-continue":
-        ours.append(b"expect")
     return end_to_end(request.headers, *ours)
 
 

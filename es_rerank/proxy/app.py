@@ -76,12 +76,11 @@ async def _serve(exchange: Exchange, parts: Parts) -> None:
         if exchange.started:
             LOG.warning("an answer broke off: %s", error)
             return
-        status, kind = (
-            (error.status, "es_rerank_upstream_exception")
-            if isinstance(error, UpstreamError)
-            else (400, "illegal_argument_exception")
-        )
-        await exchange.reply(error_reply(exchange.request, status, kind, str(error), product))
+        kind = "es_rerank_upstream_exception" if isinstance(error, UpstreamError) else "illegal_argument_exception"
+        reply = error_reply(exchange.request, error.status, kind, str(error), product)
+        if error.status == 417:  # whether a body still comes is not known, so no other request can follow
+            reply = replace(reply, headers=(*reply.headers, (b"connection", b"close")))
+        await exchange.reply(reply)
     except Exception:
         LOG.exception("a request failed")
         if not exchange.started:
@@ -94,6 +93,10 @@ async def _route(exchange: Exchange, parts: Parts) -> None:
     problem = framing_problem(request.headers)
     if problem:
         raise CallerError(problem)
+    expected = [value for name, value in request.headers if name == b"expect"]
+    if expected and [value.lower() for value in expected] != [b"100-continue"]:
+        shown = b", ".join(expected).decode("latin-1")
+        raise CallerError(f"header [Expect] must be [100-continue], once, was [{shown[:80]}]", status=417)
     if request.path == OWN_PATH or request.path.startswith(OWN_PATH + b"/"):
         await exchange.reply(await _own(request, parts))
         return

@@ -246,6 +246,27 @@ def test_a_caller_who_expects_100_gets_it(port: int, engine: ScriptedEngine) -> 
 
 
 @pytest.mark.parametrize(
+    "expected",
+    [
+        b"expect: 200-ok\r\n",
+        b"expect:\r\n",
+        b"expect: 100-continue, else\r\n",
+        b"expect: 100-continue\r\nexpect: else\r\n",
+        b"expect: 100-continue\r\nexpect: 100-continue\r\n",
+    ],
+)
+def test_another_expectation_is_refused(port: int, engine: ScriptedEngine, expected: bytes) -> None:
+    """What is no `100-continue`, once, is a 417 of ours that ends the connection, and never reaches the engine."""
+    smuggled = b"GET /b HTTP/1.1\r\nhost: x\r\n\r\n"
+    head = b"POST /a HTTP/1.1\r\nhost: x\r\n" + expected + b"content-length: %d\r\n\r\n" % len(smuggled)
+    received = talk(port, head + smuggled)
+    assert received.startswith(b"HTTP/1.1 417 ")
+    assert received.count(b"HTTP/1.1 ") == 1
+    assert json.loads(received.partition(CRLF * 2)[2])["status"] == 417
+    assert engine.requests == []
+
+
+@pytest.mark.parametrize(
     "framing",
     [
         b"content-length: 3\r\ntransfer-encoding: chunked\r\n",

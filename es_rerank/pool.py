@@ -1,0 +1,109 @@
+"""The pool of connections to the engine: aiohttp's, with a stricter word on which connection may be used again.
+
+A connection that is out of step gives one caller the answer of another. So one is used again only if the request was
+written before the answer came, the answer is of a kind after which engines are known to be in step, and not one byte
+lies behind it. What comes on a connection that waits in the pool closes it. Uses insides of aiohttp:
+tests/test_insides.py names them.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import TCPConnector, hdrs
+from aiohttp.client_proto import ResponseHandler
+
+if TYPE_CHECKING:
+    import asyncio
+    import ssl
+
+    from aiohttp import StreamReader
+    from aiohttp.client_reqrep import ConnectionKey
+    from aiohttp.http import RawResponseMessage
+
+# With these an engine may answer before it has read the request: some read what is left of it as the next one, some
+# stay open and deaf (RFC 9110, 15.5; both measured on OpenSearch 2.19 and Elasticsearch 8.19).
+OUT_OF_STEP = frozenset({400, 405, 408, 411, 413, 414, 415, 417, 426, 431, 501, 505})
+NO_BODY = frozenset({204, 304})
+HEAD_END = b"\r\n\r\n"
+
+
+class EngineConnection(ResponseHandler):
+    """One connection to an engine, which knows whether it is still in step with it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self.idle = False
+        """Whether it waits in the pool, where nothing may come."""
+        self._expect_answer()
+
+    def _expect_answer(self) -> None:
+        self._head: bytes | None = b""  # all that came, until the head of the final answer is whole
+        self._interim_count = 0
+        self._length: int | None = None  # of the answer's body, None where chunks tell its end
+        self._body_bytes = 0  # that came behind the head
+        self._last = b""  # the last few of them
+
+    @property
+    def should_close(self) -> bool:
+        """Whether this connection must not be used again. Asked when an answer is whole. See aiohttp."""
+        if super().should_close or self._head is not None:
+            return True
+        if self._length is not None:
+            return self._body_bytes != self._length
+        # The last chunk, or a trailer, and then one empty line.
+        return not self._last.endswith(HEAD_END) or self._last[:1] in b"\r\n"
+
+    def set_response_params(self, **params: Any) -> None:
+        """A request is about to be written. See aiohttp."""
+        self.idle = False
+        self._expect_answer()
+        super().set_response_params(**params)
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        if self.idle and data:  # aiohttp calls this with nothing to go on with what it has
+            self.abort()
+            return
+        if self.transport is not None and self.transport.get_write_buffer_size():
+            self.force_close()  # this answers a request that is not written yet
+        if self._head is None:
+            self._note_body(data)
+        else:
+            self._head += data
+        super().data_received(data)
+
+    def feed_data(self, data: tuple[RawResponseMessage, StreamReader], size: int = 0) -> None:
+        """The parser has read the head of an answer. See aiohttp."""
+        message = data[0]
+        if message.code < 200:
+            self._interim_count += 1
+        elif self._head is not None:
+            if message.code in OUT_OF_STEP:
+                self.force_close()
+            body = self._head.split(HEAD_END, self._interim_count + 1)[-1]
+            self._head = None
+            if self._skip_payload or message.code in NO_BODY:
+                self._length = 0
+            elif not message.chunked and hdrs.CONTENT_LENGTH in message.headers:
+                self._length = int(message.headers[hdrs.CONTENT_LENGTH])
+            self._note_body(body)
+        super().feed_data(data, size)
+
+    def _note_body(self, data: bytes) -> None:
+        self._body_bytes += len(data)
+        self._last = (self._last + data)[-len(HEAD_END) - 1 :]
+
+
+class EnginePool(TCPConnector):
+    """aiohttp's pool with these connections in it. The parameters are those of `aiohttp.TCPConnector`."""
+
+    def __init__(self, *, limit: int, keepalive_timeout_s: float, tls: ssl.SSLContext | bool) -> None:
+        super().__init__(limit=limit, keepalive_timeout=keepalive_timeout_s, ssl=tls)
+        self._factory = functools.partial(EngineConnection, loop=self._loop)  # type: ignore[assignment]
+
+    def _release(self, key: ConnectionKey, protocol: ResponseHandler, *, should_close: bool = False) -> None:
+        if isinstance(protocol, EngineConnection):
+            protocol.idle = True
+        super()._release(key, protocol, should_close=should_close)

@@ -1,0 +1,73 @@
+"""The insides of other packages that we use: what a new version may take away without a word.
+
+Where one of these tests fails after an update, the code named beside it has to be looked at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import re
+from pathlib import Path
+from tomllib import loads
+
+import aiohttp
+import pytest
+from aiohttp.client_proto import ResponseHandler
+from httptools import HttpParserUpgrade, HttpRequestParser
+from uvicorn.protocols.http import httptools_impl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
+
+
+@pytest.mark.parametrize("package", ["aiohttp", "httptools", "uvicorn"])
+def test_their_versions_are_bounded_above(package: str) -> None:
+    """Of a package whose insides are used, no version is installed that these tests have not seen."""
+    required = loads(PYPROJECT.read_text())["project"]["dependencies"]
+    [bounds] = [line.removeprefix(package) for line in required if re.match(rf"{package}[<>=]", line)]
+    assert re.fullmatch(r">=[0-9.]+,<0\.[0-9]+|>=[0-9.]+,<[0-9]+\.[0-9]+", bounds), bounds
+
+
+async def test_aiohttp_for_the_pool() -> None:
+    """es_rerank/pool.py: a connection's hooks and state, and where the pool takes it back."""
+    handler = ResponseHandler(asyncio.get_running_loop())
+    assert isinstance(ResponseHandler.should_close, property)
+    assert handler._skip_payload is False
+    assert {"skip_payload", "read_timeout"} <= set(inspect.signature(handler.set_response_params).parameters)
+    assert list(inspect.signature(handler.feed_data).parameters) == ["data", "size"]
+    assert all(callable(getattr(handler, name)) for name in ("abort", "force_close", "data_received"))
+    connector = aiohttp.TCPConnector()
+    assert isinstance(connector._factory(), ResponseHandler)
+    assert list(inspect.signature(connector._release).parameters) == ["key", "protocol", "should_close"]
+    await connector.close()
+
+
+async def test_aiohttp_for_the_upstream() -> None:
+    """es_rerank/upstream.py: the session's own retry, which is turned off."""
+    async with aiohttp.ClientSession() as session:
+        assert session._retry_connection is True
+
+
+def test_uvicorn_for_the_server() -> None:
+    """es_rerank/proxy/server.py: the protocol's hooks, and the lines that an answer begins with."""
+    hooks = ("data_received", "on_headers_complete", "on_message_complete", "send_400_response", "connection_lost")
+    assert all(inspect.isfunction(getattr(HttpToolsProtocol, name)) for name in hooks)
+    assert inspect.isfunction(HttpToolsProtocol._unset_keepalive_if_required)
+    source = inspect.getsource(HttpToolsProtocol.on_message_begin)
+    assert all(text in source for text in ("self.url = ", "self.headers = ", "self.scope = "))
+    assert httptools_impl.STATUS_LINE[400] == b"HTTP/1.1 400 Bad Request\r\n"
+
+
+def test_httptools_for_the_server() -> None:
+    """es_rerank/proxy/server.py: how the parser tells of an offered upgrade, and where it stopped."""
+
+    class Listener:
+        pass
+
+    parser = HttpRequestParser(Listener())
+    head = b"GET / HTTP/1.1\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n"
+    with pytest.raises(HttpParserUpgrade) as caught:
+        parser.feed_data(head + b"behind")
+    assert caught.value.args[0] == len(head)
+    assert (parser.should_upgrade(), parser.get_http_version()) == (True, "1.1")

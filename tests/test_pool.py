@@ -1,0 +1,135 @@
+"""Connections to the engine: which are used again, told by raw bytes on real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from es_rerank.clock import SystemClock
+from es_rerank.records import Request
+from es_rerank.settings import UpstreamSettings
+from es_rerank.upstream import Upstream
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+OK = b"HTTP/1.1 200 OK\r\n"
+WHOLE = {
+    "length": OK + b"content-length: 2\r\n\r\n{}",
+    "chunks": OK + b"transfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    "trailers": OK + b"transfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nx-t: 1\r\n\r\n",
+    "interim": b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n" + OK + b"content-length: 2\r\n\r\n{}",
+    "no content": b"HTTP/1.1 204 No Content\r\n\r\n",
+    "not found": b"HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\n{}",
+}
+BEYOND = {
+    "a second answer": WHOLE["length"] + WHOLE["length"],
+    "part of a head": WHOLE["length"] + b"HTTP/1.1 200 OK\r\ncontent-le",
+    "part of a head behind chunks": WHOLE["chunks"] + b"HTTP/1.1 200 OK\r\ncontent-le",
+    "a line end": WHOLE["length"] + b"\r\n",
+    "a line end behind chunks": WHOLE["chunks"] + b"\r\n",
+}
+
+
+class Engine:
+    """Answers each request with the same bytes, whole or in pieces, and counts connections."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+        self.pause_s = 0.0
+        self.connections = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection."""
+        self.connections += 1
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                length = next((int(line[15:]) for line in head.split(b"\r\n") if line.startswith(b"Content-Length")), 0)
+                await reader.readexactly(length)
+                for piece in self.pieces:
+                    writer.write(piece)
+                    await asyncio.sleep(self.pause_s)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def upstream_of(engine: Engine) -> AsyncIterator[Upstream]:
+    """A pool before the engine."""
+    async with await asyncio.start_server(engine.serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        settings = UpstreamSettings.model_validate({"urls": [f"http://127.0.0.1:{port}"]})
+        async with Upstream(settings, SystemClock()) as upstream:
+            yield upstream
+
+
+async def connections_for(engine: Engine, *, method: str = "GET", rest_s: float = 0.0) -> int:
+    """How many connections two requests one after the other take."""
+    async with upstream_of(engine) as upstream:
+        for _ in range(2):
+            await upstream.fetch(Request(method=method, target=b"/a", headers=()), max_bytes=1000)
+            await asyncio.sleep(rest_s)
+    return engine.connections
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+@pytest.mark.parametrize("bytewise", [False, True])
+async def test_a_connection_in_step_is_used_again(kind: str, *, bytewise: bool) -> None:
+    """After a whole answer, in one piece or byte by byte, the next request goes over the same connection."""
+    engine = Engine()
+    engine.pieces = [WHOLE[kind][i : i + 1] for i in range(len(WHOLE[kind]))] if bytewise else [WHOLE[kind]]
+    assert await connections_for(engine) == 1
+
+
+async def test_the_answer_to_head_ends_with_its_head() -> None:
+    """A length that tells of a body which is not sent keeps no connection from use."""
+    engine = Engine()
+    engine.pieces = [OK + b"content-length: 5\r\n\r\n"]
+    assert await connections_for(engine, method="HEAD") == 1
+
+
+@pytest.mark.parametrize("kind", BEYOND)
+async def test_bytes_beyond_the_answer_end_the_connection(kind: str) -> None:
+    """Whatever lies behind an answer, the next request goes over another connection and gets its own answer."""
+    engine = Engine()
+    engine.pieces = [BEYOND[kind]]
+    assert await connections_for(engine) == 2
+
+
+async def test_bytes_that_come_later_end_the_connection() -> None:
+    """An answer that comes while nobody asked is nobody's."""
+    engine = Engine()
+    engine.pieces, engine.pause_s = [WHOLE["length"], WHOLE["length"]], 0.05
+    assert await connections_for(engine, rest_s=0.5) == 2
+
+
+@pytest.mark.parametrize("status", [400, 413, 417, 431])
+async def test_a_refusal_ends_the_connection(status: int) -> None:
+    """After an answer that engines give before they have read a request, its connection is not used again."""
+    engine = Engine()
+    engine.pieces = [b"HTTP/1.1 %d No\r\ncontent-length: 2\r\n\r\n{}" % status]
+    assert await connections_for(engine) == 2
+
+
+async def test_an_answer_before_the_request_ends_the_connection() -> None:
+    """A body that is still on its way when the answer comes is not read as the next request by mistake."""
+    engine = Engine()
+    engine.pieces = [WHOLE["length"]]
+    go_on = asyncio.Event()
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"GET /smuggled HTTP/1.1\r\n"
+        await go_on.wait()
+        yield b"\r\n"
+
+    async with upstream_of(engine) as upstream:
+        async with upstream.send(Request(method="POST", target=b"/a", headers=(), body=body())) as reply:
+            go_on.set()
+            await reply.read(1000)
+        await upstream.fetch(Request(method="GET", target=b"/a", headers=()), max_bytes=1000)
+    assert engine.connections == 2
