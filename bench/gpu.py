@@ -240,7 +240,7 @@ async def run_modes(  # noqa: C901  three small steps inside, which share the sc
     **settings: Any,
 ) -> list[str]:
     """Rows of the table: seconds a query alone and with two others, and both over their bound."""
-    from es_rerank.settings import VllmSettings  # noqa: PLC0415  found by `main`
+    from es_rerank.scorers.vllm import VllmSettings  # noqa: PLC0415  found by `main`
     from workers.scorers.erank.model import find_model, load_prompt  # noqa: PLC0415
     from workers.scorers.factory import make_scorer  # noqa: PLC0415
     from workers.scorers.protocol import ScoreJob  # noqa: PLC0415

@@ -272,7 +272,7 @@ NGINX_UPSTREAM = """
   }}
 """
 NGINX_PROXY = """
-  upstream engine {{ server 127.0.0.1:{upstream_port}; keepalive 256; keepalive_requests 1000000000; }}
+  upstream engine {{ server {upstream}; keepalive 256; keepalive_requests 1000000000; }}
   server {{ listen 127.0.0.1:{port} backlog=1024;
     location / {{
       proxy_pass http://engine; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $host;
@@ -438,7 +438,7 @@ def candidates(folder: Path, body: bytes) -> Iterator[dict[str, tuple[int, int]]
             config = folder / name / "nginx.conf"
             config.parent.mkdir()
             (config.parent / "ten.json").write_bytes(body)
-            settings = {"folder": config.parent, "port": port, "upstream_port": upstream_port}
+            settings = {"folder": config.parent, "port": port, "upstream": f"127.0.0.1:{upstream_port}"}
             config.write_text(NGINX_COMMON.format(servers=servers.format(**settings), **settings))
             command = ["nginx", "-p", str(config.parent), "-e", "stderr", "-c", str(config)]
             return stack.enter_context(running(f"nginx ({name})", command, port, {}))

@@ -8,13 +8,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from celery import Celery
+from kombu.exceptions import OperationalError
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
 
 if TYPE_CHECKING:
-    from es_rerank.settings import RedisSettings
+    from es_rerank.tables import RedisSettings
+
+REDIS_ERRORS = (RedisError, OperationalError, OSError)
+"""What the use of Redis raises, by its own client and by Celery's, where it is gone or has a trouble of its own."""
 
 # A worker that dies takes its queries along: the proxy's deadline is the recovery, not another delivery.
 VISIBILITY_TIMEOUT_S = 3600

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from es_rerank.errors import EsRerankError, SettingsError
-from es_rerank.settings import LlmSettings, RuleSettings, Settings, load_settings
+from es_rerank.settings import Settings, load_settings
 from es_rerank.telemetry import start_logging
 
 if TYPE_CHECKING:
     from types import FrameType
+
+    from es_rerank.rules.book import BoundRule
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -69,17 +71,17 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the TOML file; see the manual")
 
 
-def _load(file: Path) -> Settings:
+def _load(file: Path, *, log_queued: bool = False) -> Settings:
     settings = load_settings(file, os.environ)
-    start_logging(settings.log)
+    start_logging(settings.log, queued=log_queued)
     return settings
 
 
 def _serve(options: argparse.Namespace) -> int:
     from es_rerank.proxy.app import App  # noqa: PLC0415  a worker needs no server
-    from es_rerank.proxy.server import make_server  # noqa: PLC0415
+    from es_rerank.proxy.http.server import make_server  # noqa: PLC0415
 
-    settings = _load(options.config)
+    settings = _load(options.config, log_queued=True)
     # The server stops on these by itself, then raises them once more, by which a good stop would look like a death.
     for stopping in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stopping, _already_done)
@@ -100,27 +102,29 @@ def _worker(options: argparse.Namespace) -> int:
     return run_worker(_load(options.config), options.scorer)
 
 
-def _thinking_of(rule: RuleSettings, settings: Settings) -> str:
+def _thinking_of(bound: BoundRule) -> str:
     """How a rule has its documents thought about; nothing for a scorer that does not think."""
-    scorer = settings.known_scorers()[rule.scorer]
-    if not isinstance(scorer, LlmSettings):
+    rule, abilities = bound.rule, bound.scorer.abilities
+    if not abilities.thinks:
         return ""
     top = f" about the best {rule.think_top}" if rule.mode == "cascade" else ""
-    budget = "" if rule.mode == "direct" else f", at most {rule.budget_tokens or scorer.max_think_tokens} tokens{top}"
+    most = rule.budget_tokens or abilities.max_think_tokens
+    budget = "" if rule.mode == "direct" else f", at most {most} tokens{top}"
     return f", mode {rule.mode}{budget}, score {rule.score}"
 
 
 def _check_config(options: argparse.Namespace) -> int:
     settings = load_settings(options.file, os.environ)
+    book = settings.book()
     print(f"{options.file}: can be used")
-    for rule in settings.rules:
+    for bound in book.rules:
+        rule = bound.rule
         print(
             f"  rule {rule.name}: {', '.join(rule.indices)}; window {rule.window}, {rule.method}, "
-            f"alpha {rule.alpha:g}, scorer {rule.scorer}, deadline {settings.deadline_of(rule):g} s"
-            f"{_thinking_of(rule, settings)}"
+            f"alpha {rule.alpha:g}, scorer {rule.scorer}, deadline {bound.deadline_s:g} s{_thinking_of(bound)}"
         )
     for name, scorer in settings.used_scorers().items():
         print(f"  scorer {name}: {scorer.fingerprint()}")
-    if not settings.rules:
+    if not book.rules:
         print("  no rules: every search passes through as it is")
     return 0

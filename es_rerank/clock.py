@@ -1,20 +1,28 @@
 """Time as a value: the clock that everything reads, and the one deadline of a search.
 
-Knows nothing of what is being waited for.
+A duration is called `…_s` or `deadline_s`, an instant of the clock `due_s`. Knows nothing of what is being waited for.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
 
 
 class Clock(Protocol):
-    """Where the time comes from. Tests bring one of their own."""
+    """Where the time comes from. Tests bring one of their own, and so decide when a wait is over."""
 
     def monotonic_s(self) -> float:
-        """Seconds that never run backwards; for measuring and waiting."""
+        """The instant, in seconds that never run backwards."""
+        ...
+
+    def limit(self, due_s: float) -> AbstractAsyncContextManager[object]:
+        """A block that raises TimeoutError if it still runs at the instant `due_s`: the one way to wait until then."""
         ...
 
 
@@ -25,15 +33,22 @@ class SystemClock:
         """See `Clock`."""
         return time.monotonic()
 
+    def limit(self, due_s: float) -> AbstractAsyncContextManager[object]:
+        """See `Clock`."""
+        return asyncio.timeout(max(0.0, due_s - time.monotonic()))
+
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """The moment by which one search has to be answered. Made when the request arrives, spent by every wait."""
+    """The instant `due_s` by which one search has to be answered. Made when the request arrives, kept by every wait."""
 
     clock: Clock
-    started_s: float
-    length_s: float
+    due_s: float
 
     def remaining_s(self) -> float:
         """Seconds left, 0 when none are."""
-        return max(0.0, self.started_s + self.length_s - self.clock.monotonic_s())
+        return max(0.0, self.due_s - self.clock.monotonic_s())
+
+    def limit(self, margin_s: float = 0.0) -> AbstractAsyncContextManager[object]:
+        """A block that raises TimeoutError if it still runs `margin_s` before the deadline."""
+        return self.clock.limit(self.due_s - margin_s)

@@ -11,8 +11,10 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import TCPConnector, hdrs
+import aiohttp
+from aiohttp import hdrs
 from aiohttp.client_proto import ResponseHandler
+from yarl import URL
 
 if TYPE_CHECKING:
     import asyncio
@@ -20,11 +22,12 @@ if TYPE_CHECKING:
 
     from aiohttp import StreamReader
     from aiohttp.client_reqrep import ConnectionKey
+    from aiohttp.connector import Connection
     from aiohttp.http import RawResponseMessage
 
 # With these an engine may answer before it has read the request: some read what is left of it as the next one, some
 # stay open and deaf (RFC 9110, 15.5; both measured on OpenSearch 2.19 and Elasticsearch 8.19).
-OUT_OF_STEP = frozenset({400, 405, 408, 411, 413, 414, 415, 417, 426, 431, 501, 505})
+OUT_OF_STEP = frozenset({101, 400, 405, 408, 411, 413, 414, 415, 417, 426, 431, 501, 505})
 NO_BODY = frozenset({204, 304})
 HEAD_END = b"\r\n\r\n"
 
@@ -96,11 +99,37 @@ class EngineConnection(ResponseHandler):
         self._last = (self._last + data)[-len(HEAD_END) - 1 :]
 
 
-class EnginePool(TCPConnector):
-    """aiohttp's pool with these connections in it. The parameters are those of `aiohttp.TCPConnector`."""
+class EnginePool:
+    """Connections to the engine's hosts, kept for those who ask next.
 
-    def __init__(self, *, limit: int, keepalive_timeout_s: float, tls: ssl.SSLContext | bool) -> None:
-        super().__init__(limit=limit, keepalive_timeout=keepalive_timeout_s, ssl=tls)
+    `limit` bounds the connections to all hosts together; who asks for one more waits.
+    """
+
+    def __init__(self, *, limit: int, keepalive_s: float, connect_timeout_s: float, tls: ssl.SSLContext | bool) -> None:
+        self._connector = _Connector(limit=limit, keepalive_timeout=keepalive_s, ssl=tls)
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s)
+        self._asks: dict[str, aiohttp.ClientRequest] = {}
+
+    async def connect(self, url: str) -> Connection:
+        """A connection to the host with this URL, kept or new, to be released or closed by the caller.
+
+        Raises aiohttp.ClientConnectorError, or TimeoutError where connecting takes too long.
+        """
+        ask = self._asks.get(url)
+        if ask is None:  # the connector takes from a request only where it leads
+            ask = self._asks[url] = aiohttp.ClientRequest("GET", URL(url))
+        return await self._connector.connect(ask, [], self._timeout)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._connector.close()
+
+
+class _Connector(aiohttp.TCPConnector):
+    """aiohttp's pool with these connections in it."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
         self._factory = functools.partial(EngineConnection, loop=self._loop)  # type: ignore[assignment]
 
     def _release(self, key: ConnectionKey, protocol: ResponseHandler, *, should_close: bool = False) -> None:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import logging
+import queue
 import sys
+import threading
 import time
+from logging.handlers import QueueHandler
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 if TYPE_CHECKING:
-    from es_rerank.settings import LogSettings
+    from es_rerank.tables import LogSettings
 
 SEARCH_LOG = logging.getLogger("es_rerank.search")
 FIELDS = "es_rerank_fields"
+# Lines that wait to be written: a standard error that takes none must not fill the memory.
+WAITING_LINES = 10_000
+# How long a process that ends waits for what is still to be written.
+LAST_LINES_S = 5.0
 QUIET = ("aiohttp", "asyncio", "celery.app.trace", "celery.worker.strategy", "uvicorn.error")
 """Loggers of libraries that say at `info` what only their developers want to know."""
 
@@ -36,10 +45,68 @@ class JsonLines(logging.Formatter):
         return msgspec.json.encode(line, enc_hook=str).decode()
 
 
-def start_logging(settings: LogSettings) -> None:
-    """Send every logger's records to standard error as JSON lines. Called once, by a command."""
-    handler = logging.StreamHandler(sys.stderr)
+class LineQueue(QueueHandler):
+    """Hands records to a thread that writes them, so that no request waits for standard error.
+
+    Where too many wait, records are dropped, and the next line says how many were.
+    """
+
+    def __init__(self, waiting: queue.Queue[logging.LogRecord | None]) -> None:
+        super().__init__(waiting)
+        self._dropped_count = 0
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        """The record as it is: it stays in this process, and the formatter wants its exception."""
+        return record
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        """See `logging.handlers.QueueHandler`."""
+        try:
+            if self._dropped_count:
+                said = {"msg": f"{self._dropped_count} log lines were dropped: standard error is too slow"}
+                self.queue.put_nowait(logging.makeLogRecord({**said, "name": __name__, "levelno": logging.WARNING}))
+                self._dropped_count = 0
+            self.queue.put_nowait(record)
+        except queue.Full:
+            self._dropped_count += 1
+
+
+class LineWriter:
+    """The thread that writes them, as `handler` does."""
+
+    def __init__(self, waiting: queue.Queue[logging.LogRecord | None], handler: logging.Handler) -> None:
+        self._waiting = waiting
+        self._handler = handler
+        self._thread = threading.Thread(target=self._write_all, name="log", daemon=True)
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Write what is waiting, and end; a standard error that is stuck is not waited for."""
+        with contextlib.suppress(queue.Full):
+            self._waiting.put(None, timeout=LAST_LINES_S)
+            self._thread.join(LAST_LINES_S)
+
+    def _write_all(self) -> None:
+        while (record := self._waiting.get()) is not None:
+            self._handler.handle(record)
+
+
+def start_logging(settings: LogSettings, *, queued: bool = False) -> None:
+    """Send every logger's records to standard error as JSON lines. Called once, by a command.
+
+    With `queued` a thread writes them, until the process ends.
+    """
+    handler: logging.Handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
+    if queued:
+        waiting: queue.Queue[logging.LogRecord | None] = queue.Queue(WAITING_LINES)
+        writer = LineWriter(waiting, handler)
+        handler = LineQueue(waiting)
+        writer.start()
+        atexit.register(writer.stop)
     logging.basicConfig(level=settings.level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
     for name in QUIET:

@@ -6,12 +6,13 @@ is an error. Nothing of the caller's is kept: credentials and cookies live as lo
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Self
-from urllib.parse import urlsplit
 
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from es_rerank.errors import UpstreamError
@@ -22,9 +23,13 @@ from es_rerank.records import Reply, first_header
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from aiohttp import StreamReader
+    from aiohttp.connector import Connection
+    from aiohttp.http import RawResponseMessage
+
     from es_rerank.clock import Clock
     from es_rerank.records import Headers, Request
-    from es_rerank.settings import UpstreamSettings
+    from es_rerank.tables import UpstreamSettings
 
 HOP_BY_HOP = (
     b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade",
@@ -34,6 +39,8 @@ PRODUCT_HEADER = b"x-elastic-product"
 MAX_REPLY_HEAD_BYTES = 256 * 1024
 MAX_REPLY_HEADERS = 4096
 IDLE_CONNECTION_S = 60.0
+# Of an answer's body that its reader has not taken yet; twice as much stops the reading.
+READ_BUFFER_BYTES = 64 * 1024
 
 
 class AnswerTooLargeError(UpstreamError):
@@ -43,15 +50,16 @@ class AnswerTooLargeError(UpstreamError):
 class StreamedReply:
     """An answer whose body is still to come: status, end-to-end headers, and the body as raw bytes, read once."""
 
-    def __init__(self, answer: aiohttp.ClientResponse) -> None:
-        self._answer = answer
-        self.status = answer.status
-        self.headers = end_to_end(answer.raw_headers)
+    def __init__(self, message: RawResponseMessage, payload: StreamReader) -> None:
+        self._payload = payload
+        self.status: int = message.code
+        self.headers = end_to_end(message.raw_headers)
+        self.product = first_header(message.raw_headers, PRODUCT_HEADER)
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body's bytes as they arrive, in their content coding. Raises UpstreamError where it breaks off."""
         try:
-            async for chunk in self._answer.content.iter_any():
+            async for chunk in self._payload.iter_any():
                 yield chunk
         except (aiohttp.ClientError, TimeoutError) as error:
             raise _no_answer(error) from error
@@ -74,36 +82,26 @@ class Upstream:
     def __init__(self, settings: UpstreamSettings, clock: Clock) -> None:
         self._settings = settings
         self._hosts = Hosts(settings.urls, clock)
-        self._parts = {url: urlsplit(url) for url in settings.urls}
-        self._session: aiohttp.ClientSession | None = None
+        self._host_lines = {url: b"Host: %b\r\n" % _host_of(url) for url in settings.urls}
+        self._pool: EnginePool | None = None
         self.product: bytes | None = None
         """The engine's X-Elastic-Product, as last seen; our own answers carry the same, None for none."""
 
     async def __aenter__(self) -> Self:
         """Open the pool; connections are made when they are needed."""
         settings = self._settings
-        self._session = aiohttp.ClientSession(
-            connector=EnginePool(
-                limit=settings.max_connections, keepalive_timeout_s=IDLE_CONNECTION_S, tls=_tls(settings)
-            ),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
-            timeout=aiohttp.ClientTimeout(
-                total=None, sock_connect=settings.connect_timeout_s, sock_read=settings.read_timeout_s
-            ),
-            max_line_size=MAX_REPLY_HEAD_BYTES,
-            max_field_size=MAX_REPLY_HEAD_BYTES,
-            max_headers=MAX_REPLY_HEADERS,
+        self._pool = EnginePool(
+            limit=settings.max_connections,
+            keepalive_s=IDLE_CONNECTION_S,
+            connect_timeout_s=settings.connect_timeout_s,
+            tls=_tls(settings),
         )
-        # The client would send PUT and DELETE once more when a kept connection breaks; that is the caller's to decide.
-        self._session._retry_connection = False  # noqa: SLF001
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Close every connection."""
-        if self._session is not None:
-            await self._session.close()
+        if self._pool is not None:
+            await self._pool.close()
 
     @asynccontextmanager
     async def send(self, request: Request) -> AsyncIterator[StreamedReply]:
@@ -113,78 +111,137 @@ class Upstream:
         whose body we hold is sent once more when its connection broke before any answer. Leaving the block
         early closes the connection, by which the engine learns to cancel. Raises UpstreamError.
         """
-        answer = await self._first_answer(request)
+        asking = await self._first_answer(request)
         try:
-            if answer.status < 300:  # an error may be that of something in between
-                self.product = first_header(answer.raw_headers, PRODUCT_HEADER)
-            yield StreamedReply(answer)
+            reply = asking.reply
+            if reply.status == 101:
+                raise UpstreamError("the engine switched protocols, which nobody asked for")
+            if reply.status < 300:  # an error may be that of something in between
+                self.product = reply.product
+            yield reply
         finally:
-            answer.close()  # no-op for one read to its end, whose connection went back to the pool
+            asking.end()
 
     async def fetch(self, request: Request, *, max_bytes: int) -> Reply:
         """The whole answer. Raises UpstreamError, AnswerTooLargeError where it is larger than `max_bytes`."""
         async with self.send(request) as reply:
             return await reply.read(max_bytes)
 
-    async def _first_answer(self, request: Request) -> aiohttp.ClientResponse:
+    async def _first_answer(self, request: Request) -> _Asking:
         held = request.body is None or isinstance(request.body, bytes)
         searching = held and request.method in ("GET", "POST") and request.path.rstrip(b"/").endswith(b"/_search")
         error: Exception | None = None
         for url in self._hosts.in_turn():
             for _ in range(2 if searching else 1):
                 try:
-                    answer = await self._ask(url, request)
-                except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as caught:
+                    asking = await self._ask(url, request)
+                except (aiohttp.ClientConnectorError, _ConnectTimeoutError) as caught:
                     error = caught
                     self._hosts.mark_dead(url)
                     break
                 except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as caught:
                     error = caught  # a kept connection that the engine closed as we wrote to it
-                except (aiohttp.ClientError, TimeoutError, ValueError) as caught:
+                except (aiohttp.ClientError, HttpProcessingError, TimeoutError) as caught:
                     raise _no_answer(caught) from caught
                 else:
                     self._hosts.mark_live(url)
-                    return answer
+                    return asking
             else:
                 break
         if error is None:
             raise UpstreamError("no engine host is configured")
         raise _no_answer(error) from error
 
-    async def _ask(self, url: str, request: Request) -> aiohttp.ClientResponse:
-        if self._session is None:
+    async def _ask(self, url: str, request: Request) -> _Asking:
+        """Write the request to a host, and read the head of its answer. Raises aiohttp's errors, or TimeoutError."""
+        if self._pool is None:
             raise RuntimeError("Upstream is used before it was entered")
-        parts = self._parts[url]
-        body = request.body if request.body is None or isinstance(request.body, bytes) else _Outgoing(request.body)
-        answer = await self._session.request(
-            request.method,
-            URL.build(
-                scheme=parts.scheme,
-                host=parts.hostname or "",
-                port=parts.port,
-                path=_text(request.target),
-                encoded=True,
-            ),
-            headers=[(_text(name), _text(value)) for name, value in forwardable(request)],
-            data=body,
-            allow_redirects=False,
+        try:
+            connection = await self._pool.connect(url)
+        except TimeoutError as error:
+            raise _ConnectTimeoutError from error
+        asking = _Asking(connection, request, read_timeout_s=self._settings.read_timeout_s)
+        try:
+            await asking.ask(self._host_lines[url])
+        except BaseException:
+            asking.end()
+            raise
+        return asking
+
+
+class _ConnectTimeoutError(Exception):
+    """Connecting to a host took too long."""
+
+
+class _Asking:
+    """One request on one connection: written, answered, and ended."""
+
+    def __init__(self, connection: Connection, request: Request, *, read_timeout_s: float) -> None:
+        if connection.protocol is None or connection.protocol.transport is None:
+            raise RuntimeError("the pool gave a connection that is closed")
+        self._connection = connection
+        self._protocol = connection.protocol
+        self._transport = connection.protocol.transport
+        self._request = request
+        self._writing: asyncio.Task[None] | None = None
+        self._payload: StreamReader | None = None
+        self._protocol.set_response_params(
+            skip_payload=request.method == "HEAD",
+            read_until_eof=True,
+            auto_decompress=False,
+            read_timeout=read_timeout_s,
+            read_bufsize=READ_BUFFER_BYTES,
+            max_line_size=MAX_REPLY_HEAD_BYTES,
+            max_field_size=MAX_REPLY_HEAD_BYTES,
+            max_headers=MAX_REPLY_HEADERS,
         )
-        if isinstance(body, _Outgoing) and not body.ended and answer.connection and answer.connection.protocol:
-            answer.connection.protocol.force_close()  # the engine may not read what is still to come as a body
-        return answer
 
+    async def ask(self, host_line: bytes) -> None:
+        """Write the request and read the head of the answer: from then on there is a `reply`."""
+        request, body = self._request, self._request.body
+        lines = [b"%b %b HTTP/1.1\r\n" % (request.method.encode(), request.target), host_line]
+        lines += [b"%b: %b\r\n" % header for header in forwardable(request)]
+        if body is None or isinstance(body, bytes):
+            if body is not None:
+                lines.append(b"Content-Length: %d\r\n" % len(body))
+            self._transport.write(b"".join([*lines, b"\r\n", body or b""]))
+            self._protocol.start_timeout()
+        else:
+            chunked = request.header(b"content-length") is None
+            if chunked:
+                lines.append(b"Transfer-Encoding: chunked\r\n")
+            self._transport.write(b"".join([*lines, b"\r\n"]))
+            self._writing = asyncio.create_task(self._write(body, chunked=chunked))
+        message, self._payload = await self._protocol.read()
+        while 100 <= message.code < 200 and message.code != 101:
+            message, self._payload = await self._protocol.read()
+        if self._writing is not None and not self._writing.done():
+            self._protocol.force_close()  # the engine may not read what is still to come as a body
+        self.reply = StreamedReply(message, self._payload)
 
-class _Outgoing:
-    """A body on its way to the engine, and whether all of it was taken."""
+    async def _write(self, body: AsyncIterator[bytes], *, chunked: bool) -> None:
+        """Write a body as it comes. Where it breaks off, the answer does too."""
+        try:
+            async for chunk in body:
+                self._transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunked else chunk)
+                await self._protocol._drain_helper()  # noqa: SLF001  the one way to wait for room
+            if chunked:
+                self._transport.write(b"0\r\n\r\n")
+            self._protocol.start_timeout()
+        except Exception as error:  # noqa: BLE001  whoever waits for the answer is told
+            self._protocol.set_exception(error)
+            if self._payload is not None:
+                self._payload.set_exception(error)
 
-    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
-        self._chunks = chunks
-        self.ended = False
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for chunk in self._chunks:
-            yield chunk
-        self.ended = True
+    def end(self) -> None:
+        """Give the connection back if it is in step, and close it if it is not."""
+        written = self._writing is None or self._writing.done()
+        if self._writing is not None:
+            self._writing.cancel()
+        if written and self._payload is not None and self._payload.is_eof():
+            self._connection.release()
+        else:
+            self._connection.close()
 
 
 def end_to_end(headers: Headers, *others: bytes) -> Headers:
@@ -208,12 +265,9 @@ def forwardable(request: Request) -> Headers:
     return end_to_end(request.headers, *ours)
 
 
-def _text(wire: bytes) -> str:
-    """Bytes as the text that the client library writes as the same bytes: it writes UTF-8."""
-    try:
-        return wire.decode()
-    except UnicodeDecodeError:
-        return wire.decode("latin-1")
+def _host_of(url: str) -> bytes:
+    """The Host header's value for a URL: without the port where that is the scheme's own."""
+    return (URL(url).host_port_subcomponent or "").encode()
 
 
 def _tls(settings: UpstreamSettings) -> ssl.SSLContext | bool:
@@ -228,7 +282,7 @@ def _tls(settings: UpstreamSettings) -> ssl.SSLContext | bool:
 
 def _no_answer(error: Exception) -> UpstreamError:
     """What the lack of an answer means for the caller, who needn't know where the engine is."""
-    if isinstance(error, aiohttp.ConnectionTimeoutError):
+    if isinstance(error, _ConnectTimeoutError):
         return UpstreamError("no engine host could be reached in time", status=504)
     if isinstance(error, TimeoutError):
         return UpstreamError("the engine did not answer in time", status=504)

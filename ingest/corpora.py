@@ -79,7 +79,9 @@ def find_corpus(source: Path) -> Corpus:
     )
 
 
-def read_documents(file: Path, *, id_field: str | None = None) -> Iterator[Document | Unreadable]:
+def read_documents(
+    file: Path, *, id_field: str | None = None, max_line_bytes: int = MAX_LINE_BYTES
+) -> Iterator[Document | Unreadable]:
     """Each line of `file` as a document, in order, or why it is none. Blank lines are passed over.
 
     The id is the value of `id_field`, which every document must have then; without one, of `_id` or else `id`, if
@@ -89,11 +91,11 @@ def read_documents(file: Path, *, id_field: str | None = None) -> Iterator[Docum
     number = 0
     try:
         with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
-            for number, line in enumerate(_lines(stream), start=1):
+            for number, line in enumerate(_lines(stream, max_line_bytes), start=1):
                 if line is not None and not line.strip():
                     continue
                 try:
-                    yield _document(line, id_field)
+                    yield _document(line, id_field, max_line_bytes)
                 except _NoDocumentError as error:
                     yield Unreadable(where=f"{file.name}, line {number}", reason=str(error))
     except (OSError, EOFError, zlib.error) as error:
@@ -102,20 +104,20 @@ def read_documents(file: Path, *, id_field: str | None = None) -> Iterator[Docum
         raise CorpusError(f"{file}: {where}: {reason}") from error
 
 
-def _lines(stream: BinaryIO | gzip.GzipFile) -> Iterator[bytes | None]:
+def _lines(stream: BinaryIO | gzip.GzipFile, max_bytes: int) -> Iterator[bytes | None]:
     """The lines; None for one that is too long to be held."""
-    while line := stream.readline(MAX_LINE_BYTES):
-        if len(line) < MAX_LINE_BYTES or line.endswith(b"\n"):
+    while line := stream.readline(max_bytes):
+        if len(line) < max_bytes or line.endswith(b"\n"):
             yield line
             continue
         while line and not line.endswith(b"\n"):
-            line = stream.readline(MAX_LINE_BYTES)
+            line = stream.readline(max_bytes)
         yield None
 
 
-def _document(line: bytes | None, id_field: str | None) -> Document:
+def _document(line: bytes | None, id_field: str | None, max_bytes: int) -> Document:
     if line is None:
-        raise _NoDocumentError(f"is longer than {MAX_LINE_BYTES} bytes; one line must be one document")
+        raise _NoDocumentError(f"is longer than {max_bytes} bytes; one line must be one document")
     source = _object(line)
     document_id = _id(source, id_field)
     source.pop("_id", None)

@@ -76,13 +76,15 @@ def load_documents(
     recreate: bool = False,
     progress: bool = True,
     total_count: int | None = None,
+    max_retries: int = MAX_RETRIES,
 ) -> LoadReport:
     """Load (id, fields) pairs into `index`, by a client or into the engine at a URL, and make them searchable.
 
     A missing index is made with the body `mapping`. One that is there keeps its own, and documents of the same id
     are replaced; with `recreate` it is deleted first. Nothing is deleted or made before a first document was read.
     A document without an id (None) gets one from the engine. With `progress` a bar is drawn on standard error where
-    that is a terminal; `total_count` gives it an end.
+    that is a terminal; `total_count` gives it an end. A request that the engine is too busy for is sent again, with
+    growing pauses, `max_retries` times.
 
     Raises SettingsError for an index name that engines refuse, CorpusError where no document is among the items, or
     none among the first thousand, MappingError where the engine refuses `mapping`, EngineError where it can't be
@@ -102,7 +104,7 @@ def load_documents(
         actions = tally.pass_actions(index, chain([first], tally.pass_documents(items)))
         try:
             with tqdm(total=total_count, unit=" documents", disable=None if progress else True) as bar:
-                for accepted, outcome in _bulk(client, actions):
+                for accepted, outcome in _bulk(client, actions, max_retries=max_retries):
                     tally.count(accepted, outcome)
                     bar.update()
         except CLIENT_ERRORS as error:
@@ -215,7 +217,9 @@ def _prepare_index(client: Client, index: str, mapping: Mapping[str, Any], *, re
     return True
 
 
-def _bulk(client: Client, actions: Iterable[dict[str, Any]]) -> Iterator[tuple[bool, dict[str, Any]]]:
+def _bulk(
+    client: Client, actions: Iterable[dict[str, Any]], *, max_retries: int
+) -> Iterator[tuple[bool, dict[str, Any]]]:
     """The engine's word on each document, by the helpers of the client's own package."""
     of_elasticsearch = isinstance(client, elasticsearch.Elasticsearch)
     helpers: Any = elasticsearch.helpers if of_elasticsearch else opensearchpy.helpers
@@ -226,7 +230,7 @@ def _bulk(client: Client, actions: Iterable[dict[str, Any]]) -> Iterator[tuple[b
         max_chunk_bytes=CHUNK_BYTES,
         raise_on_error=False,
         raise_on_exception=False,
-        max_retries=MAX_RETRIES,
+        max_retries=max_retries,
         initial_backoff=FIRST_PAUSE_S,
     )
     return outcomes

@@ -20,7 +20,8 @@ from redis import Redis
 
 from es_rerank import wire
 from es_rerank.cli import main
-from es_rerank.settings import VllmSettings, load_settings
+from es_rerank.scorers.vllm import VllmSettings
+from es_rerank.settings import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

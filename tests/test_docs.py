@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from pydantic_core import PydanticUndefined
 
-from es_rerank.settings import SCORER_KINDS, SECTIONS, LlmSettings, Section, Settings, load_settings
+from es_rerank.scorers.kinds import SCORER_KINDS
+from es_rerank.scorers.llm import LlmSettings
+from es_rerank.settings import SECTIONS, Settings, load_settings
+
+if TYPE_CHECKING:
+    from es_rerank.tables import Section
 
 PAGE = (Path(__file__).parents[1] / "docs" / "configuration.md").read_text(encoding="utf-8")
 HEADING = re.compile(r"^## `\[+(\w+)(?:\.NAME)?\]+`$")

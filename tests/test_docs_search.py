@@ -2,63 +2,52 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
-
-import pytest
+from typing import get_args
 
 from es_rerank.fusion.fuse import Method
-from es_rerank.proxy import classify
-from es_rerank.proxy.control import ALLOWED, Controls, Include
-from es_rerank.proxy.question import BODY_TEXT, FIELD_TEXT, INNER_QUERY, MAX_SYNTAX_CHARS, SYNTAX_TEXT
-from es_rerank.proxy.status import Outcome, SearchStatus
-from es_rerank.settings import LimitSettings
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from es_rerank.proxy.search.control import ALLOWED, Controls, Include
+from es_rerank.proxy.search.question import BODY_TEXT, FIELD_TEXT, INNER_QUERY, MAX_SYNTAX_CHARS, SYNTAX_TEXT
+from es_rerank.proxy.search.status import SearchStatus
+from es_rerank.reasons import OUTCOMES, Outcome
+from es_rerank.tables import LimitSettings
+from tests.proxy.search.calls import NOT_OURS
 
 PAGE = (Path(__file__).parents[1] / "docs" / "search.md").read_text(encoding="utf-8")
 WORDS = set(re.findall(r"`\"?([a-z_0-9]+)\"?`", PAGE))
 
 
-def results(expression: ast.expr | None) -> Iterator[str]:
-    """The texts that an expression may be, without those that it only compares with."""
-    if isinstance(expression, ast.Constant) and isinstance(expression.value, str):
-        yield expression.value
-    elif isinstance(expression, ast.IfExp):
-        yield from results(expression.body)
-        yield from results(expression.orelse)
-    elif isinstance(expression, ast.BoolOp):
-        for value in expression.values:
-            yield from results(value)
+def table_under(head: str) -> list[list[str]]:
+    """The rows of the table with this head, cell by cell."""
+    _, found, rest = PAGE.partition(f"\n{head}\n")
+    assert found
+    rows = rest.partition("\n\n")[0].splitlines()[1:]
+    return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows]
 
 
-def reason_words() -> set[str]:
-    """Every word that `classify` can give as a reason, read from its source."""
-    words = {*classify.FOREIGN_BODY_KEYS, *classify.FOREIGN_PARAMETERS}
-    for node in ast.walk(ast.parse(Path(classify.__file__).read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Return | ast.Assign):
-            words |= set(results(node.value))
-        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Relay":
-            words |= {word for argument in node.args for word in results(argument)}
-    return words - {""}
+def words_in(cell: str) -> list[str]:
+    """The words that a cell names, without what it says about them in brackets."""
+    return re.findall(r"`([a-z_0-9]+)`", re.sub(r"\(.*?\)", "", cell))
 
 
-def test_the_source_was_read() -> None:
-    """The words are found in all the ways that the code gives them."""
-    assert {"no_rule", "system_index", "asked_off", "sort", "size_zero", "past_window", "scroll"} < reason_words()
-    assert {"format", "unreadable_body", "body_too_large", "unreadable_page"} < reason_words()
-    assert "json" not in reason_words()
+def test_every_reason_for_passing_is_explained() -> None:
+    """The table of searches names exactly the reasons with which one is skipped before the engine is asked, each once.
+
+    That these are all that deciding gives, and that it gives each, is tested beside `decide`.
+    """
+    named = [word for row in table_under("| Asked | Reranked | `reason` if not |") for word in words_in(row[2])]
+    assert sorted(named) == sorted(NOT_OURS)
 
 
-@pytest.mark.parametrize("word", sorted(reason_words()))
-def test_every_reason_for_passing_is_explained(word: str) -> None:
-    """A search that is not reranked gives a word that its reader can look up."""
-    assert word in WORDS
+def test_every_other_reason_is_explained_with_its_outcomes() -> None:
+    """The table of what can become of a search to be reranked has all other reasons, and the outcomes of each."""
+    rows = table_under("| `reason` | `status` | Meaning |")
+    said = {word: set(words_in(status)) for words, status, _ in rows for word in words_in(words)}
+    assert sum(len(words_in(row[0])) for row in rows) == len(said)
+    assert said == {word: outcomes for word, outcomes in OUTCOMES.items() if word not in NOT_OURS}
 
 
 def test_every_field_of_the_status_is_explained() -> None:

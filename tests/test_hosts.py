@@ -2,55 +2,43 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from es_rerank.hosts import FIRST_PAUSE_S, LONGEST_PAUSE_S, Hosts
+from tests.virtual import VirtualClock
 
 A, B, C = "http://a:9200", "http://b:9200", "http://c:9200"
 
 
-@dataclass
-class FakeClock:
-    """A clock that tests set."""
-
-    now_s: float = 100.0
-
-    def monotonic_s(self) -> float:
-        """See `Clock`."""
-        return self.now_s
-
-
 @pytest.fixture
-def clock() -> FakeClock:
+def clock() -> VirtualClock:
     """A clock that stands still."""
-    return FakeClock()
+    return VirtualClock(100.0)
 
 
-def test_hosts_take_turns(clock: FakeClock) -> None:
+def test_hosts_take_turns(clock: VirtualClock) -> None:
     """Each search begins with the next host, and has all the others to fall back on, in the same circle."""
     hosts = Hosts([A, B, C], clock)
     assert [hosts.in_turn() for _ in range(4)] == [[A, B, C], [B, C, A], [C, A, B], [A, B, C]]
 
 
-def test_a_single_host_is_always_tried(clock: FakeClock) -> None:
+def test_a_single_host_is_always_tried(clock: VirtualClock) -> None:
     """Even while it pauses, since there is no other."""
     hosts = Hosts([A], clock)
     hosts.mark_dead(A)
     assert [hosts.in_turn(), hosts.in_turn()] == [[A], [A]]
 
 
-def test_a_host_that_pauses_comes_last(clock: FakeClock) -> None:
+def test_a_host_that_pauses_comes_last(clock: VirtualClock) -> None:
     """It is no longer the first choice in any turn, and the others go on taking theirs."""
     hosts = Hosts([A, B, C], clock)
     hosts.mark_dead(A)
     assert [hosts.in_turn() for _ in range(3)] == [[B, C, A], [B, C, A], [C, B, A]]
 
 
-def test_of_those_that_pause_the_soonest_back_comes_first(clock: FakeClock) -> None:
+def test_of_those_that_pause_the_soonest_back_comes_first(clock: VirtualClock) -> None:
     """When none can be reached, the one whose pause ends first is tried first."""
     hosts = Hosts([A, B, C], clock)
     for url in (C, A, B):
@@ -59,7 +47,7 @@ def test_of_those_that_pause_the_soonest_back_comes_first(clock: FakeClock) -> N
     assert hosts.in_turn() == [C, A, B]
 
 
-def test_a_pause_ends_by_itself(clock: FakeClock) -> None:
+def test_a_pause_ends_by_itself(clock: VirtualClock) -> None:
     """A second after the failure the host has its turns again."""
     hosts = Hosts([A, B], clock)
     hosts.mark_dead(A)
@@ -69,7 +57,7 @@ def test_a_pause_ends_by_itself(clock: FakeClock) -> None:
     assert [hosts.in_turn()[0] for _ in range(4)] == [A, B, A, B]
 
 
-def lengths_of_pauses(hosts: Hosts, clock: FakeClock, count: int) -> list[float]:
+def lengths_of_pauses(hosts: Hosts, clock: VirtualClock, count: int) -> list[float]:
     """Let A fail, again and again, as soon as its pause is over: how long each pause was, in steps of 0.5 s."""
     lengths = []
     for _ in range(count):
@@ -81,12 +69,12 @@ def lengths_of_pauses(hosts: Hosts, clock: FakeClock, count: int) -> list[float]
     return lengths
 
 
-def test_pauses_double_up_to_half_a_minute(clock: FakeClock) -> None:
+def test_pauses_double_up_to_half_a_minute(clock: VirtualClock) -> None:
     """Each failure after a pause makes the next one twice as long, until it is 30 s."""
     assert lengths_of_pauses(Hosts([A, B], clock), clock, 8) == [1, 2, 4, 8, 16, 30, 30, LONGEST_PAUSE_S]
 
 
-def test_an_answer_ends_the_pause_and_its_doubling(clock: FakeClock) -> None:
+def test_an_answer_ends_the_pause_and_its_doubling(clock: VirtualClock) -> None:
     """A host that answered is as good as any, and its next failure is a first one."""
     hosts = Hosts([A, B], clock)
     assert lengths_of_pauses(hosts, clock, 3) == [1, 2, 4]
@@ -96,7 +84,7 @@ def test_an_answer_ends_the_pause_and_its_doubling(clock: FakeClock) -> None:
     assert lengths_of_pauses(hosts, clock, 1) == [1]
 
 
-def test_many_requests_that_fail_together_are_one_failure(clock: FakeClock) -> None:
+def test_many_requests_that_fail_together_are_one_failure(clock: VirtualClock) -> None:
     """A restart that breaks a hundred requests at once must not cost the host half a minute."""
     hosts = Hosts([A, B], clock)
     for _ in range(99):
@@ -104,7 +92,7 @@ def test_many_requests_that_fail_together_are_one_failure(clock: FakeClock) -> N
     assert lengths_of_pauses(hosts, clock, 1) == [FIRST_PAUSE_S]
 
 
-def test_a_live_host_can_be_called_live(clock: FakeClock) -> None:
+def test_a_live_host_can_be_called_live(clock: VirtualClock) -> None:
     """Every answer says so, whether there was a pause or not."""
     hosts = Hosts([A, B], clock)
     hosts.mark_live(A)
@@ -118,7 +106,7 @@ def test_a_live_host_can_be_called_live(clock: FakeClock) -> None:
 def test_whatever_happens_every_host_is_listed_once(host_count: int, events: list[tuple[bool, int, float]]) -> None:
     """No series of failures takes a host out of the list, or puts a pausing one before one that works."""
     urls = [f"http://{number}" for number in range(host_count)]
-    clock = FakeClock()
+    clock = VirtualClock(100.0)
     hosts = Hosts(urls, clock)
     failed: set[str] = set()
     for answers, number, passed_s in events:

@@ -14,6 +14,7 @@ from tomllib import loads
 import aiohttp
 import pytest
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.http import RawResponseMessage
 from httptools import HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http import httptools_impl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -30,28 +31,48 @@ def test_their_versions_are_bounded_above(package: str) -> None:
 
 
 async def test_aiohttp_for_the_pool() -> None:
-    """es_rerank/pool.py: a connection's hooks and state, and where the pool takes it back."""
+    """es_rerank/pool.py: a connection's hooks and state, and how the pool gives one out and takes it back."""
     handler = ResponseHandler(asyncio.get_running_loop())
     assert isinstance(ResponseHandler.should_close, property)
     assert handler._skip_payload is False
-    assert {"skip_payload", "read_timeout"} <= set(inspect.signature(handler.set_response_params).parameters)
     assert list(inspect.signature(handler.feed_data).parameters) == ["data", "size"]
     assert all(callable(getattr(handler, name)) for name in ("abort", "force_close", "data_received"))
     connector = aiohttp.TCPConnector()
     assert isinstance(connector._factory(), ResponseHandler)
     assert list(inspect.signature(connector._release).parameters) == ["key", "protocol", "should_close"]
+    assert list(inspect.signature(connector.connect).parameters) == ["req", "traces", "timeout"]
     await connector.close()
 
 
 async def test_aiohttp_for_the_upstream() -> None:
-    """es_rerank/upstream.py: the session's own retry, which is turned off."""
-    async with aiohttp.ClientSession() as session:
-        assert session._retry_connection is True
+    """es_rerank/upstream.py: how a connection is told of a request, waited for, and read."""
+    handler = ResponseHandler(asyncio.get_running_loop())
+    expected = {
+        "skip_payload",
+        "read_until_eof",
+        "auto_decompress",
+        "read_timeout",
+        "read_bufsize",
+        "max_line_size",
+        "max_field_size",
+        "max_headers",
+    }
+    assert expected <= set(inspect.signature(handler.set_response_params).parameters)
+    assert all(inspect.iscoroutinefunction(one) for one in (handler.read, handler._drain_helper))
+    assert all(callable(one) for one in (handler.start_timeout, handler.set_exception))
+    assert {"code", "raw_headers", "headers", "chunked"} <= set(dir(RawResponseMessage))
 
 
 def test_uvicorn_for_the_server() -> None:
-    """es_rerank/proxy/server.py: the protocol's hooks, and the lines that an answer begins with."""
-    hooks = ("data_received", "on_headers_complete", "on_message_complete", "send_400_response", "connection_lost")
+    """es_rerank/proxy/http/server.py: the protocol's hooks, and the lines that an answer begins with."""
+    hooks = (
+        "data_received",
+        "on_header",
+        "on_headers_complete",
+        "on_message_complete",
+        "send_400_response",
+        "connection_lost",
+    )
     assert all(inspect.isfunction(getattr(HttpToolsProtocol, name)) for name in hooks)
     assert inspect.isfunction(HttpToolsProtocol._unset_keepalive_if_required)
     source = inspect.getsource(HttpToolsProtocol.on_message_begin)
@@ -60,7 +81,7 @@ def test_uvicorn_for_the_server() -> None:
 
 
 def test_httptools_for_the_server() -> None:
-    """es_rerank/proxy/server.py: how the parser tells of an offered upgrade, and where it stopped."""
+    """es_rerank/proxy/http/server.py: how the parser tells of an offered upgrade, and where it stopped."""
 
     class Listener:
         pass

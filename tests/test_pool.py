@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from es_rerank.clock import SystemClock
+from es_rerank.errors import UpstreamError
 from es_rerank.records import Request
-from es_rerank.settings import UpstreamSettings
+from es_rerank.tables import UpstreamSettings
 from es_rerank.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -114,6 +115,17 @@ async def test_a_refusal_ends_the_connection(status: int) -> None:
     engine = Engine()
     engine.pieces = [b"HTTP/1.1 %d No\r\ncontent-length: 2\r\n\r\n{}" % status]
     assert await connections_for(engine) == 2
+
+
+async def test_an_engine_that_switches_protocols_is_not_followed() -> None:
+    """Nobody offered an upgrade, so a 101 is no answer, and what comes behind it is nobody's."""
+    engine = Engine()
+    engine.pieces = [b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\ncontent-length: 2\r\n\r\n{}"]
+    async with upstream_of(engine) as upstream:
+        for _ in range(2):
+            with pytest.raises(UpstreamError):
+                await upstream.fetch(Request(method="GET", target=b"/a", headers=()), max_bytes=1000)
+    assert engine.connections == 2
 
 
 async def test_an_answer_before_the_request_ends_the_connection() -> None:

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
-import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from pydantic import ValidationError
 
 from es_rerank.errors import SettingsError
-from es_rerank.settings import (
-    ERANK_PROMPT_SHA256,
-    MINILM_WEIGHTS_SHA256,
-    SCORER_KINDS,
-    SECTIONS,
-    LlmSettings,
-    MinilmSettings,
-    RedisSettings,
-    RuleSettings,
-    Settings,
-    TransformersSettings,
-    VllmSettings,
-    load_settings,
-    thinking_problem,
-)
-from workers.scorers.erank.prompt import PROMPT_SHA256
-from workers.scorers.minilm import WEIGHTS_SHA256, MiniLM
+from es_rerank.scorers.kinds import SCORER_KINDS
+from es_rerank.scorers.llm import LlmSettings
+from es_rerank.scorers.minilm import MinilmSettings
+from es_rerank.scorers.transformers import TransformersSettings
+from es_rerank.scorers.vllm import VllmSettings
+from es_rerank.settings import SECTIONS, Settings, load_settings
+from es_rerank.tables import RedisSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -525,43 +513,10 @@ def test_an_unknown_variable_is_an_unknown_key(refusal: Callable[..., str]) -> N
 # Rules and scorers
 
 
-@pytest.mark.parametrize(
-    ("patterns", "index", "expected"),
-    [
-        (["movies"], "movies", True),
-        (["movies"], "movies-1", False),
-        (["movies-*"], "movies-1", True),
-        (["movies-*"], "movies-*", True),
-        (["movies-*"], "movies", False),
-        (["movies-1"], "movies-*", False),
-        (["*-2024", "books"], "books", True),
-        (["*"], "anything", True),
-        (["movies"], "MOVIES", False),
-    ],
-)
-def test_a_rule_matches_what_lies_wholly_under_a_pattern(patterns: list[str], index: str, expected: bool) -> None:
-    """A wider expression than the rule's own pattern is not under the rule."""
-    rule = RuleSettings.model_validate({"name": "r", "indices": patterns, "fields": ["text"]})
-    assert rule.matches(index) is expected
-
-
-@pytest.mark.parametrize(
-    ("source", "fields"),
-    [
-        ({"fields": ["title", "text"]}, ("title", "text")),
-        ({"fields": ["text", "title", "text"]}, ("text", "title")),
-        ({"template": "{title}: {a.b}, {title}"}, ("title", "a.b")),
-    ],
-)
-def test_text_fields_are_named_once_in_order_of_use(source: dict[str, Any], fields: tuple[str, ...]) -> None:
-    """What is fetched is what the text is made of."""
-    assert RuleSettings.model_validate({"name": "r", "indices": ["i"], **source}).text_fields() == fields
-
-
 def test_a_rules_deadline_wins_over_the_limits(load: Callable[..., Settings]) -> None:
     """A rule without one has that of all searches."""
     settings = load(WHOLE + RULE.replace('"movies"', '"other"') + "[limits]\ndeadline_s = 1.5")
-    assert [settings.deadline_of(rule) for rule in settings.rules] == [3.0, 1.5]
+    assert [bound.deadline_s for bound in settings.book().rules] == [3.0, 1.5]
 
 
 def test_only_the_scorers_that_rules_name_are_used(load: Callable[..., Settings]) -> None:
@@ -571,24 +526,6 @@ def test_only_the_scorers_that_rules_name_are_used(load: Callable[..., Settings]
     assert list(settings.known_scorers()) == ["minilm", "fast", "idle"]
     assert settings.known_scorers()["minilm"] == MinilmSettings(threads=3)
     assert list(settings.used_scorers()) == ["fast"]
-
-
-def test_the_fingerprint_names_what_changes_a_score_and_nothing_else() -> None:
-    """Another precision is another scorer; another size of machine is the same one, with the same cache and queue."""
-    plain = MinilmSettings()
-    same = MinilmSettings(threads=16, batch_size=64, vector_cache_bytes=0, concurrency=1)
-    assert plain.fingerprint() == same.fingerprint()
-    assert plain.fingerprint() != MinilmSettings(compute_type="int8").fingerprint()
-
-
-def test_the_fingerprint_is_kept() -> None:
-    """It names what lies in caches: a change here empties every one of them, and has to be meant."""
-    assert MinilmSettings().fingerprint() == "minilm-325537d23fc27246"
-
-
-def test_the_fingerprint_is_of_the_weights_that_the_scorer_loads() -> None:
-    """The hash stands in both places, because a proxy doesn't import a scorer."""
-    assert WEIGHTS_SHA256["model.safetensors"] == MINILM_WEIGHTS_SHA256
 
 
 def test_a_scorer_is_of_the_kind_that_it_names(load: Callable[..., Settings]) -> None:
@@ -675,88 +612,16 @@ def test_a_budget_fits_mode_and_scorer(refusal: Callable[..., str]) -> None:
     assert "\n  rules[0].budget_tokens = 1025: at most scorers.erank.max_think_tokens = 1024" in above
 
 
-def test_what_fits_is_no_problem() -> None:
-    """The check by itself, as it is made of what a request asks."""
-    rule = RuleSettings(name="r", indices=("i",), fields=("text",), budget_tokens=2049)
-    scorer = VllmSettings(kind="vllm", model="m", max_think_tokens=2049)
-    assert not thinking_problem(rule, scorer)
-    assert thinking_problem(rule, MinilmSettings()).startswith("budget_tokens = 2049: ")
+# The book
 
 
-# Fingerprints of LLMs
-
-VLLM = VllmSettings(kind="vllm", model="owner/model")
-TRANSFORMERS = TransformersSettings(kind="transformers", model="owner/model")
-CHANGES = {
-    "model": "owner/other",
-    "revision": "v2",
-    "dtype": "float32",
-    "max_query_tokens": 100,
-    "max_document_tokens": 100,
-    "long_documents": "best_chunk",
-    "quantization": "fp8_per_block",
-    "kv_cache_dtype": "fp8",
-}
-KEEPS = {
-    "max_think_tokens": 100,  # how long one may think is in each key of the cache
-    "max_chunks": 8,  # of documents that are cut
-    "concurrency": 1,
-    "start_timeout_s": 60.0,
-    "tensor_parallel_size": 2,
-    "gpu_memory_share": 0.5,
-    "max_num_seqs": 8,
-    "max_batched_tokens": 4096,
-    "compile": False,
-    "cpu_kv_cache_gib": 8,
-    "device": "cpu",
-}
-
-
-@pytest.mark.parametrize("scorer", [VLLM, TRANSFORMERS], ids=["vllm", "transformers"])
-def test_an_llms_fingerprint_names_what_changes_a_score_and_nothing_else(
-    scorer: VllmSettings | TransformersSettings,
-) -> None:
-    """Every key is of one sort or the other; the sizes of a machine make no other cache and no other queue."""
-    keys = set(type(scorer).model_fields) - {"kind"}
-    assert keys <= set(CHANGES) | set(KEEPS)
-    changed = [scorer.model_copy(update={key: CHANGES[key]}).fingerprint() for key in keys & set(CHANGES)]
-    assert len({scorer.fingerprint(), *changed}) == len(changed) + 1
-    assert {scorer.model_copy(update={key: KEEPS[key]}).fingerprint() for key in keys & set(KEEPS)} == {
-        scorer.fingerprint()
-    }
-
-
-def test_chunks_count_where_there_are_some() -> None:
-    """Best of four pieces is another score than best of eight."""
-    four, eight = (VLLM.model_copy(update={"long_documents": "best_chunk", "max_chunks": count}) for count in (4, 8))
-    assert four.fingerprint() != eight.fingerprint()
-
-
-def test_each_kind_of_engine_has_scores_of_its_own() -> None:
-    """Engines round differently, so none reads what another wrote."""
-    prints = [VLLM.fingerprint(), TRANSFORMERS.fingerprint(), MinilmSettings().fingerprint()]
-    assert len(set(prints)) == 3
-    assert [name.split("-")[0] for name in prints] == ["vllm", "transformers", "minilm"]
-
-
-def test_a_fingerprint_does_not_spell_the_model() -> None:
-    """It is part of names in Redis and of logs, which a path of one's own machine need not be in."""
-    scorer = VLLM.model_copy(update={"model": "/home/someone/models/private-one"})
-    assert re.fullmatch(r"vllm-[0-9a-f]{16}", scorer.fingerprint())
-
-
-def test_the_fingerprints_of_llms_are_kept() -> None:
-    """See `test_the_fingerprint_is_kept`."""
-    assert VLLM.fingerprint() == "vllm-0c54e04d569231f8"
-    assert TRANSFORMERS.fingerprint() == "transformers-0a619aed8bf468e7"
-
-
-def test_the_fingerprint_is_of_the_prompt_that_the_scorer_asks() -> None:
-    """The hash stands in both places, because a proxy doesn't import a scorer."""
-    assert PROMPT_SHA256 == ERANK_PROMPT_SHA256
-
-
-@pytest.mark.parametrize("option", ["compute_type", "threads", "batch_size", "vector_cache_bytes"])
-def test_the_scorers_own_defaults_are_those_of_its_settings(option: str) -> None:
-    """MiniLM made by hand is the MiniLM that an empty table configures."""
-    assert inspect.signature(MiniLM).parameters[option].default == getattr(MinilmSettings(), option)
+def test_the_book_is_that_of_the_file(load: Callable[..., Settings]) -> None:
+    """The rules come in their order, each with its scorer, under the file's limits."""
+    settings = load(
+        ERANK + RULE + 'scorer = "erank"\n' + RULE.replace('"movies"', '"other"') + "[limits]\nmax_window = 150"
+    )
+    book = settings.book()
+    assert [bound.rule for bound in book.rules] == list(settings.rules)
+    assert [bound.scorer for bound in book.rules] == [settings.scorers["erank"], MinilmSettings()]
+    assert book.limits == settings.limits
+    assert book.version == settings.book().version

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
+import queue
 import subprocess
 import time
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
-from es_rerank.telemetry import JsonLines, log_event
+from es_rerank.telemetry import JsonLines, LineQueue, LineWriter, log_event
 from tests.conftest import COMMAND, Engine
 
 if TYPE_CHECKING:
@@ -42,22 +44,60 @@ def test_a_traceback_is_in_its_line(caplog: pytest.LogCaptureFixture) -> None:
     assert "ValueError: why" in json.loads(JsonLines().format(caplog.records[0]))["traceback"]
 
 
+def test_lines_that_nobody_takes_are_dropped_and_counted() -> None:
+    """A standard error that is stuck costs lines and no memory; what comes next says how many are missing."""
+    waiting: queue.Queue[logging.LogRecord | None] = queue.Queue(2)
+    handler = LineQueue(waiting)
+    for number in range(5):
+        handler.handle(logging.makeLogRecord({"msg": f"line {number}", "levelno": logging.INFO}))
+
+    def taken() -> str:
+        record = waiting.get_nowait()
+        assert record is not None
+        return record.getMessage()
+
+    assert [taken(), taken()] == ["line 0", "line 1"]
+    handler.handle(logging.makeLogRecord({"msg": "line 5", "levelno": logging.INFO}))
+    assert taken() == "3 log lines were dropped: standard error is too slow"
+    assert taken() == "line 5"
+
+
+def test_what_waits_is_written_before_the_end() -> None:
+    """Stopping the writer writes everything that came before it, tracebacks included."""
+    waiting: queue.Queue[logging.LogRecord | None] = queue.Queue()
+    written = io.StringIO()
+    stream = logging.StreamHandler(written)
+    stream.setFormatter(JsonLines())
+    writer = LineWriter(waiting, stream)
+    error = ValueError("why")
+    handler = LineQueue(waiting)
+    handler.handle(logging.makeLogRecord({"msg": "first", "levelno": logging.INFO}))
+    handler.handle(logging.makeLogRecord({"msg": "second", "exc_info": (ValueError, error, None)}))
+    writer.start()
+    writer.stop()
+    lines = [json.loads(line) for line in written.getvalue().splitlines()]
+    assert [line["message"] for line in lines] == ["first", "second"]
+    assert "ValueError: why" in lines[1]["traceback"]
+
+
 def test_every_search_has_one_line_without_secrets_or_texts(
     osmem_url: str, run_system: Callable[..., System], own_redis_url: str
 ) -> None:
-    """Reranked, skipped and refused searches log one line each; never credentials, queries or documents."""
+    """Searches under a rule log one line each, others none; never credentials, queries or documents."""
     Engine("osmem", osmem_url).load("films-log", {"1": {"title": "t", "text": "unspeakable"}})
+    Engine("osmem", osmem_url).load("uncovered", {"1": {"title": "t", "text": "unspeakable"}})
     system = run_system(osmem_url, redis=own_redis_url)
 
-    def search(body: dict[str, Any]) -> None:
+    def search(body: dict[str, Any], index: str = "films-log") -> None:
         request = urllib.request.Request(
-            f"{system.url}/films-log/_search",
+            f"{system.url}/{index}/_search",
             json.dumps(body).encode(),
             {"content-type": "application/json", "authorization": f"ApiKey {SECRET}", "x-opaque-id": "me"},
         )
         with urllib.request.urlopen(request) as reply:
             reply.read()
 
+    search({"query": {"match": {"text": "unspeakable"}}}, index="uncovered")
     search({"query": {"match": {"text": "unspeakable"}}})
     search({"query": {"match_all": {}}})
     searches: list[dict[str, Any]] = []

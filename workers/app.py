@@ -1,7 +1,7 @@
 """The worker process: Celery in a threads pool around one scorer.
 
-Celery fetches tasks and throws expired ones away; the scorer batches. The model is loaded in a bootstep, before the
-first task is fetched, and a start that fails ends the process, as does a scorer that breaks for good.
+Celery fetches tasks and throws expired ones away; the scorer makes the batches. A bootstep loads the model before the
+first task is fetched. The process ends when that start fails, and when the scorer breaks for good.
 """
 
 from __future__ import annotations
@@ -26,19 +26,20 @@ from workers.scorers.factory import make_scorer
 if TYPE_CHECKING:
     from celery import Celery
 
-    from es_rerank.settings import ScorerSettings, Settings
+    from es_rerank.scorers.kinds import ScorerSettings
+    from es_rerank.settings import Settings
 
 LOG = logging.getLogger(__name__)
 BROKEN_EXIT = 1
-# How long an orderly end may take after the engine's death: every query has failed by then, none is worth waiting for.
+# How long an orderly end may take after the engine's death. Every query has failed by then, so none is waited for.
 BROKEN_LIMIT_S = 30.0
 
 
 def run_worker(settings: Settings, scorer_name: str | None) -> int:
-    """Serve one scorer until SIGTERM or SIGINT, finishing what runs. The exit code: 0, or 1 where it can't serve.
+    """Serve one scorer until SIGTERM or SIGINT, then finish running queries. Returns 0, or 1 where it can't serve.
 
-    Without a name it is the one scorer that the rules use. Raises SettingsError where that is not one,
-    WorkerStartError where its packages are missing or the metrics' port is taken.
+    Without a name it serves the one scorer that the rules use. Raises SettingsError where the rules don't use exactly
+    one, WorkerStartError where the scorer's packages are missing or the metrics' port is taken.
     """
     name, scorer_settings = choose_scorer(settings, scorer_name)
     host = Host(
@@ -94,7 +95,7 @@ def _add_task(celery: Celery, host: Host) -> None:
 
 def _loading_step(host: Host) -> type[bootsteps.StartStopStep]:
     class LoadScorer(bootsteps.StartStopStep):  # type: ignore[misc]
-        """Loads the model before anything is fetched: an error here, unlike in a signal, ends the worker."""
+        """Loads the model before anything is fetched: an error here ends the worker, one in a signal doesn't."""
 
         requires = ("celery.worker.components:Hub",)
 
@@ -110,7 +111,7 @@ def _loading_step(host: Host) -> type[bootsteps.StartStopStep]:
 
 def _end_broken(reason: str) -> None:
     """End the process with an exit code, so that a supervisor starts another: an engine that died stays dead."""
-    LOG.critical("%s; the worker ends, for its supervisor to start another", reason)
+    LOG.critical("%s; the worker ends, so that its supervisor starts another", reason)
     state.should_stop = BROKEN_EXIT
     hard_end = threading.Timer(BROKEN_LIMIT_S, os._exit, [BROKEN_EXIT])
     hard_end.daemon = True

@@ -1,6 +1,6 @@
 """What can go wrong in a worker before it takes its first query.
 
-Knows no scorer: a document that cannot be scored is no error but a failed outcome.
+Knows no scorer: a document that cannot be scored is not an error but a failed outcome.
 """
 
 from __future__ import annotations

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from workers.scorers.protocol import Scorer
 
 LOG = logging.getLogger(__name__)
-# Late scores are worth having, a job that never ends is not.
+# A job may go on after its deadline, because late scores still fill the cache, but only for so long.
 OVERTIME_S = 300.0
-# What a call into the loop may take beyond its own limit, before the loop itself must be stuck.
+# How long a call into the loop may take beyond its own limit. After that the loop itself must be stuck.
 STUCK_S = 30.0
 CLOSE_LIMIT_S = 60.0
 PING_S = 1.0
@@ -45,12 +45,19 @@ class Host:
     """
 
     def __init__(
-        self, scorer: Scorer, settings: Settings, *, start_timeout_s: float, on_broken: Callable[[str], None]
+        self,
+        scorer: Scorer,
+        settings: Settings,
+        *,
+        start_timeout_s: float,
+        on_broken: Callable[[str], None],
+        close_limit_s: float = CLOSE_LIMIT_S,
     ) -> None:
         self._scorer = scorer
         self._settings = settings
         self._start_timeout_s = start_timeout_s
         self._on_broken = on_broken
+        self._close_limit_s = close_limit_s
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="scorer", daemon=True)
         self._redis = make_redis(settings.redis)
@@ -61,7 +68,7 @@ class Host:
         self._watch: asyncio.Future[None] | None = None
 
     def start(self) -> None:
-        """Load and warm the model, in the caller's time. Raises WorkerStartError, when it takes too long too."""
+        """Load and warm up the model, and wait for it. Raises WorkerStartError, also when it takes too long."""
         self._thread.start()
         try:
             self._call(self._scorer.start(), self._start_timeout_s)
@@ -72,7 +79,7 @@ class Host:
             ) from error
 
     def announce(self) -> None:
-        """Let proxies know that this scorer is served, and begin to watch it."""
+        """Let proxies know that this scorer is served, and begin to watch the scorer."""
 
         async def begin() -> None:
             self._presence = asyncio.ensure_future(self._be_present())
@@ -83,8 +90,8 @@ class Host:
     def score(self, task: Task) -> None:
         """Serve one task, waiting for it in the caller's thread. Raises what `Job.serve` raises, or TimeoutError.
 
-        A task may run for five minutes and its longest deadline, since late scores still fill the cache. One whose
-        asker left ends quietly.
+        A task may run five minutes longer than the longest deadline, since late scores still fill the cache. A task
+        whose caller disconnected ends quietly.
         """
         limit_s = self._settings.limits.max_deadline_s + OVERTIME_S
 
@@ -101,11 +108,11 @@ class Host:
             self._call(limited(), limit_s + STUCK_S)
 
     def retire(self) -> None:
-        """No longer be counted; what runs goes on."""
+        """Stop being counted by proxies; running tasks go on."""
         self._call(self._end_presence(), STUCK_S)
 
     def close(self) -> None:
-        """Free the model and end the loop. Called once; a task that still runs is cut off."""
+        """Free the model and end the loop. Called once; a task that still runs is cancelled."""
 
         async def end() -> None:
             await self._end_presence()
@@ -118,10 +125,10 @@ class Host:
             await self._redis.aclose()
 
         try:
-            self._call(end(), CLOSE_LIMIT_S)
+            self._call(end(), self._close_limit_s)
         except TimeoutError:
-            LOG.error(  # noqa: TRY400  the traceback would be of the wait
-                "the scorer did not close within %.0f s and is left to the end of the process", CLOSE_LIMIT_S
+            LOG.error(  # noqa: TRY400  the traceback would show only the wait
+                "the scorer did not close within %.0f s; it ends with the process", self._close_limit_s
             )
             return
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -149,7 +156,7 @@ class Host:
             await asyncio.sleep(RECONNECT_S)
 
     async def _listen(self, subscription: Any) -> None:
-        """Read until the connection is lost, which only a read shows; a ping a second gives something to read."""
+        """Read until the connection is lost. Only a read shows that; a ping each second gives something to read."""
         loop = asyncio.get_running_loop()
         next_ping_s = loop.time()
         while True:

@@ -28,7 +28,7 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """What the task message says: whose query, and who waits for it."""
+    """What the task message says: which query to serve, and which proxy waits for it."""
 
     query_id: str
     proxy_id: str
@@ -44,14 +44,14 @@ class InFlight:
         self._judgments: dict[str, asyncio.Future[Judgment | None]] = {}
 
     def begin(self, key: str) -> asyncio.Future[Judgment | None] | None:
-        """The judgment that another job is working on; or None, and the key is the caller's to `end`."""
+        """The judgment that another job is working on; or None, and then the caller must `end` the key."""
         if key in self._judgments:
             return self._judgments[key]
         self._judgments[key] = asyncio.get_running_loop().create_future()
         return None
 
     def end(self, key: str, judgment: Judgment | None) -> None:
-        """Give those who wait the judgment, or None for none. A key that has ended already stays so."""
+        """Give the judgment, or None, to the jobs that wait. Does nothing for a key that has ended already."""
         waiting = self._judgments.pop(key, None)
         if waiting is not None and not waiting.done():
             waiting.set_result(judgment)
@@ -69,8 +69,9 @@ class Job:
     async def serve(self, task: Task) -> None:
         """Score the task's claim. Scores go to the cache first, then to the proxy, whether it still waits or not.
 
-        The proxy is told of every end. Raises what the scorer raised, and redis.RedisError. Cancelled, it drops its
-        work: others that wait for a document of it score that themselves.
+        The proxy is told how the task ended, unless it was cancelled. Raises what the scorer raised, and
+        redis.RedisError. A cancelled task drops its work; other tasks that wait for one of its documents score that
+        document themselves.
         """
         loop = asyncio.get_running_loop()
         key = wire.claim_key(task.query_id)
@@ -105,10 +106,10 @@ class Job:
         metrics.SCORING.observe(loop.time() - began_s)
         await self._reply(task, end="done")
 
-    async def _serve_claim(self, task: Task, claim: Claim, deadline_s: float) -> None:
-        """Give what the cache has by now, score what nobody is scoring, wait for the rest.
+    async def _serve_claim(self, task: Task, claim: Claim, due_s: float) -> None:
+        """Send the scores that the cache has by now, score the documents that no other job scores, wait for the rest.
 
-        What another job began and did not finish in full is begun here, as long as this job's deadline is later.
+        A document that another job did not finish in full is begun here, if this job's deadline has not passed.
         """
         told = await self._from_cache(claim)
         await self._tell(task, told)
@@ -123,18 +124,18 @@ class Job:
                 else:
                     others[index] = theirs
             try:
-                await self._score(task, claim, own, deadline_s)
+                await self._score(task, claim, own, due_s)
             finally:
                 for index in own:
                     self._in_flight.end(_flight(claim, index), None)
             found = {index: await theirs for index, theirs in others.items()}
-            in_time = asyncio.get_running_loop().time() < deadline_s
+            in_time = asyncio.get_running_loop().time() < due_s
             missing = [index for index, judgment in found.items() if in_time and not _is_full(judgment)]
             await self._tell(task, {index: one for index, one in found.items() if index not in missing})
             metrics.DOCUMENTS.labels("other").inc(len(found) - len(missing))
 
     async def _from_cache(self, claim: Claim) -> dict[int, Judgment | None]:
-        """The judgments that are there by now. Where reasoning is wanted, one without its reasoning is not."""
+        """The judgments in the cache by now. Where reasoning is wanted, a judgment without it counts as missing."""
         cached = await self._cache.get_many(claim.keys)
         wanted = [index for index, judgment in enumerate(cached) if judgment is not None]
         if claim.keep_reasoning and claim.budget_tokens:
@@ -143,7 +144,7 @@ class Job:
         metrics.DOCUMENTS.labels("cache").inc(len(wanted))
         return {index: cached[index] for index in wanted}
 
-    async def _score(self, task: Task, claim: Claim, own: Sequence[int], deadline_s: float) -> None:
+    async def _score(self, task: Task, claim: Claim, own: Sequence[int], due_s: float) -> None:
         """Have the documents with these indexes scored, and hand out each batch as it comes."""
         if not own:
             return
@@ -152,7 +153,7 @@ class Job:
             query=claim.query,
             instruction=claim.instruction,
             texts=tuple(claim.texts[index] for index in own),
-            deadline_s=deadline_s,
+            due_s=due_s,
             budget_tokens=claim.budget_tokens,
             thought={place: cut.thought for place, cut in enumerate(begun) if cut is not None and cut.thought},
         )
@@ -164,7 +165,7 @@ class Job:
                 self._in_flight.end(_flight(claim, index), one.judgment)
 
     async def _keep(self, claim: Claim, scored: Mapping[int, DocumentScore]) -> None:
-        """Put judgments into the cache, those that a deadline cut apart from full ones."""
+        """Put judgments into the cache, and keep those that a deadline cut apart from full ones."""
         full: dict[str, Judgment] = {}
         cut: dict[str, CutJudgment] = {}
         for index, one in scored.items():
@@ -200,12 +201,12 @@ class Job:
                 maxlen=wire.REPLY_STREAM_LENGTH,
                 approximate=True,
             )
-            pipeline.expire(stream, wire.REPLY_STREAM_TTL_S)  # the stream of a proxy that is gone goes too
+            pipeline.expire(stream, wire.REPLY_STREAM_TTL_S)  # the stream expires once its proxy is gone
             await pipeline.execute()
 
 
 def _flight(claim: Claim, index: int) -> str:
-    """What two jobs share: a score that comes with its reasoning is another piece of work than one without."""
+    """The name of work that jobs can share: a score with its reasoning is other work than one without."""
     return f"{claim.keys[index]}+reasoning" if claim.keep_reasoning else claim.keys[index]
 
 

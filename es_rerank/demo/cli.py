@@ -6,8 +6,6 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ingest.login import PASSWORD_VARIABLE, read_login
-
 if TYPE_CHECKING:
     import argparse
 
@@ -16,6 +14,8 @@ DEFAULT_PORT = 9300
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The demo's options."""
+    from ingest.login import PASSWORD_VARIABLE  # noqa: PLC0415  a package beside this one
+
     parser.add_argument("--exit", action="store_true", help="end after the table instead of staying up")
     parser.add_argument(
         "--scorer",
@@ -41,6 +41,7 @@ def run(options: argparse.Namespace) -> int:
     """Run the demo; 0 when it was shown. Raises EsRerankError with what is missing and what to do."""
     from es_rerank.demo.run import Demo, end_with_parent  # noqa: PLC0415  needs the extra
     from es_rerank.demo.scorers import choose  # noqa: PLC0415
+    from ingest.login import read_login  # noqa: PLC0415  a package beside this one
 
     if options.with_parent:
         end_with_parent()

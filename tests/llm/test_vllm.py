@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from es_rerank.settings import TransformersSettings, VllmSettings
+from es_rerank.scorers.transformers import TransformersSettings
+from es_rerank.scorers.vllm import VllmSettings
 from tests.llm.rig import INSTRUCTION, LoopThread, PlainModel, await_true, judge, metric
 from tests.workers.scripted import whole_ids
 from workers.errors import WorkerStartError

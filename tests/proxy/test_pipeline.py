@@ -1,50 +1,147 @@
-"""The path of a search where something in it breaks that nobody thought of: the search is answered all the same."""
+"""The path of a search where something in it breaks or stalls: the search is answered all the same."""
 
 from __future__ import annotations
 
+import asyncio
 import json
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from es_rerank.clock import SystemClock
+from es_rerank.cache.scores import MemoryScoreCache
 from es_rerank.errors import UpstreamError
+from es_rerank.fusion.rank import Recipe, rank
+from es_rerank.judgment import Judgment
 from es_rerank.proxy import pipeline
+from es_rerank.proxy.parts import Parts
+from es_rerank.proxy.scoring.source import ScoreSource
+from es_rerank.proxy.scoring.workers import RENDER_MARGIN_S, Answered
 from es_rerank.records import Reply, Request
+from es_rerank.rules.source import FileRules
 from es_rerank.settings import Settings
+from tests.virtual import VirtualClock
 
 if TYPE_CHECKING:
-    from es_rerank.proxy.parts import Parts
+    from collections.abc import AsyncIterator, Sequence
 
+    from es_rerank.clock import Deadline
+    from es_rerank.proxy.laps import Laps
+    from es_rerank.proxy.scoring.ask import ScoreRequest, Scoring, Stage, WindowScores
+    from es_rerank.rules.book import RuleBook
+    from es_rerank.rules.source import RuleSource
+    from es_rerank.upstream import StreamedReply
+
+DEADLINE_S = 3.0
 SETTINGS = Settings.model_validate(
     {
         "upstream": {"urls": ["http://127.0.0.1:1"]},
         "redis": {"url": "redis://127.0.0.1:1/0"},
-        "rules": [{"name": "films", "indices": ["films"], "fields": ["text"]}],
+        "rules": [{"name": "films", "indices": ["films"], "fields": ["text"], "deadline_s": DEADLINE_S}],
     }
 )
+RULES = FileRules(SETTINGS.book())
 SEARCH = {"query": {"match": {"text": "x"}}}
-HITS = {"hits": {"hits": [{"_id": "1", "_index": "films", "_score": 1.0, "_source": {"text": "x"}}]}}
+TEXTS = ("no", "the longest", "longer")
 
 
-class FakeUpstream:
-    """Answers each request that is fetched with the next of some replies, and keeps the requests."""
+def hits_of(*texts: str) -> dict[str, Any]:
+    """An engine's answer: hits with these texts, best first."""
+    hits = [
+        {"_id": str(place), "_index": "films", "_score": float(9 - place), "_source": {"text": text}}
+        for place, text in enumerate(texts)
+    ]
+    return {"took": 1, "timed_out": False, "hits": {"max_score": 9.0, "hits": hits}}
 
-    def __init__(self, *replies: Reply) -> None:
+
+class FakeEngine:
+    """Answers each request that is fetched with the next of some replies, and keeps the requests.
+
+    None among the replies is an answer that never comes. The contract is `Engine`, which `Upstream` keeps in
+    tests/relay.
+    """
+
+    product: bytes | None = None
+
+    def __init__(self, *replies: Reply | UpstreamError | None) -> None:
         self.replies = list(replies)
         self.requests: list[Request] = []
 
     async def fetch(self, request: Request, *, max_bytes: int) -> Reply:
-        """See `Upstream`."""
+        """See `Engine`."""
         assert max_bytes > 0
         self.requests.append(request)
-        return self.replies.pop(0)
+        answered = self.replies.pop(0)
+        if answered is None:
+            await asyncio.Event().wait()
+        if isinstance(answered, UpstreamError):
+            raise answered
+        assert answered is not None
+        return answered
+
+    @asynccontextmanager
+    async def send(self, request: Request) -> AsyncIterator[StreamedReply]:
+        """See `Engine`. The pipeline leaves streaming to its caller."""
+        raise AssertionError(request)
+        yield
 
 
-def parts_with(upstream: FakeUpstream) -> Parts:
-    """As much of the parts as a search needs that never gets to its scores."""
-    return cast("Parts", SimpleNamespace(settings=SETTINGS, clock=SystemClock(), upstream=upstream))
+class LengthWorkers:
+    """Judge a text by its length. `stalls` never answer before the deadline. The contract is `Workers`."""
+
+    def __init__(self, *, stalls: bool = False) -> None:
+        self.stalls = stalls
+
+    async def ask(
+        self, scoring: Scoring, stage: Stage, texts: Sequence[str], keys: Sequence[str], deadline: Deadline
+    ) -> Answered:
+        """See `Workers`."""
+        if self.stalls:
+            try:
+                async with deadline.limit(RENDER_MARGIN_S):
+                    await asyncio.Event().wait()
+            except TimeoutError:
+                return Answered(judgments=[None] * len(texts), reason="deadline")
+        return Answered(judgments=[Judgment(rank_score=float(min(10, len(text)))) for text in texts], reason=None)
+
+    async def count(self, fingerprints: Sequence[str]) -> list[int]:
+        """See `Workers`."""
+        return [1] * len(fingerprints)
+
+
+class BrokenSource(ScoreSource):
+    """A source with a bug."""
+
+    async def judge(self, requests: Sequence[ScoreRequest], deadline: Deadline, laps: Laps) -> list[WindowScores]:
+        """See `ScoreSource`."""
+        raise ZeroDivisionError
+
+
+class BrokenRules:
+    """Rules with a bug. See `RuleSource`."""
+
+    @property
+    def book(self) -> RuleBook:
+        """See `RuleSource`."""
+        raise ZeroDivisionError
+
+
+def parts_with(
+    engine: FakeEngine,
+    *,
+    clock: VirtualClock | None = None,
+    workers: LengthWorkers | None = None,
+    scores: ScoreSource | None = None,
+    rules: RuleSource = RULES,
+) -> Parts:
+    """The parts of a proxy before this engine."""
+    return Parts(
+        clock=clock or VirtualClock(),
+        engine=engine,
+        rules=rules,
+        scores=scores or ScoreSource(MemoryScoreCache(), workers or LengthWorkers()),
+        limits=SETTINGS.limits,
+    )
 
 
 def asked(body: Any) -> Request:
@@ -58,52 +155,112 @@ def reply(status: int, body: Any) -> Reply:
     return Reply(status=status, headers=((b"content-type", b"application/json"),), body=json.dumps(body).encode())
 
 
-def broken(*_: Any, **__: Any) -> Any:
-    """A step with a bug."""
-    raise ZeroDivisionError
+def answered_by(outcome: pipeline.Outcome) -> tuple[list[str], dict[str, Any]]:
+    """The ids of the answer's hits, in order, and its status."""
+    assert outcome.reply is not None
+    answer = json.loads(outcome.reply.body)
+    return [hit["_id"] for hit in answer["hits"]["hits"]], answer["_es_rerank"]
 
 
-async def test_a_bug_before_the_decision_forwards_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_search_is_reranked() -> None:
+    """Five calls, one request: the window is fetched, judged, ranked, and the answer says so."""
+    engine = FakeEngine(reply(200, hits_of(*TEXTS)))
+    outcome = await pipeline.answer(asked(SEARCH), "films", parts_with(engine))
+    hits, status = answered_by(outcome)
+    assert hits == ["1", "2", "0"]
+    assert (status["status"], status["scored"], status["rule"]) == ("full", 3, "films")
+    assert [request.target for request in engine.requests] == [b"/films/_search?from=0&size=100"]
+
+
+async def test_the_window_can_be_kept_and_ranked_again() -> None:
+    """What was ranked comes with the outcome: by the same recipe it gives the same order, by another another one."""
+    outcome = await pipeline.answer(asked(SEARCH), "films", parts_with(FakeEngine(reply(200, hits_of(*TEXTS)))))
+    window = outcome.window
+    assert window is not None
+    assert window.ids == (("films", "0"), ("films", "1"), ("films", "2"))
+    hits, _ = answered_by(outcome)
+    for alpha, order in ((0.2, hits), (1.0, ["0", "1", "2"])):
+        recipe = Recipe(method="zscore", alpha=alpha, score="paper")
+        ranked = rank(window.engine_scores, window.judgments, recipe)
+        assert [window.ids[index][1] for index in ranked.ranking.order] == order
+
+
+async def test_a_bug_before_the_decision_forwards_the_search() -> None:
     """When reading or deciding breaks, the client's request goes to the engine as it came, less our header."""
-    monkeypatch.setattr(pipeline, "classify", broken)
-    outcome = await pipeline.answer(asked(SEARCH), "films", parts_with(FakeUpstream()))
+    outcome = await pipeline.answer(asked(SEARCH), "films", parts_with(FakeEngine(), rules=BrokenRules()))
     assert (outcome.status.status, outcome.status.reason) == ("failed", "internal_error")
     assert outcome.forward is not None
     assert outcome.forward.body == asked(SEARCH).body
     assert outcome.forward.header(b"es-rerank") is None
 
 
-async def test_a_bug_after_the_window_answers_with_the_engines_hits(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_bug_after_the_window_answers_with_the_engines_hits() -> None:
     """When reranking breaks, the client's own search is answered, with nothing of ours left in it, and says so."""
-    monkeypatch.setattr(pipeline, "read_texts", broken)
-    upstream = FakeUpstream(reply(200, HITS), reply(200, HITS))
+    hits = hits_of("x")
+    engine = FakeEngine(reply(200, hits), reply(200, hits))
     ext = {"ext": {"es_rerank": {"alpha": 0.5}, "other": 1}}
-    outcome = await pipeline.answer(asked({**SEARCH, **ext}), "films", parts_with(upstream))
+    broken = BrokenSource(MemoryScoreCache(), LengthWorkers())
+    outcome = await pipeline.answer(asked({**SEARCH, **ext}), "films", parts_with(engine, scores=broken))
     assert outcome.reply is not None
     answered = json.loads(outcome.reply.body)
     assert answered.pop("_es_rerank")["reason"] == "internal_error"
-    assert answered == HITS
-    assert json.loads(cast("bytes", upstream.requests[1].body)) == {**SEARCH, "ext": {"other": 1}}
+    assert answered == hits
+    body = engine.requests[1].body
+    assert isinstance(body, bytes)
+    assert json.loads(body) == {**SEARCH, "ext": {"other": 1}}
     assert any(name == b"warning" for name, _ in outcome.reply.headers)
+
+
+async def test_workers_that_stall_cost_the_deadline_and_no_hit() -> None:
+    """Just before the deadline the engine's order is answered, and the answer says why."""
+    clock = VirtualClock(1000.0)
+    engine = FakeEngine(reply(200, hits_of(*TEXTS)))
+    parts = parts_with(engine, clock=clock, workers=LengthWorkers(stalls=True))
+    answering = asyncio.ensure_future(pipeline.answer(asked(SEARCH), "films", parts))
+    await clock.advance(DEADLINE_S - 2 * RENDER_MARGIN_S)
+    assert not answering.done()
+    await clock.advance(RENDER_MARGIN_S)
+    hits, status = answered_by(await answering)
+    assert hits == ["0", "1", "2"]
+    assert (status["status"], status["reason"], status["scored"]) == ("failed", "deadline", 0)
+
+
+async def test_an_engine_that_stalls_is_waited_for() -> None:
+    """No deadline of ours cuts the engine short: it has its own time-out, in the upstream."""
+    clock = VirtualClock()
+    answering = asyncio.ensure_future(
+        pipeline.answer(asked(SEARCH), "films", parts_with(FakeEngine(None), clock=clock))
+    )
+    await clock.advance(100 * DEADLINE_S)
+    assert not answering.done()
+    assert clock.next_due_s() is None
+    answering.cancel()
+
+
+async def test_an_engine_that_stalls_at_the_clients_own_search_is_waited_for() -> None:
+    """When the window does not fit and the client's own search is asked, that has all the time it needs."""
+    clock = VirtualClock()
+    engine = FakeEngine(reply(400, {"error": "window"}), None)
+    answering = asyncio.ensure_future(pipeline.answer(asked(SEARCH), "films", parts_with(engine, clock=clock)))
+    await clock.advance(100 * DEADLINE_S)
+    assert not answering.done()
+    assert len(engine.requests) == 2
+    answering.cancel()
 
 
 async def test_a_busy_engine_is_not_asked_again() -> None:
     """429 and 503 are relayed as they came: no second request makes a busy engine busier."""
-    upstream = FakeUpstream(reply(429, {"error": "busy"}))
-    outcome = await pipeline.answer(asked(SEARCH), "films", parts_with(upstream))
+    engine = FakeEngine(reply(429, {"error": "busy"}))
+    outcome = await pipeline.answer(asked(SEARCH), "films", parts_with(engine))
     assert outcome.reply is not None
     assert outcome.reply.status == 429
     assert (outcome.status.status, outcome.status.reason) == ("skipped", "engine_refused")
-    assert len(upstream.requests) == 1
+    assert len(engine.requests) == 1
 
 
-async def test_no_engine_is_the_callers_to_know(monkeypatch: pytest.MonkeyPatch) -> None:
-    """That no host answers is not hidden: it goes up."""
-    upstream = FakeUpstream()
-    monkeypatch.setattr(upstream, "fetch", _refuse)
+@pytest.mark.parametrize("at", [0, 1])
+async def test_no_engine_is_the_callers_to_know(at: int) -> None:
+    """That no host answers is not hidden, neither for the window nor for the client's own search: it goes up."""
+    replies: list[Reply | UpstreamError] = [reply(400, {"error": "window"}), UpstreamError("nobody")]
     with pytest.raises(UpstreamError):
-        await pipeline.answer(asked(SEARCH), "films", parts_with(upstream))
-
-
-async def _refuse(_: Request, *, max_bytes: int) -> Reply:
-    raise UpstreamError(f"nobody, within {max_bytes} bytes")
+        await pipeline.answer(asked(SEARCH), "films", parts_with(FakeEngine(*replies[1 - at :])))

@@ -162,13 +162,14 @@ def test_request_headers_reach_the_engine_in_order(port: int, engine: ScriptedEn
     exchange(
         port,
         b"GET /a HTTP/1.1\r\nhost: elsewhere\r\nauthorization: ApiKey x==\r\nx-opaque-id: 7\r\naccept: a/b, c\r\n"
-        b"x-two: 1\r\nte: trailers\r\nx-two: 2\r\nx-hop: gone\r\nx-utf8: caf\xc3\xa9\r\nconnection: x-hop\r\n",
+        b"x-two: 1\r\nte: trailers\r\nx-two: 2\r\nx-hop: gone\r\nx-utf8: caf\xc3\xa9\r\nconnection: x-hop\r\n"
+        b"x-latin1: caf\xe9\r\n",
     )
     lines = engine.requests[0].split(CRLF)[1:-2]
     names = [line.split(b":")[0].lower() for line in lines]
-    assert names == [b"host", b"authorization", b"x-opaque-id", b"accept", b"x-two", b"x-two", b"x-utf8"]
+    assert names == [b"host", b"authorization", b"x-opaque-id", b"accept", b"x-two", b"x-two", b"x-utf8", b"x-latin1"]
     assert [line.split(b": ")[1] for line in lines[1:]] == [
-        b"ApiKey x==", b"7", b"a/b, c", b"1", b"2", b"caf\xc3\xa9",
+        b"ApiKey x==", b"7", b"a/b, c", b"1", b"2", b"caf\xc3\xa9", b"caf\xe9",
     ]  # fmt: skip
     assert lines[0] == f"Host: 127.0.0.1:{engine.port}".encode()
 
@@ -281,6 +282,26 @@ def test_an_ambiguous_length_is_refused(port: int, engine: ScriptedEngine, frami
     assert line.split(b" ")[1] == b"400"
     assert json.loads(body)["status"] == 400
     assert engine.requests == []
+
+
+@pytest.mark.parametrize(
+    "coding", [b"gzip, chunked", b"identity, chunked", b",chunked", b"chunked\r\ntransfer-encoding: chunked"]
+)
+def test_a_transfer_coding_beside_chunks_is_refused(port: int, engine: ScriptedEngine, coding: bytes) -> None:
+    """What could not be forwarded as it came is a 501, and never reaches the engine."""
+    head = b"POST /a HTTP/1.1\r\nhost: x\r\ntransfer-encoding: " + coding + b"\r\n"
+    line, _, _ = exchange(port, head, b"3\r\nabc\r\n0\r\n\r\n")
+    assert line.split(b" ")[1] in (b"501", b"400")  # the parser refuses some of them by itself
+    assert engine.requests == []
+
+
+def test_trailers_are_no_headers(port: int, engine: ScriptedEngine) -> None:
+    """What comes behind a body, in one piece with the head or not, reaches neither the engine nor us."""
+    head = b"POST /films/_search HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n"
+    body = b"2\r\n{}\r\n0\r\nx-opaque-id: me\r\nes-rerank: nonsense\r\nauthorization: x\r\n\r\n"
+    line, _, _ = exchange(port, head, body)
+    assert line.split(b" ")[1] == b"200"
+    assert not any(name in request.lower() for request in engine.requests for name in (b"opaque", b"authorization"))
 
 
 def test_connections_to_the_engine_are_kept(port: int, engine: ScriptedEngine) -> None:

@@ -16,7 +16,9 @@ import redis as sync_redis
 from es_rerank import wire
 from es_rerank.broker import make_celery
 from es_rerank.errors import SettingsError
-from es_rerank.settings import MinilmSettings, RedisSettings, Settings
+from es_rerank.scorers.minilm import MinilmSettings
+from es_rerank.settings import Settings
+from es_rerank.tables import RedisSettings
 from tests.conftest import COMMAND
 from workers.app import choose_scorer
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from es_rerank.settings import ERANK_PROMPT_SHA256
+from es_rerank.scorers import llm
 from tests.workers.scripted import FRAME, ScriptedEngine, byte_tokenizer, make_prompt, reading_of
 from workers.errors import WorkerStartError
 from workers.scorers.erank.answer import read_distribution
@@ -44,8 +44,8 @@ async def started(engine: ScriptedEngine, *, seats: int = 64) -> Erank:
 
 def job(*texts: str, within_s: float = FAR_S, **more: Any) -> ScoreJob:
     """A job of these documents."""
-    deadline_s = asyncio.get_running_loop().time() + within_s
-    return ScoreJob(query="q", instruction="i", texts=texts, deadline_s=deadline_s, **more)
+    due_s = asyncio.get_running_loop().time() + within_s
+    return ScoreJob(query="q", instruction="i", texts=texts, due_s=due_s, **more)
 
 
 async def outcomes(scorer: Erank, asked: ScoreJob) -> list[DocumentScore]:
@@ -63,7 +63,7 @@ def text_of(prompt: ErankPrompt, ids: tuple[int, ...]) -> str:
 
 def test_the_fingerprint_names_the_prompt() -> None:
     """The settings, from which proxies make fingerprints, hold the hash of the prompt that workers use."""
-    assert ERANK_PROMPT_SHA256 == PROMPT_SHA256
+    assert llm.PROMPT_SHA256 == PROMPT_SHA256
 
 
 def test_the_prompt_is_the_papers() -> None:

@@ -14,7 +14,6 @@ from es_rerank import wire
 from es_rerank.judgment import Judgment
 from es_rerank.settings import Settings
 from es_rerank.wire import Claim
-from workers import host as host_module
 from workers.errors import WorkerStartError
 from workers.host import Host
 from workers.job import Task
@@ -87,7 +86,9 @@ def told() -> list[str]:
 def make_host(scorer: SlowScorer, told: list[str], own_redis_url: str) -> Callable[..., Host]:
     """A host of the scorer, not yet started."""
     settings = Settings.model_validate({"upstream": {"urls": ["http://127.0.0.1:1"]}, "redis": {"url": own_redis_url}})
-    return lambda start_timeout_s=WAIT_S: Host(scorer, settings, start_timeout_s=start_timeout_s, on_broken=told.append)
+    return lambda start_timeout_s=WAIT_S, **more: Host(
+        scorer, settings, start_timeout_s=start_timeout_s, on_broken=told.append, **more
+    )
 
 
 @pytest.fixture
@@ -123,12 +124,9 @@ def test_a_start_that_hangs_ends_with_an_error(scorer: SlowScorer, make_host: Ca
         make_host(0.2).start()
 
 
-def test_a_close_that_hangs_lets_the_process_end(
-    scorer: SlowScorer, make_host: Callable[..., Host], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_close_that_hangs_lets_the_process_end(scorer: SlowScorer, make_host: Callable[..., Host]) -> None:
     """After its limit the close gives up, so the process can end."""
-    monkeypatch.setattr(host_module, "CLOSE_LIMIT_S", 0.2)
-    host = make_host()
+    host = make_host(close_limit_s=0.2)
     host.start()
     scorer.hangs.add("close")
     host.close()

@@ -11,7 +11,7 @@ from es_rerank import wire
 from es_rerank.broker import make_redis
 from es_rerank.cache.scores import CutJudgment, MemoryScoreCache
 from es_rerank.judgment import Judgment
-from es_rerank.settings import RedisSettings
+from es_rerank.tables import RedisSettings
 from es_rerank.wire import Arrival, Claim
 from workers.job import InFlight, Job, Task
 from workers.scorers.protocol import DocumentScore
@@ -131,7 +131,7 @@ async def test_scores_reach_the_cache_and_the_proxy_batch_by_batch(redis: Redis)
     assert [arrival.end for arrival in told] == ["", "", "done"]
     assert await cached_scores(cache, KEYS) == [0.5, 10.0, None, 3.0]
     assert (scorer.jobs[0].query, scorer.jobs[0].instruction) == ("q", "i")
-    assert 0 < scorer.jobs[0].deadline_s - asyncio.get_running_loop().time() <= 60
+    assert 0 < scorer.jobs[0].due_s - asyncio.get_running_loop().time() <= 60
 
 
 async def test_the_claim_is_taken_once(redis: Redis) -> None:
@@ -213,7 +213,7 @@ async def test_the_depth_of_a_claim_reaches_the_scorer(redis: Redis) -> None:
     await asyncio.sleep(0.3)
     await Job(scorer, redis, MemoryScoreCache()).serve(task)
     assert scorer.jobs[0].budget_tokens == 256
-    assert scorer.jobs[0].deadline_s - asyncio.get_running_loop().time() < 4.8
+    assert scorer.jobs[0].due_s - asyncio.get_running_loop().time() < 4.8
 
 
 async def test_a_judgment_that_a_deadline_cut_is_told_and_kept_apart(redis: Redis) -> None:

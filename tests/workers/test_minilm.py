@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
 from es_rerank.errors import EsRerankError
-from es_rerank.settings import MINILM_MAX_TOKENS
+from es_rerank.scorers import minilm as minilm_settings
 from workers.errors import WorkerStartError
 from workers.scorers.minilm import KEPT_BYTES, WEIGHTS_PACKAGE, MiniLM
 from workers.scorers.protocol import DocumentScore, ScoreJob
@@ -42,7 +42,7 @@ LONG = "A train leaves the station at noon and arrives before the evening comes.
 
 def job_of(*texts: str, query: str = QUERY, instruction: str = "") -> ScoreJob:
     """A job for `texts`, with a deadline long past."""
-    return ScoreJob(query=query, instruction=instruction, texts=texts, deadline_s=0.0)
+    return ScoreJob(query=query, instruction=instruction, texts=texts, due_s=0.0)
 
 
 async def outcomes_of(scorer: MiniLM, job: ScoreJob) -> list[DocumentScore]:
@@ -300,7 +300,7 @@ def test_the_fingerprint_says_how_much_of_a_text_is_read() -> None:
     """The settings name the cut of a text without loading the model, and the model must cut there."""
     from workers.scorers.encoder import MAX_TOKENS
 
-    assert MAX_TOKENS == MINILM_MAX_TOKENS
+    assert MAX_TOKENS == minilm_settings.MAX_TOKENS
 
 
 async def test_scoring_needs_a_start() -> None:
@@ -384,18 +384,11 @@ class CountingEncoder:
         return self._encoder.encode(texts)
 
 
-async def test_jobs_at_once_encode_a_text_once(minilm: MiniLM, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_jobs_at_once_encode_a_text_once(minilm: MiniLM) -> None:
     """Of five jobs with the same texts and different queries, the first to get to a text encodes it for all."""
-    encoded: list[str] = []
     encoder = minilm._encoder
-    assert encoder is not None
-    encode = encoder.encode
-
-    def note(texts: Sequence[str]) -> Any:
-        encoded.extend(texts)
-        return encode(texts)
-
-    monkeypatch.setattr(encoder, "encode", note)
+    counting = CountingEncoder(minilm)
     jobs = [job_of(*TEXTS, query=f"query {number}") for number in range(5)]
     await asyncio.gather(*(scores_of(minilm, job) for job in jobs))
-    assert sorted(encoded) == sorted([*TEXTS, *(job.query for job in jobs)])
+    minilm._encoder = encoder
+    assert sorted(counting.texts) == sorted([*TEXTS, *(job.query for job in jobs)])

@@ -1,7 +1,7 @@
 """all-MiniLM-L6-v2 as a function from texts to unit vectors, on CPUs and without torch.
 
 Owns the network's layout for ctranslate2, tokenization and pooling. Knows nothing of jobs, scores or asyncio, nor
-where the weights come from. Its imports come with the `minilm` extra, so it is imported only by a start.
+where the weights come from. Its imports come with the `minilm` extra, so it is imported only when a scorer starts.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SPECIAL_TOKENS = 2  # [CLS] and [SEP], which every text gets, an empty one too
 
 
 class Encoder:
-    """The loaded model. Not to be called by two threads at once.
+    """The loaded model. Two threads must not call it at once.
 
     `model_dir` holds model.safetensors and tokenizer.json. A call uses `thread_count` threads.
     Raises OSError when the temporary directory has no room for the converted weights (91 MB, only while loading),
@@ -55,8 +55,8 @@ class Encoder:
     def encode(self, texts: Sequence[str]) -> list[Vector | None]:
         """Embed each text's first 256 word pieces, as one batch.
 
-        Parallel to `texts`, which are valid Unicode. A vector has 384 float32 values and length 1, and does not
-        depend on its neighbours in the batch; None stands where a text has no word piece at all.
+        The result is parallel to `texts`, which are valid Unicode. A vector has 384 float32 values and length 1, and
+        does not depend on its neighbours in the batch; None stands where a text has no word piece at all.
         """
         token_ids = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
         filled = [ids for ids in token_ids if len(ids) > SPECIAL_TOKENS]

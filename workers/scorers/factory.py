@@ -5,18 +5,19 @@ from __future__ import annotations
 import importlib.util
 from typing import TYPE_CHECKING
 
-from es_rerank.settings import MinilmSettings, VllmSettings
 from workers.errors import WorkerStartError
 
 if TYPE_CHECKING:
-    from es_rerank.settings import ScorerSettings, TransformersSettings
+    from es_rerank.scorers.kinds import ScorerSettings
+    from es_rerank.scorers.transformers import TransformersSettings
+    from es_rerank.scorers.vllm import VllmSettings
     from workers.scorers.erank.scorer import Loaded
     from workers.scorers.protocol import Scorer
 
 
 def make_scorer(settings: ScorerSettings) -> Scorer:
     """The scorer, not yet started. Raises WorkerStartError where its packages are missing."""
-    if isinstance(settings, MinilmSettings):
+    if settings.kind == "minilm":
         from workers.scorers.minilm import MiniLM  # noqa: PLC0415  a GPU worker needs no MiniLM
 
         return MiniLM(
@@ -48,7 +49,7 @@ def _load(settings: VllmSettings | TransformersSettings) -> Loaded:
         max_think_tokens=settings.max_think_tokens,
         max_chunks=settings.max_chunks if settings.long_documents == "best_chunk" else 1,
     )
-    if isinstance(settings, VllmSettings):
+    if settings.kind == "vllm":
         from workers.scorers.erank.vllm_engine import VllmEngine  # noqa: PLC0415
 
         return Loaded(prompt=prompt, engine=VllmEngine(model, settings, longest_tokens=longest_tokens))

@@ -1,7 +1,7 @@
 """The CPU default scorer: cosine of all-MiniLM-L6-v2, a small bi-encoder for English.
 
-Owns the turns between jobs, the kept vectors, the scale of the score, and the check of the installed weights.
-Knows nothing of tensors: the network is encoder.py's, imported only by a start, because its packages are an extra.
+Owns how jobs take turns, the kept vectors, the scale of the score, and the check of the installed weights.
+Knows nothing of tensors: encoder.py has the network. `start` alone imports it, because its packages are an extra.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ WEIGHTS_SHA256 = {
     "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
 }
-# The tokenizer reads a whole text before it cuts it; 256 word pieces of prose end long before this.
+# The tokenizer reads a whole text before it cuts it; 256 word pieces of prose are far shorter than this.
 MAX_CHARACTERS = 16_384
 # What tracemalloc sees for one kept vector of 384 float32, its key and its place is 1,772; rounded up.
 KEPT_BYTES = 2_048
 
 
 class MiniLM:
-    """Scores a document with 10 times the cosine of its vector and the query's, a negative cosine being 0.
+    """Scores a document with 10 times the cosine of its vector and the query's; a negative cosine counts as 0.
 
-    Of a text, query or document, it reads the first 256 word pieces. It is no instruct model: a job's instruction
-    is ignored. It does not cut work short for a job's deadline either, because late scores still fill the cache.
+    It reads the first 256 word pieces of each query and document. It does not follow instructions: a job's
+    instruction is ignored. It does not cut work short for a job's deadline, because late scores still fill the cache.
 
     A vector depends on its text alone, so the most recently used ones are kept in this process, up to
     `vector_cache_bytes` (2,048 for each; 0 keeps none). One thread encodes one batch of at most `batch_size` texts
@@ -80,7 +80,7 @@ class MiniLM:
     async def score(self, job: ScoreJob) -> AsyncGenerator[Sequence[DocumentScore], None]:
         """Yield each document's outcome once: kept vectors first, then the others from the shortest text up.
 
-        A document in which no word is left to read fails alone; without one in the query, every document fails.
+        A document without a word to read fails alone. If the query has no word to read, every document fails.
         Raises RuntimeError before `start`.
         """
         [query_vector] = await self._embed([_read(-1, job.query)])
@@ -93,7 +93,7 @@ class MiniLM:
             yield [_rate(text.index, vector, query_vector) for text, vector in zip(batch, vectors, strict=True)]
 
     async def broken(self) -> str:
-        """Wait for what never happens: there is no engine that could die by itself."""
+        """Wait for ever: there is no engine that could die by itself."""
         never: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         return await never
 
@@ -127,7 +127,7 @@ class MiniLM:
         return encoder
 
     def _plan(self, texts: Sequence[str]) -> list[list[_Text]]:
-        """Cut texts to batches: one of all that need no work, then others by length, to waste less on padding."""
+        """Group texts into batches: one of all that need no work, then the others by length, to save padding."""
         known: list[_Text] = []
         unknown: list[_Text] = []
         for index, text in enumerate(texts):
@@ -145,11 +145,11 @@ class MiniLM:
         kept = [self._kept.get(text.key) for text in texts]
         if all(vector is not None for vector in kept):
             return kept
-        # The executor's queue is first in, first out, and holds one batch of each job: that is the turn-taking.
+        # The executor's queue is first in, first out, and holds one batch of each job, so jobs take turns.
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._encode, encoder, texts)
 
     def _encode(self, encoder: Encoder, texts: Sequence[_Text]) -> list[Vector | None]:
-        """See `_embed`. What is new is asked here, behind the queue: jobs at once often have the same texts."""
+        """See `_embed`. Looks for new texts only here, behind the queue, since jobs that run at once often share texts."""
         vectors = {text.key: self._kept.get(text.key) for text in texts}
         new = {text.key: text.content for text in texts if vectors[text.key] is None}
         if new:
@@ -162,7 +162,7 @@ class MiniLM:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Text:
-    """What is read of one text; `key` stands for `content`."""
+    """The part of one text that is read; `key` is the hash of `content`."""
 
     index: int
     content: str
@@ -170,7 +170,7 @@ class _Text:
 
 
 def _read(index: int, text: str) -> _Text:
-    # The tokenizer refuses a whole batch for one lone surrogate, as in an emoji cut in half: those are left out.
+    # The tokenizer refuses a whole batch for one lone surrogate, as in an emoji cut in half: surrogates are left out.
     utf8 = text[:MAX_CHARACTERS].encode(errors="ignore")
     return _Text(index=index, content=utf8.decode(), key=blake2b(utf8, digest_size=16).digest())
 
@@ -188,7 +188,7 @@ def _rate(index: int, vector: Vector | None, query_vector: Vector) -> DocumentSc
 
 
 class _KeptVectors:
-    """Vectors by key, at most `capacity_bytes` of them, the least recently used given up first. For any thread."""
+    """Vectors by key, at most `capacity_bytes` of them; the least recently used goes first. Safe for threads."""
 
     def __init__(self, capacity_bytes: int) -> None:
         self._capacity = capacity_bytes // KEPT_BYTES
@@ -215,9 +215,9 @@ class _KeptVectors:
 
 
 def _find_weights() -> Path:
-    """Where the pinned weights lie, checked byte for byte.
+    """The folder of the pinned weights, after a check of every byte.
 
-    The package is not imported, because it is installed without what it asks for.
+    The package is not imported, because it is installed without its own dependencies.
     Raises WorkerStartError when it is missing or holds other files.
     """
     package = importlib.util.find_spec(WEIGHTS_PACKAGE)

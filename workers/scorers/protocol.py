@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 class ScoreJob:
     """One query and the documents to score for it.
 
-    `texts` are whole documents; cutting them to what the model reads is the scorer's work. `deadline_s` is the
-    event loop's time at which the asker stops waiting. A scorer that thinks cuts its thinking short for it and has
-    dropped all of the job's work a second later; one that doesn't simply goes on, because late scores still fill the
-    cache. `budget_tokens` is how long it may think about each document, 0 for not at all; who does not think ignores
-    it. `thought` holds, by index into `texts`, the token ids of thinking that an earlier deadline cut: it goes on
-    there.
+    `texts` are whole documents; the scorer cuts them to what its model reads. `due_s` is the event loop's time at
+    which the caller stops waiting. A scorer that thinks cuts its thinking short for this deadline, and has dropped all
+    work of the job a second later. A scorer that doesn't think goes on, because late scores still fill the cache.
+    `budget_tokens` is how long the scorer may think about each document, 0 for not at all; a scorer that doesn't think
+    ignores it. `thought` holds, by index into `texts`, the token ids of thinking that an earlier deadline cut: the
+    scorer goes on from there.
     """
 
     query: str
     instruction: str
     texts: tuple[str, ...]
-    deadline_s: float
+    due_s: float
     budget_tokens: int = 0
     thought: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
@@ -73,7 +73,7 @@ class Scorer(Protocol):
         ...
 
     async def broken(self) -> str:
-        """Wait until the scorer can never score again, for which the answer is the reason. Most never are."""
+        """Wait until the scorer can never score again, and return the reason. Most scorers never break."""
         ...
 
     async def close(self) -> None:

@@ -1,1 +1,1 @@
-"""The scorer of LLMs that think about a document and answer from 0 to 10, on vLLM or transformers."""
+"""The scorer for LLMs that think about a document and answer with 0 to 10, on vLLM or transformers."""

@@ -9,17 +9,17 @@ if TYPE_CHECKING:
     from workers.scorers.erank.engine import Reading
 
 DIGITS = 10
-# math.exp overflows a little above it.
+# math.exp overflows a little above this.
 LARGEST_EXPONENT = 700.0
 
 
 def read_distribution(reading: Reading) -> tuple[float, ...] | None:
-    """P(0) to P(10), raw; None where no answer has any probability, or the numbers are none.
+    """P(0) to P(10), raw; None where no answer has any probability, or where a number is NaN.
 
-    `reading` is of the labels 0 to 9 and the token that closes the answer, right after the opening tag and after a
-    1. "10" is two tokens, so what begins with 1 is shared out by what may follow it: P(10) = p(1)·c and
-    P(1) = p(1)·(1 - c), with c = q(0) / (q(0) + q(close)), the answer going on as one may. The tag that closes
-    the other answers counts as certain: it is nearly so, and equally for all.
+    `reading` holds the labels 0 to 9 and the token that closes the answer, right after the opening tag and after a
+    1. "10" is two tokens, so the probability of a 1 is divided between 1 and 10 by what may follow it:
+    P(10) = p(1)·c and P(1) = p(1)·(1 - c), with c = q(0) / (q(0) + q(close)). For the other answers the closing tag
+    counts as certain: it nearly is, and equally for all.
     """
     if any(math.isnan(value) for value in (*reading.first, *reading.second)):
         return None

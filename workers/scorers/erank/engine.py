@@ -20,12 +20,12 @@ class EngineDeadError(EsRerankError):
 
 
 class RefusedError(EsRerankError):
-    """The engine would not do this one piece of work; the text says why. Others are not touched."""
+    """The engine would not do this one piece of work; the text says why. Other work goes on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delta:
-    """More tokens of a thinking. `cached_tokens` of its prompt had been computed before, by anyone."""
+    """More tokens of the thinking. `cached_tokens` of its prompt had been computed before, for any request."""
 
     token_ids: tuple[int, ...]
     cached_tokens: int
@@ -47,7 +47,7 @@ class TokenEngine(Protocol):
     """Runs a causal language model for many callers at once, all of one event loop.
 
     Work with a lower `priority` goes first. Cancelling a call, or closing its iterator, drops its work within a step
-    or two. Raises RefusedError for work that can't be done, EngineDeadError where none can be done any more.
+    or two. Raises RefusedError for work that can't be done, EngineDeadError once no work can be done.
     """
 
     async def start(self) -> None:
@@ -71,7 +71,7 @@ class TokenEngine(Protocol):
         ...
 
     async def broken(self) -> str:
-        """Wait until the engine is dead; the answer is the reason."""
+        """Wait until the engine is dead, and return the reason."""
         ...
 
     async def close(self) -> None:

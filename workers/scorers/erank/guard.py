@@ -1,7 +1,7 @@
 """Ends vLLM's engine processes with the worker that started them: a plug-in that vLLM loads in each of its processes.
 
-A worker that is killed can end nothing itself, and vLLM's engine would live on and hold the GPU. Registered as an
-entry point (pyproject.toml, group vllm.general_plugins). Knows nothing else of es-rerank and must import fast.
+A worker that is killed can't end vLLM's engine, which would live on and hold the GPU. The plug-in is registered as an
+entry point (pyproject.toml, group vllm.general_plugins). It knows nothing else of es-rerank and must import fast.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ GRACE_S = 5.0
 
 
 def watch_host() -> None:
-    """In an engine process of ours, end it when the worker has ended: by SIGTERM, then by SIGKILL.
+    """In an engine process of a worker, end this process once the worker has ended: by SIGTERM, then by SIGKILL.
 
-    Anywhere else it does nothing. The process leaves the terminal's group as well, so that a Ctrl-C reaches the
-    worker alone, which finishes what runs and then ends the engine.
+    In any other process it does nothing. The engine process also leaves the terminal's process group, so that a Ctrl-C
+    reaches only the worker, which finishes its running queries and then ends the engine.
     """
     host = os.environ.get(HOST_VARIABLE, "")
     if not host.isdigit() or int(host) == os.getpid():

@@ -1,6 +1,6 @@
-"""Finds a model's folder and reads from it what must be known before an engine is started.
+"""Finds a model's folder and reads from it what must be known before an engine starts.
 
-Everything that can be wrong with a model is said here, as a WorkerStartError with what to do.
+Everything that can be wrong with a model is reported here, as a WorkerStartError that says what to do.
 """
 
 from __future__ import annotations
@@ -27,7 +27,11 @@ GIB = 2**30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """A model's folder. `context_tokens` is the longest sequence it was made for; the bytes are per token."""
+    """A model's folder, and what its files say of it.
+
+    `context_tokens` is the longest sequence that the model was made for, `weight_bytes` the size of all weight files.
+    `kv_values_per_token` is how many numbers the cache of keys and values holds for one token.
+    """
 
     folder: Path
     context_tokens: int
@@ -39,13 +43,13 @@ class Model:
 def find_model(name: str, revision: str) -> Model:
     """The folder with this path, or the hub's model with this name: from this machine's cache, else downloaded.
 
-    Raises WorkerStartError when there is none, or it lacks something.
+    Raises WorkerStartError when there is none, or when it lacks a file.
     """
     folder = Path(name).expanduser()
     if not folder.is_dir():
         if name.startswith(("/", ".", "~")) or name.count("/") != 1:
             raise WorkerStartError(
-                f"model = {name!r}: there is no such folder, and no model of a hub is called so (owner/name)."
+                f"model = {name!r}: there is no such folder, and it is not the name of a hub's model (owner/name)."
             )
         folder = _from_hub(name, revision)
     missing = [file for file in NEEDED_FILES if not (folder / file).is_file()]
@@ -67,7 +71,7 @@ def find_model(name: str, revision: str) -> Model:
 def load_prompt(
     model: Model, *, max_query_tokens: int, max_document_tokens: int, max_think_tokens: int, max_chunks: int
 ) -> tuple[ErankPrompt, int]:
-    """The prompt in this model's tokens and chat frame, and the longest sequence in tokens that can come of it.
+    """The prompt in this model's tokens and chat frame, and how many tokens it can have with its thinking.
 
     Raises WorkerStartError where tokenizer, template or context don't allow it.
     """
@@ -141,6 +145,6 @@ def _from_hub(name: str, revision: str) -> Path:
         return Path(snapshot_download(name, **asked))
     except Exception as error:  # the hub's client raises its HTTP library's errors too
         raise WorkerStartError(
-            f"model = {name!r}: it is not in this machine's cache, and the model hub did not give it: {error}. "
-            "Where there is no way to the hub, copy the model's folder here and set model to its path."
+            f"model = {name!r}: it is not in this machine's cache, and could not be downloaded from the hub: {error}. "
+            "On a machine without access to the hub, copy the model's folder here and set model to its path."
         ) from error

@@ -1,8 +1,8 @@
 """ERank's prompt as token ids (arXiv 2509.00520, figure 5): the same for all documents of a query up to the document.
 
-Pure but for the tokenizer. What comes from users is tokenised without the model's added tokens, so that no text can
-end its own turn or open a tag; the pieces meet where no tokenizer joins across, so that together they are the ids of
-the whole text.
+Pure, except for the tokenizer. Users' text is tokenised without the model's added tokens, so that no text can end its
+own turn or open a tag. The pieces meet at places that no tokenizer joins, so that together they are the ids of the
+whole text.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ HEAD = (
     "Here is the query:\n{query}\n\n"
     "Here is the document:\n"
 )
-# What joins a document to the rest. Tokenizers join line ends to what is before them, never to a word behind them.
+# What joins a document to the rest. Tokenizers join line ends to the text before them, never to the word after them.
 GAP = "\n\n"
 TAIL_WORD = "After"
 TAIL = (
@@ -38,9 +38,9 @@ THINK, THINK_END, ANSWER, ANSWER_END = "<think>", "</think>", "<answer>", "</ans
 PROMPT_SHA256 = hashlib.sha256(repr((HEAD, GAP, TAIL, THINK, THINK_END, ANSWER, ANSWER_END)).encode()).hexdigest()
 
 MAX_INSTRUCTION_TOKENS = 512
-# Tokens of the template, the chat frame, the tags and the answer, and what characters cut at a token may add.
+# Tokens of the template, the chat frame, the tags and the answer, and those that a cut text may gain.
 FRAME_TOKENS = 256
-# A tokenizer reads all of a text before it can be cut. Text of more characters a token than this is no text.
+# A tokenizer reads a whole text before it can be cut. No real text has more characters per token than this.
 CHARACTERS_PER_TOKEN = 64
 PLACE = "\N{OBJECT REPLACEMENT CHARACTER}"
 ANSWERS = 10
@@ -65,10 +65,10 @@ class Labels:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DocumentPrompt:
-    """The prompts of one document: one for each chunk of it, none where it has no text.
+    """The prompts of one document: one for each of its chunks, none where the document has no text.
 
-    `tail_tokens` is, parallel to `chunks`, what no other document of the query shares. `truncated` is True where
-    something of query, instruction or document is in no chunk.
+    `tail_tokens` is parallel to `chunks`: how many tokens of the chunk no other document of the query shares.
+    `truncated` is True where a part of query, instruction or document is in no chunk.
     """
 
     chunks: tuple[tuple[int, ...], ...]
@@ -79,9 +79,9 @@ class DocumentPrompt:
 class ErankPrompt:
     """Makes prompts for one model.
 
-    `tokenizer_json` is the model's tokenizer file. `frame` is its chat template's text for one user message whose
-    content is PLACE, up to where the model begins to speak. Raises UnfitTokenizerError where the tokenizer lacks
-    what the method stands on.
+    `tokenizer_json` is the model's tokenizer file. `frame` is the text that its chat template gives for one user
+    message whose content is PLACE, up to where the model begins to speak. Raises UnfitTokenizerError where the
+    tokenizer lacks what the method needs.
     """
 
     def __init__(
@@ -144,9 +144,9 @@ class ErankPrompt:
         return prompts
 
     def end_of_thinking(self, ids: Sequence[int], seen: int = 0) -> int | None:
-        """How many of the tokens are thinking, where it is over; None while it goes on.
+        """How many tokens come before the end of the thinking; None while it goes on.
 
-        The first `seen` of them are known not to end it.
+        The first `seen` tokens are known not to end it.
         """
         for place in range(seen, len(ids)):
             if ids[place] in self._end_ids:
@@ -170,7 +170,7 @@ class ErankPrompt:
         return tuple(self._plain.encode(text, add_special_tokens=False).ids)
 
     def _cut(self, text: str, max_tokens: int) -> tuple[str, bool]:
-        """The text, cut behind the character in which its last allowed token ends."""
+        """The text, cut after the character in which its last allowed token ends, and whether that cut anything."""
         kept = text[: max_tokens * CHARACTERS_PER_TOKEN]
         encoding = self._plain.encode(kept, add_special_tokens=False)
         if len(encoding.ids) > max_tokens:
@@ -210,5 +210,5 @@ class ErankPrompt:
 
 
 def _clean(text: str) -> str:
-    """The text as tokenizers take it: without blanks around it, a question mark for half a surrogate pair."""
+    """The text as tokenizers take it: without blanks around it, and with a question mark for half a surrogate pair."""
     return text.encode("utf-8", "replace").decode().strip()

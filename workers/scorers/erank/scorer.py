@@ -1,8 +1,8 @@
 """ERank, pointwise: think about each document, then read the distribution over the answers 0 to 10.
 
-Two phases (serving an answer this way costs no log-probabilities while thinking, and can't come out malformed): the
-model thinks until it closes its tag, until its budget or until the deadline, and then, whatever ended it, the answer
-is read behind a closed tag. A budget of 0 is the read alone. Knows the engine only by its contract.
+There are two phases. First the model thinks, until it closes its tag, has used its budget or nears the deadline. Then,
+whatever ended the thinking, the answer is read behind a closed tag. So thinking needs no log-probabilities, and an
+answer can't be malformed. A budget of 0 is the read alone. Knows the engine only by its contract.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 # Outcomes that come close together go out together.
 FLUSH_S = 0.02
-# Reads that are not back by then are dropped, so that nothing of a query is left in the engine a second after.
+# Reads that take longer than this after the deadline are dropped: a second after it the engine has none of the query.
 GRACE_S = 0.5
 WARM_UP_TOKENS = 16
 FIRST_TOKEN_S = 0.001
@@ -38,7 +38,7 @@ FIRST_TOKEN_S = 0.001
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """A model that can be used: how to ask it, and what runs it (not started)."""
+    """A model that can be used: its prompt, and the engine that runs it (not started)."""
 
     prompt: ErankPrompt
     engine: TokenEngine
@@ -46,9 +46,9 @@ class Loaded:
 
 @dataclass(slots=True, kw_only=True)
 class _Running:
-    """A job's place among those that share the engine."""
+    """One of the jobs that share the engine."""
 
-    deadline_s: float
+    due_s: float
     open_documents: int
     unread_tokens: int
 
@@ -76,7 +76,7 @@ class Erank:
         return self._fingerprint
 
     async def start(self) -> None:
-        """Load the model, then think once and read twice: the first of each is slow. Raises WorkerStartError."""
+        """Load the model, then think and read a few times, since the first is slow. Raises WorkerStartError."""
         loaded = await asyncio.to_thread(self._load)
         await loaded.engine.start()
         self._loaded = loaded
@@ -86,7 +86,7 @@ class Erank:
                 query="warm up",
                 instruction="Warm up.",
                 texts=(text,),
-                deadline_s=loop.time() + 3600,
+                due_s=loop.time() + 3600,
                 budget_tokens=WARM_UP_TOKENS,
             )
             [prompt] = loaded.prompt.build(instruction=job.instruction, query=job.query, texts=job.texts)
@@ -99,8 +99,8 @@ class Erank:
     async def score(self, job: ScoreJob) -> AsyncGenerator[Sequence[DocumentScore], None]:
         """Yield each document's outcome once, those that finish together in one batch.
 
-        A document without text, or one that the engine refuses, fails alone. Half a second after the deadline, what
-        is not read by then fails. Raises EngineDeadError, and RuntimeError before `start`.
+        A document without text, or one that the engine refuses, fails alone. So does one
+        that is not read half a second after the deadline. Raises EngineDeadError, and RuntimeError before `start`.
         """
         if self._loaded is None:
             raise RuntimeError("ERank was asked for scores before its start, or after its close.")
@@ -109,7 +109,7 @@ class Erank:
             self._loaded.prompt.build, instruction=job.instruction, query=job.query, texts=job.texts
         )
         place = _Running(
-            deadline_s=job.deadline_s,
+            due_s=job.due_s,
             open_documents=sum(len(prompt.chunks) for prompt in prompts),
             unread_tokens=sum(sum(prompt.tail_tokens) for prompt in prompts),
         )
@@ -120,7 +120,7 @@ class Erank:
         open_tasks = set(indexes)
         try:
             while open_tasks:
-                left_s = job.deadline_s + GRACE_S - loop.time()
+                left_s = job.due_s + GRACE_S - loop.time()
                 done, open_tasks = await asyncio.wait(
                     open_tasks, timeout=max(0.0, left_s), return_when=asyncio.FIRST_COMPLETED
                 )
@@ -139,7 +139,7 @@ class Erank:
             await _drop(indexes)
 
     async def broken(self) -> str:
-        """Wait until the engine is dead; the answer is why."""
+        """Wait until the engine is dead, and return the reason."""
         if self._loaded is None:
             raise RuntimeError("ERank has no engine before its start.")
         return await self._loaded.engine.broken()
@@ -167,7 +167,7 @@ class Erank:
         if not judged:
             return chunks[0]
         best = max(judged, key=lambda chunk: cast("Judgment", chunk.judgment).score("expected"))
-        # One chunk that was cut short might have been the best, so then the document was.
+        # A chunk that was cut short might have been the best, so the document counts as cut too.
         cut = any(cast("Judgment", chunk.judgment).cut == "deadline" for chunk in judged)
         return best if len(chunks) == 1 else _of_chunks(best, cut=cut)
 
@@ -200,17 +200,17 @@ class Erank:
     ) -> tuple[tuple[int, ...], Cut]:
         """The thinking without its closing tag, and what cut it.
 
-        A document that waits for a seat is not begun any more once its whole prompt must be read to be in time. One
-        that has a seat is being read by the engine already, and reading it again for its answer would not be sooner.
+        A document that waits for a seat gives up thinking when the time left is only enough to read its whole prompt.
+        For a document with a seat the engine reads the prompt already; to read it again would not give a score sooner.
         """
         prompt, engine = self._parts().prompt, self._parts().engine
         ids = list(begun[: job.budget_tokens])
         max_tokens = job.budget_tokens - len(ids)
         ended = prompt.end_of_thinking(ids)
         begins = True
-        until_s = self._pace.stop_thinking_s(job.deadline_s, self._due_with(job))
+        until_s = self._pace.stop_thinking_s(job.due_s, self._unread_until(job))
         if self._thinking >= self._seats:
-            until_s = self._pace.last_start_s(job.deadline_s, place.unread_tokens)
+            until_s = self._pace.last_start_s(job.due_s, place.unread_tokens)
         self._thinking += 1
         try:
             async with asyncio.timeout_at(until_s) as limit:
@@ -223,7 +223,7 @@ class Erank:
                             if begins:
                                 begins = False
                                 place.unread_tokens -= tail_tokens
-                                limit.reschedule(self._pace.stop_thinking_s(job.deadline_s, self._due_with(job)))
+                                limit.reschedule(self._pace.stop_thinking_s(job.due_s, self._unread_until(job)))
                                 note_prefill(
                                     "think",
                                     prompt_tokens=len(prompt_ids) + len(ids),
@@ -260,9 +260,9 @@ class Erank:
         self._pace.note(loop.time() - began_s, tokens=computed, at_once=at_once)
         return reading
 
-    def _due_with(self, job: ScoreJob) -> int:
-        """How many documents may have to be read for the same deadline, those of this job among them."""
-        return sum(place.open_documents for place in self._running if abs(place.deadline_s - job.deadline_s) < 1)
+    def _unread_until(self, job: ScoreJob) -> int:
+        """How many documents may have to be read for the same deadline, including those of this job."""
+        return sum(place.open_documents for place in self._running if abs(place.due_s - job.due_s) < 1)
 
     def _parts(self) -> Loaded:
         if self._loaded is None:
@@ -272,11 +272,11 @@ class Erank:
 
 def _priority(job: ScoreJob) -> int:
     """Earliest deadline first, in milliseconds."""
-    return int(job.deadline_s * 1000)
+    return int(job.due_s * 1000)
 
 
 def _of_chunks(best: DocumentScore, *, cut: bool) -> DocumentScore:
-    """The best chunk's outcome as that of the document. Its thinking is no beginning for the other chunks."""
+    """The best chunk's outcome as that of the document. Its thinking is left out: other chunks can't go on from it."""
     judgment = cast("Judgment", best.judgment)
     if cut:
         judgment = msgspec.structs.replace(judgment, cut="deadline")
@@ -288,7 +288,7 @@ def _fail(index: int, reason: str) -> DocumentScore:
 
 
 async def _all_of(work: Sequence[Awaitable[DocumentScore]]) -> list[DocumentScore]:
-    """The results in order; where one raises, or who waits is cancelled, the others are dropped."""
+    """The results in order; where one raises, or the caller is cancelled, the others are dropped."""
     tasks = [asyncio.ensure_future(one) for one in work]
     try:
         return list(await asyncio.gather(*tasks))
@@ -297,7 +297,7 @@ async def _all_of(work: Sequence[Awaitable[DocumentScore]]) -> list[DocumentScor
 
 
 async def _drop(tasks: Iterable[asyncio.Future[DocumentScore]]) -> None:
-    """Cancel what runs and wait until it has ended."""
+    """Cancel these tasks and wait until they have ended."""
     ending = list(tasks)
     for task in ending:
         task.cancel()

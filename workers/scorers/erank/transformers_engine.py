@@ -1,7 +1,7 @@
 """The engine on Hugging Face transformers: thinks by its continuous batching, reads by plain forward passes.
 
 Owns the loading, how much memory the cache of keys and values gets, the order of waiting work, and the two threads
-that compute. Knows nothing of prompts and scores. torch and transformers are an extra, imported only by a start.
+that compute. Knows nothing of prompts and scores. torch and transformers are an extra, imported only by `start`.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
     from pathlib import Path
 
-# Tokens of one block of the cache. A prompt's beginning is shared in whole blocks, so a small one shares more.
+# Tokens of one block of the cache. A prompt's beginning is shared in whole blocks, so small blocks share more.
 PAGE_TOKENS = 32
-# Tokens that one step of thinking, and one batch of reading with its padding, compute at most on each device. A step
-# is what a cancelled call waits for: about a second at these sizes for a model that suits the device.
+# The most tokens that one step of thinking, and one batch of reads with its padding, compute on each device. A
+# cancelled call waits for the end of a step: about a second at these sizes, for a model that suits the device.
 STEP_TOKENS = {"cpu": 512, "cuda": 4096}
 READ_TOKENS = {"cpu": 2048, "cuda": 16_384}
 # Share of the memory free after loading that the cache and its working copies may take; the rest is for reading.
@@ -41,12 +41,14 @@ CLOSE_LIMIT_S = 60.0
 class TransformersEngine:
     """A causal language model from a local folder, on one GPU or the CPU. See `TokenEngine` for what it promises.
 
-    `dtype` is "auto", which is the checkpoint's, or torch's name of one; `device` is "auto", "cuda" or "cpu". A prompt
-    and what follows it may have `max_model_tokens`; `max_num_seqs` thinkings run at once, and others wait.
+    `dtype` is "auto" (the checkpoint's own) or torch's name of a type; `device` is "auto", "cuda" or "cpu". A prompt
+    and its continuation may have `max_model_tokens` together. Up to `max_num_seqs` calls of `think` run at once, and
+    others wait.
 
-    Thinkings go through the library's continuous batching, in its own thread. Readings that wait at the same moment
-    share a forward pass in another thread, through a second module over the same weights, because continuous batching
-    may change the first one's attention. It cannot tell what was in the cache, so `cached_tokens` is always 0.
+    Calls of `think` go through the library's continuous batching, in its own thread. Calls of `read` that wait at the
+    same moment share a forward pass in another thread. That pass uses a second module over the same weights, because
+    continuous batching may change the attention of the first. The engine cannot tell what was in the cache, so
+    `cached_tokens` is always 0.
     """
 
     def __init__(self, folder: Path, *, dtype: str, device: str, max_model_tokens: int, max_num_seqs: int) -> None:
@@ -71,7 +73,7 @@ class TransformersEngine:
         """Load the model and start its thread. See `TokenEngine.start`."""
         self._loop = asyncio.get_running_loop()
         network = await self._loop.run_in_executor(self._worker, self._load)
-        # The library's router knows one handler a request and keeps what comes after a cancelled one for ever.
+        # The library's router has one handler for each request, and keeps for ever what comes for a cancelled one.
         network.manager.output_router.deliver_batch = self._hand_over
         network.manager.output_router.deliver = lambda output: self._hand_over([output])
         network.manager.start()
@@ -85,7 +87,7 @@ class TransformersEngine:
         network = self._usable()
         self._check(network, [prompt_ids], len(prompt_ids) + max_tokens)
         if max_tokens < 1:
-            raise RefusedError(f"A thinking of {max_tokens} tokens was asked for; it needs at least 1.")
+            raise RefusedError(f"Thinking of {max_tokens} tokens was asked for; at least 1 is needed.")
         await self._seats.take(priority)
         request_id = f"think-{next(self._turn)}"
         thought = self._thoughts[request_id] = _Thought()
@@ -110,7 +112,7 @@ class TransformersEngine:
                 running = not output.is_finished()
                 if output.error is not None:
                     raise self._failure(network, output.error)
-                # The library gives all tokens from the first on each time.
+                # Each output of the library has all tokens from the first on.
                 token_ids = tuple(output.generated_tokens[given:])
                 if token_ids:
                     given += len(token_ids)
@@ -134,14 +136,14 @@ class TransformersEngine:
         return await question.reading
 
     async def broken(self) -> str:
-        """See `TokenEngine.broken`. A close is no death: who waits here cancels the wait then."""
+        """See `TokenEngine.broken`. A close is not a death: a caller that waits here must cancel its wait."""
         await self._dead.wait()
         return self._end
 
     async def close(self) -> None:
-        """Stop the threads and free the memory; what still runs ends with EngineDeadError. May be called twice.
+        """Stop the threads and free the memory; running calls end with EngineDeadError. May be called twice.
 
-        Waits a minute at most for a step that is being computed; threads that take longer end after it.
+        Waits a minute at most for a step that is being computed; a thread that takes longer ends after its step.
         """
         self._stop("The engine was closed.")
         tasks = [task for task in (self._watching, self._answering) if task is not None]
@@ -149,7 +151,7 @@ class TransformersEngine:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         network, self._network = self._network, None
-        with contextlib.suppress(RuntimeError):  # the worker of an engine closed before takes no more jobs
+        with contextlib.suppress(RuntimeError):  # the worker of a closed engine takes no more jobs
             # Waits for the forward pass that is running, too: the worker does one thing after the other.
             freed = self._worker.submit(_free, network)
             await asyncio.wait([asyncio.wrap_future(freed)], timeout=CLOSE_LIMIT_S)
@@ -172,7 +174,7 @@ class TransformersEngine:
         return self._network
 
     def _check(self, network: _Network, parts: Sequence[Sequence[int]], total_tokens: int) -> None:
-        """Refuse what would not fit. An unknown token id would kill the whole engine, not one piece of work."""
+        """Refuse work that does not fit. An unknown token id would kill the whole engine, not only its own call."""
         if not all(parts):
             raise RefusedError("The prompt or the list of labels is empty.")
         if total_tokens > self._max_model_tokens:
@@ -196,7 +198,7 @@ class TransformersEngine:
                 self._thoughts[output.request_id].put(output)
 
     def _failure(self, network: _Network, error: str) -> EngineDeadError | RefusedError:
-        """Of one thinking. A dying manager fails them all first, and records why only then."""
+        """The error of one `think` call. A dying manager first fails all calls, and only then records why."""
         if network.accepts():
             return RefusedError(f"The model would not continue this prompt: {error}")
         return EngineDeadError(self._die(f"The thread of transformers failed: {error}"))
@@ -232,20 +234,20 @@ class TransformersEngine:
         return batch
 
     async def _watch(self, network: _Network) -> None:
-        """Notice a dead manager: it wakes nobody whose request it does not know."""
+        """Notice a dead manager: it does not wake callers whose requests it does not know."""
         while network.alive():  # noqa: ASYNC110  another thread's death sets no event
             await asyncio.sleep(WATCH_INTERVAL_S)
         self._die(network.obituary())
 
     def _die(self, reason: str) -> str:
-        """Record a death, the first one only. The answer is why no work is done any more."""
+        """Record a death, the first one only. Returns why no work is done any more."""
         if not self._end:
             self._stop(reason)
             self._dead.set()
         return self._end
 
     def _stop(self, reason: str) -> None:
-        """Take no more work, and end what waits."""
+        """Take no more work, and end the calls that wait."""
         self._end = self._end or reason
         self._seats.open()
         for thought in self._thoughts.values():
@@ -256,7 +258,7 @@ class TransformersEngine:
 
 
 class _Seats:
-    """Leave to think, for at most `number` at once: the lowest priority first, then the first to come."""
+    """Permission to think, for at most `number` calls at once: lowest priority first, then the first to come."""
 
     def __init__(self, number: int) -> None:
         self._free = number
@@ -264,7 +266,7 @@ class _Seats:
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
 
     async def take(self, priority: int) -> None:
-        """Wait for a seat. Each one taken is to be given back."""
+        """Wait for a seat. Each seat that is taken must be given back."""
         if self._free > 0:
             self._free -= 1
             return
@@ -273,12 +275,12 @@ class _Seats:
         try:
             await seat
         except asyncio.CancelledError:
-            if not seat.cancelled():  # it had come in the same moment
+            if not seat.cancelled():  # the seat came in the same moment
                 self.give()
             raise
 
     def give(self) -> None:
-        """Pass a seat on to who waits."""
+        """Give a seat back; the next call that waits gets it."""
         while self._waiting:
             _, _, seat = heappop(self._waiting)
             if not seat.done():
@@ -287,20 +289,20 @@ class _Seats:
         self._free += 1
 
     def open(self) -> None:
-        """Let everybody through, now that there is nothing to wait for."""
+        """Let all waiting calls through, because there is nothing left to wait for."""
         for _ in range(len(self._waiting)):
             self.give()
 
 
 class _Thought:
-    """The newest output of one thinking, which holds all that came before; None once nothing more can come."""
+    """The newest output of one `think` call, which holds all earlier tokens; None once nothing more can come."""
 
     def __init__(self) -> None:
         self._output: Any = None
         self._news = asyncio.Event()
 
     def put(self, output: Any) -> None:
-        # Death does not take away an end that is there already.
+        # The engine's death does not replace an end that is there already.
         if output is not None or self._output is None or not self._output.is_finished():
             self._output = output
         self._news.set()
@@ -313,7 +315,7 @@ class _Thought:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Text:
-    """What one reading reads: the prompt with the forced token at its end."""
+    """What one `read` call reads: the prompt with the forced token at its end."""
 
     token_ids: tuple[int, ...]
     label_ids: tuple[int, ...]
@@ -321,7 +323,7 @@ class _Text:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Question:
-    """One reading that waits."""
+    """One `read` call that waits."""
 
     text: _Text
     reading: asyncio.Future[Reading] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
@@ -355,18 +357,18 @@ class _Network:
         return self.manager.background_thread_status.fatal_error is None and bool(self.manager.is_running())
 
     def accepts(self) -> bool:
-        """Whether the manager takes requests: not from the first moment of its death on."""
+        """Whether the manager takes requests. It stops taking them at the first moment of its death."""
         return self.alive() and self.manager.background_thread_status.can_accept_new_requests() is None
 
     def obituary(self) -> str:
-        """What the manager died of."""
+        """Why the manager's thread ended."""
         error = self.manager.background_thread_status.fatal_error
         if error is None:
             return "The thread of transformers ended."
         return f"The thread of transformers failed: {type(error).__name__}: {error}"
 
     def read(self, batch: Sequence[_Text]) -> list[Reading | RefusedError]:
-        """Parallel to `batch`. Where it is too large for the GPU's memory, it goes in parts."""
+        """The readings, parallel to `batch`. A batch too large for the GPU's memory is read in parts."""
         try:
             return [*self._read(batch)]
         except self._torch.OutOfMemoryError as error:
@@ -448,7 +450,7 @@ def _load(folder: Path, *, dtype: str, device: str, max_model_tokens: int, max_n
                 ),
                 max_batch_tokens=max(STEP_TOKENS[device], max_num_seqs),
                 max_requests_per_batch=max_num_seqs,
-                use_async_batching=False,  # its last tokens would go through a request cancelled meanwhile
+                use_async_batching=False,  # its last step could meet a request that was cancelled meanwhile
                 use_cuda_graph=False,
                 auto_switch_to_flash=False,  # could fetch a kernel from the hub
             ),
@@ -458,8 +460,8 @@ def _load(folder: Path, *, dtype: str, device: str, max_model_tokens: int, max_n
         network.read([_Text(token_ids=(0, 0), label_ids=(0,))])
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise WorkerStartError(
-            f"The model in {folder} does not fit into the memory of this machine's {device}: {error}. Stop what else "
-            "uses it, lower max_query_tokens, max_document_tokens, max_think_tokens or concurrency, or take a smaller "
+            f"The model in {folder} does not fit into the memory of this machine's {device}: {error}. Stop other "
+            "programs that use it, lower max_query_tokens, max_document_tokens, max_think_tokens or concurrency, or take a smaller "
             "model."
         ) from error
     return network
@@ -468,7 +470,7 @@ def _load(folder: Path, *, dtype: str, device: str, max_model_tokens: int, max_n
 def _read_weights(auto_class: Any, folder: Path, dtype: str) -> tuple[Any, list[int]]:
     """The model on the CPU, and the ids that end its turn. Raises WorkerStartError, or MemoryError."""
     if not (folder / "config.json").is_file():
-        raise WorkerStartError(f"{folder} is no model folder: there is no config.json that can be read in it.")
+        raise WorkerStartError(f"{folder} is not a model folder: there is no config.json in it that can be read.")
     try:
         # safetensors alone: other weights are pickles, which can run code.
         model, info = auto_class.from_pretrained(
@@ -485,8 +487,8 @@ def _read_weights(auto_class: Any, folder: Path, dtype: str) -> tuple[Any, list[
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
         raise WorkerStartError(
-            f"The weights in {folder} are not complete: {len(missing)} tensors are missing, as {missing[0]}. "
-            "Download the model again, and take a causal language model, no embedding model."
+            f"The weights in {folder} are not complete: {len(missing)} tensors are missing, such as {missing[0]}. "
+            "Download the model again, and make sure that it is a causal language model, not an embedding model."
         )
     end_ids = model.generation_config.eos_token_id
     if end_ids is None:
@@ -503,16 +505,16 @@ def _free_bytes(torch: Any, device: str) -> int:
 
 
 def _count_blocks(model: Any, free_bytes: int, *, max_model_tokens: int, max_num_seqs: int) -> int:
-    """How many blocks the cache gets: for every thinking at full length, or fewer where memory is short.
+    """How many blocks the cache gets: enough for all calls at full length, or fewer where memory is short.
 
-    With fewer, the library makes some wait or begin again. Raises MemoryError when not even one thinking would fit.
+    With fewer, the library makes some calls wait or begin again. Raises MemoryError when not even one would fit.
     """
     config = model.config.get_text_config()
     device = model.device.type
     heads: int = config.num_attention_heads
     kv_heads = getattr(config, "num_key_value_heads", None) or heads
     head_size = getattr(config, "head_dim", None) or config.hidden_size // heads
-    # A token's keys and values in every layer; those of one layer, copied for each head, while it is computed; and its
+    # What one token needs: keys and values in every layer; those of one layer, copied for each head, while it is computed; and its
     # column of the mask.
     numbers = 2 * config.num_hidden_layers * kv_heads * head_size + (2 * heads + kv_heads) * head_size
     numbers += max(STEP_TOKENS[device], max_num_seqs)

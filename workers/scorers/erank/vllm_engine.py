@@ -1,8 +1,8 @@
 """vLLM as an engine for the scorer: one AsyncLLM, for the life of the process and its one event loop.
 
-Every request joins the same running batch, whichever query it is of. Thinking asks for no log-probabilities and a
-read asks for those of named tokens; requests for the k best are never made, since in one step with named ones vLLM's
-older runner loses them silently.
+Every request joins the same running batch, whichever query it belongs to. `think` asks for no log-probabilities, and
+`read` asks for those of named tokens. The k best log-probabilities are never asked for: vLLM's older runner silently
+loses them in a step that also has requests for named tokens.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from workers.scorers.erank.model import memory_problem
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from es_rerank.settings import VllmSettings
+    from es_rerank.scorers.vllm import VllmSettings
     from workers.scorers.erank.model import Model
 
-# A thinking's tokens come so many at a time: what a cut loses at most, and a sixteenth of the cost of one by one.
+# Thinking comes so many tokens at a time. A cut loses at most that many, and it costs a sixteenth of one by one.
 STREAM_INTERVAL = 16
-# On CPUs vLLM's own is 128, and only whole blocks of a prompt are shared.
+# vLLM's own block size on CPUs is 128. Only whole blocks of a prompt are shared, so small ones share more.
 CPU_BLOCK_TOKENS = 32
 MAX_QUEUED = 20_000
-# What still runs when the engine is told to stop, by a supervisor that signals every process, may end by itself.
+# How long running work may go on in an engine that is told to stop, as by a supervisor that signals every process.
 DRAIN_S = 60
 CLOSE_S = 15.0
 WATCH_S = 0.25
@@ -36,7 +36,7 @@ INSTALL = "Install it: pip install '.[vllm]' on a machine with a GPU, or make in
 
 
 class VllmEngine:
-    """See `TokenEngine`. `longest_tokens` is the longest prompt and its thinking."""
+    """See `TokenEngine`. `longest_tokens` is the length of the longest prompt with its thinking."""
 
     def __init__(self, model: Model, settings: VllmSettings, *, longest_tokens: int) -> None:
         self._model = model
@@ -45,7 +45,7 @@ class VllmEngine:
         self._engine: Any = None
 
     async def start(self) -> None:
-        """See `TokenEngine`. Holds up the event loop, whose only work this is then."""
+        """See `TokenEngine`. Blocks the event loop, which has no other work at that time."""
         settings = self._settings
         self._set_environment()
         try:
@@ -86,8 +86,8 @@ class VllmEngine:
         except Exception as error:  # whatever it is, there is no engine, and its processes have said more
             raise WorkerStartError(
                 f"vLLM could not start an engine for {self._model.folder}: {error}. What its processes wrote before "
-                "this line says why; too little memory is cured by a lower gpu_memory_share where others use the "
-                "card, by fewer max_num_seqs, or by quantization."
+                "this line says why. If memory is too small: lower gpu_memory_share where others use the card, "
+                "lower max_num_seqs, or use quantization."
             ) from error
 
     async def think(
@@ -112,7 +112,7 @@ class VllmEngine:
     async def read(
         self, prompt_ids: Sequence[int], *, forced_id: int, label_ids: Sequence[int], priority: int
     ) -> Reading:
-        """See `TokenEngine`. The forced token leaves log-probabilities as they are: they are taken before it."""
+        """See `TokenEngine`. The log-probabilities are taken before the token is forced, so forcing does not change them."""
         from vllm.sampling_params import RequestOutputKind, SamplingParams  # noqa: PLC0415  as above
 
         parameters = SamplingParams(
@@ -164,11 +164,11 @@ class VllmEngine:
             raise RefusedError(f"the engine refused it: {error}") from error
 
     def _set_environment(self) -> None:
-        """What vLLM takes from the environment only, for this process and the engine's."""
+        """Set what vLLM reads from the environment only, for this process and the engine's."""
         os.environ.update(
             {
                 HOST_VARIABLE: str(os.getpid()),
-                "HF_HUB_OFFLINE": "1",  # the model lies here by now
+                "HF_HUB_OFFLINE": "1",  # the model is on this machine by now
                 "VLLM_NO_USAGE_STATS": "1",
                 "VLLM_LOGGING_LEVEL": "WARNING",
                 "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # a fork of a process with threads may hang

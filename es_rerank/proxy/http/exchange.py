@@ -1,0 +1,151 @@
+"""One HTTP exchange with the caller, over ASGI: its request as a value, its answer, and whether it is still there.
+
+Knows nothing of engines or searches. Works with our own server (server.py) only, for what ASGI lacks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from es_rerank.errors import CallerError
+from es_rerank.proxy.http.server import EXTENSION
+from es_rerank.records import Request, first_header, without_headers
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from es_rerank.records import Headers, Reply
+    from es_rerank.upstream import StreamedReply
+
+LENGTH_HEADERS = (b"content-length", b"transfer-encoding")
+
+
+class CallerLeftError(Exception):
+    """The caller closed its connection before its request was whole."""
+
+
+class Exchange:
+    """A request and the place for its answer.
+
+    A caller who goes away cancels the task that made this object, and with it everything that is done for the answer;
+    `caller_left` then tells why.
+    """
+
+    def __init__(
+        self,
+        scope: dict[str, Any],
+        receive: Callable[[], Awaitable[dict[str, Any]]],
+        send: Callable[[dict[str, Any]], Awaitable[None]],
+    ) -> None:
+        self._receive = receive
+        self._send = send
+        self._task = asyncio.current_task()
+        self._on_lost: set[Callable[[], None]] = scope["extensions"][EXTENSION]["on_lost"]
+        self._on_lost.add(self._caller_lost)
+        self._finished = False
+        self.started = False
+        self.caller_left = False
+        headers: Headers = tuple(scope["headers"])
+        has_body = any(name in LENGTH_HEADERS and value != b"0" for name, value in headers)
+        self.request = Request(
+            method=scope["method"],
+            target=scope["extensions"][EXTENSION]["target"],
+            headers=headers,
+            body=self._incoming() if has_body else None,
+        )
+        lengths = [value for name, value in headers if name == b"content-length"]
+        self.body_bytes = int(lengths[0]) if len(lengths) == 1 and lengths[0].isdigit() else None
+        """The body's length as announced, None where it comes in chunks or there is none."""
+        self._knows_chunks = scope["http_version"] != "1.0"
+        self.client: str = (scope.get("client") or ("", 0))[0]
+
+    async def read_body(self, max_bytes: int) -> bytes | AsyncIterator[bytes] | None:
+        """The body, read whole; or, where it is larger than `max_bytes`, a stream of all of it. None for no body."""
+        stream = self.request.body
+        if stream is None or isinstance(stream, bytes):
+            return stream
+        head = bytearray()
+        async for chunk in stream:
+            head += chunk
+            if len(head) > max_bytes:
+                return _behind(bytes(head), stream)
+        return bytes(head)
+
+    async def reply(self, reply: Reply) -> None:
+        """Send an answer that is complete."""
+        await self._start(reply.status, reply.headers)
+        await self._finish(reply.body)
+
+    async def stream(self, reply: StreamedReply) -> None:
+        """Send an answer on as it comes. Raises UpstreamError where it breaks off; `started` is then True.
+
+        HTTP/1.0 has no chunks, so there an answer of unknown length is held until its length is known.
+        """
+        if not self._knows_chunks and first_header(reply.headers, b"content-length") is None:
+            body = b"".join([chunk async for chunk in reply.chunks()])
+            await self._start(reply.status, (*reply.headers, (b"content-length", b"%d" % len(body))))
+            await self._finish(body)
+            return
+        await self._start(reply.status, reply.headers)
+        async for chunk in reply.chunks():
+            await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await self._finish(b"")
+
+    def close(self) -> None:
+        """No longer watch the caller. Called once, however the exchange ended."""
+        self._on_lost.discard(self._caller_lost)
+
+    def _caller_lost(self) -> None:
+        if self._task is not None and not self._finished:
+            self.caller_left = True
+            self._task.cancel()
+
+    async def _start(self, status: int, headers: Headers) -> None:
+        self.started = True
+        if status in (204, 304):  # they have no body, whatever length they tell
+            headers = without_headers(headers, b"content-length")
+        await self._send({"type": "http.response.start", "status": status, "headers": list(headers)})
+
+    async def _finish(self, last: bytes) -> None:
+        self._finished = True  # the server calls a complete exchange disconnected too
+        await self._send({"type": "http.response.body", "body": last})
+
+    async def _incoming(self) -> AsyncIterator[bytes]:
+        more = True
+        while more:
+            event = await self._receive()
+            if event["type"] == "http.disconnect":
+                self.caller_left = True
+                raise CallerLeftError
+            more = event.get("more_body", False)
+            if chunk := event.get("body", b""):
+                yield chunk
+
+
+async def _behind(head: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield head
+    async for chunk in rest:
+        yield chunk
+
+
+def check_head(headers: Headers) -> None:
+    """Refuse what no request may say about its body. Raises CallerError.
+
+    An ambiguous length (RFC 9112, 6.3) is what a smuggled request hides in. A transfer coding beside chunks would be
+    lost on the way, and with it what the body means. An expectation that nobody meets (RFC
+    9110, 10.1.1) leaves it open whether the body comes, and engines that refuse one read the body as a request.
+    """
+    lengths = [value for name, value in headers if name == b"content-length"]
+    if len(lengths) > 1:
+        raise CallerError("the request has more than one Content-Length")
+    codings = [value for name, value in headers if name == b"transfer-encoding"]
+    if lengths and codings:
+        raise CallerError("the request has both Content-Length and Transfer-Encoding")
+    if codings and [value.lower() for value in codings] != [b"chunked"]:
+        shown = b", ".join(codings).decode("latin-1")
+        raise CallerError(f"header [Transfer-Encoding] must be [chunked], once, was [{shown[:80]}]", status=501)
+    expected = [value for name, value in headers if name == b"expect"]
+    if expected and [value.lower() for value in expected] != [b"100-continue"]:
+        shown = b", ".join(expected).decode("latin-1")
+        raise CallerError(f"header [Expect] must be [100-continue], once, was [{shown[:80]}]", status=417)

@@ -1,0 +1,74 @@
+"""What we answer ourselves, in the engine's own shape, and our own paths as a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from es_rerank.records import Reply, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+OWN_PATH = b"/_es_rerank"
+COMPATIBLE = b"application/vnd.elasticsearch+json"
+
+
+def error_body(status: int, kind: str, reason: str) -> bytes:
+    """An error as Elasticsearch and OpenSearch write one."""
+    cause = {"type": kind, "reason": reason}
+    return msgspec.json.encode({"error": {"root_cause": [cause], **cause}, "status": status})
+
+
+def error_reply(request: Request, status: int, kind: str, reason: str, product: bytes | None) -> Reply:
+    """An error of ours for this request. `kind` is an exception name as the engines have them."""
+    return own_reply(request, status, error_body(status, kind, reason), product)
+
+
+def own_reply(request: Request, status: int, body: bytes, product: bytes | None) -> Reply:
+    """An answer of ours: in the media type that was asked for, and under the engine's product header if it has one.
+
+    Official clients refuse an Elasticsearch that lacks the header, and we must never claim one for OpenSearch.
+    """
+    accept = (request.header(b"accept") or b"").strip()
+    media_type = accept if accept.startswith(COMPATIBLE) and b"," not in accept else b"application/json"
+    headers: list[tuple[bytes, bytes]] = [(b"content-type", media_type), (b"content-length", b"%d" % len(body))]
+    if product is not None:
+        headers.insert(0, (b"x-elastic-product", product))
+    return Reply(status=status, headers=tuple(headers), body=body)
+
+
+def json_body(value: Any, *, pretty: bool) -> bytes:
+    """A value as JSON, indented for people where asked."""
+    body = msgspec.json.encode(value)
+    return msgspec.json.format(body, indent=2) + b"\n" if pretty else body
+
+
+@dataclass(frozen=True, slots=True)
+class OwnPath:
+    """One path of ours: the methods that it takes, and what answers it with a status and a value to be written."""
+
+    methods: tuple[str, ...]
+    answer: Callable[[], Awaitable[tuple[int, Any]]]
+
+
+def is_own(path: bytes) -> bool:
+    """Whether a raw path is ours, so that it is never forwarded."""
+    return path == OWN_PATH or path.startswith(OWN_PATH + b"/")
+
+
+async def answer_own(request: Request, paths: Mapping[bytes, OwnPath], product: bytes | None) -> Reply:
+    """The answer to a request below our path, from a table of all that there are."""
+    found = paths.get(request.path.rstrip(b"/"))
+    if found is None:
+        known = b", ".join(paths).decode()
+        path = request.path.decode("latin-1")
+        reason = f"no such path [{path}]; known is [{known}]"
+        return error_reply(request, 404, "resource_not_found_exception", reason, product)
+    if request.method not in found.methods:
+        reason = f"method [{request.method}] is not allowed here; allowed are [{', '.join(found.methods)}]"
+        return error_reply(request, 405, "illegal_argument_exception", reason, product)
+    status, value = await found.answer()
+    return own_reply(request, status, json_body(value, pretty=b"pretty" in request.query_string), product)

@@ -1,0 +1,139 @@
+"""The HTTP server: uvicorn on httptools and uvloop, with what a transparent proxy needs beyond it.
+
+Chosen by measurement (bench/README.md). Knows nothing of searches.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import httptools
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from es_rerank.proxy.http.own import error_body
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from es_rerank.tables import ServerSettings
+
+EXTENSION = "es_rerank"
+# Engines never close an idle connection, so clients' pools don't expect it; a POST that meets a closing one fails.
+IDLE_CONNECTION_S = 3600
+# A stop waits for the searches in flight: longer than any deadline that is in use.
+GRACE_S = 30
+# Engines allow 4 KiB for the request line and 16 KiB for headers unless told otherwise.
+MAX_HEAD_BYTES = 64 * 1024
+UNREADABLE = "the request is no valid HTTP/1.1"
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's protocol, for a proxy.
+
+    It keeps the request target as it came: ASGI has path and query string apart, by which a lone trailing `?` is
+    lost. It tells a lost connection by callback, where ASGI would have a task wait for each request. It never
+    upgrades, which a server may always decline (RFC 9110, 7.8), so that a request that offers HTTP/2 is answered as
+    what it is, body and all. It bounds the head, drops trailers, and refuses in the engine's shape.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._offers_upgrade = False
+        self._on_lost: set[Callable[[], None]] = set()
+        self._in_head = True
+        self._head_ended = False  # one ended, or its message did, within the data at hand
+        self._head_bytes = 0  # of a head that has no end yet
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        self._unset_keepalive_if_required()
+        self._head_ended = False
+        try:
+            self._feed(data)
+        except httptools.HttpParserError:
+            self.send_400_response(UNREADABLE)
+            return
+        if self._in_head and not self._head_ended:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self.send_400_response(f"request line and headers are larger than {MAX_HEAD_BYTES} bytes")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        super().connection_lost(exc)
+        for tell in tuple(self._on_lost):
+            tell()
+
+    def _feed(self, data: bytes) -> None:
+        """Give data to the parser, which stops at the end of a head that offers an upgrade and skips its body."""
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                data = data[upgrade.args[0] :]
+                self._decline_upgrade()
+            else:
+                return
+
+    def _decline_upgrade(self) -> None:
+        """Read the head once more, without what it offers. Raises HttpParserError for CONNECT, which is no offer."""
+        if self.scope["method"] == "CONNECT":
+            raise httptools.HttpParserError("CONNECT")
+        version = self.parser.get_http_version().encode()
+        head = b"%s %s HTTP/%s\r\n" % (self.scope["method"].encode(), self.url, version)
+        lines = [b"%s: %s\r\n" % (name, value) for name, value in self.headers if name != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.feed_data(head + b"".join(lines) + b"\r\n")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """See httptools. Blanks behind a value are no part of it (RFC 9112, 5), and a trailer is no header."""
+        if self._in_head:
+            super().on_header(name, value.rstrip(b" \t"))
+
+    def on_headers_complete(self) -> None:
+        """See httptools."""
+        self._offers_upgrade = self.parser.should_upgrade()
+        self.scope["method"] = self.parser.get_method().decode("ascii")
+        self.scope["extensions"] = {EXTENSION: {"target": self.url, "on_lost": self._on_lost}}
+        if not self._offers_upgrade:
+            self._in_head, self._head_ended, self._head_bytes = False, True, 0
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """See httptools."""
+        if not self._offers_upgrade:
+            self._in_head, self._head_ended = True, True
+            super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP, as the parser sees it (two lengths, a length beside chunks), and close."""
+        body = error_body(400, "illegal_argument_exception", msg)
+        self.transport.write(
+            STATUS_LINE[400]
+            + b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
+            + body
+        )
+        self.transport.close()
+
+
+def make_server(app: Any, settings: ServerSettings) -> uvicorn.Server:
+    """A server for the ASGI application, not yet started. It stops on SIGINT and SIGTERM, finishing what runs."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            host=settings.host,
+            port=settings.port,
+            http=Protocol,
+            loop="uvloop",
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=IDLE_CONNECTION_S,
+            timeout_graceful_shutdown=GRACE_S,
+        )
+    )

@@ -1,0 +1,214 @@
+"""The judgments of windows: from the cache, and for what is missing from the workers, until the deadline.
+
+Never fails and never runs over the deadline: whatever goes wrong becomes gaps and a reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from es_rerank.broker import REDIS_ERRORS
+from es_rerank.cache.keys import score_keys
+from es_rerank.proxy.scoring.ask import WindowScores
+from es_rerank.proxy.scoring.workers import RENDER_MARGIN_S
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Mapping, Sequence
+
+    from es_rerank.cache.scores import ScoreCache
+    from es_rerank.clock import Deadline
+    from es_rerank.judgment import Judgment, ScoreRule
+    from es_rerank.proxy.laps import Laps
+    from es_rerank.proxy.scoring.ask import ScoreRequest, Scoring, Stage
+    from es_rerank.proxy.scoring.workers import Workers
+    from es_rerank.reasons import Gap, Reason
+
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Round:
+    """One stage of one window: its texts, each once and in engine order, with the keys of their judgments."""
+
+    scoring: Scoring
+    stage: Stage
+    key_of: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Judged:
+    """What a round gave, by text: judgments, and which of them came from the cache."""
+
+    key_of: Mapping[str, str]
+    judgments: Mapping[str, Judgment]
+    cached: frozenset[str]
+    reason: Gap | None
+
+
+class ScoreSource:
+    """Where judgments come from: a cache, and workers behind it."""
+
+    def __init__(self, cache: ScoreCache, workers: Workers) -> None:
+        self._cache = cache
+        self._workers = workers
+
+    async def judge(self, requests: Sequence[ScoreRequest], deadline: Deadline, laps: Laps) -> list[WindowScores]:
+        """The judgments of each request's texts, parallel to the requests.
+
+        All windows look into the cache together and then wait for workers side by side. Where scorings have several
+        stages, these come one after the other.
+        """
+        judged: list[list[_Judged]] = [[] for _ in requests]
+        for number in range(max((len(request.scoring.stages) for request in requests), default=0)):
+            rounds = {
+                index: _plan_round(request, number, judged[index])
+                for index, request in enumerate(requests)
+                if number < len(request.scoring.stages)
+            }
+            for index, one in zip(rounds, await self._judge_rounds([*rounds.values()], deadline, laps), strict=True):
+                judged[index].append(one)
+        return [_combine(request, rounds) for request, rounds in zip(requests, judged, strict=True)]
+
+    async def find_reasoning(
+        self, places: Sequence[int], request: ScoreRequest, scores: WindowScores, deadline: Deadline
+    ) -> dict[int, str]:
+        """The reasoning of the window's hits at `places`, by place, for those that were thought about.
+
+        What was not kept is thought about again, as long as there is time; what can't be had is left out.
+        """
+        thought = {
+            place: key
+            for place in places
+            if (key := scores.keys[place]) is not None
+            and (one := scores.judgments[place]) is not None
+            and one.think_tokens
+        }
+        found = await self._kept_reasoning(thought, deadline)
+        missing = {
+            text: key
+            for place, key in thought.items()
+            if place not in found and (text := request.texts[place]) is not None
+        }
+        if missing and deadline.remaining_s() > RENDER_MARGIN_S:
+            stage = request.scoring.stages[-1]
+            await self._workers.ask(request.scoring, stage, [*missing], [*missing.values()], deadline)
+            found = await self._kept_reasoning(thought, deadline)
+        return found
+
+    async def count_workers(self, fingerprints: Sequence[str]) -> list[int] | None:
+        """How many live workers serve each scorer, parallel to the fingerprints; None where Redis can't say."""
+        try:
+            return await self._workers.count(fingerprints)
+        except REDIS_ERRORS:
+            return None
+
+    async def _judge_rounds(self, rounds: Sequence[_Round], deadline: Deadline, laps: Laps) -> list[_Judged]:
+        """One stage of several windows: what the cache has, then the rest from workers."""
+        found, reason = await self._look_up([key for one in rounds for key in one.key_of.values()], deadline)
+        laps.lap("cache")
+        judged = []
+        next_one = iter(found)
+        for one in rounds:
+            cached = {text: known for text in one.key_of if (known := next(next_one)) is not None}
+            judged.append(_Judged(key_of=one.key_of, judgments=cached, cached=frozenset(cached), reason=reason))
+        if reason is None and any(len(one.judgments) < len(one.key_of) for one in judged):
+            pairs = zip(rounds, judged, strict=True)
+            judged = await asyncio.gather(*(self._ask_workers(one, known, deadline) for one, known in pairs))
+            laps.lap("score")
+        return judged
+
+    async def _look_up(self, keys: Sequence[str], deadline: Deadline) -> tuple[Sequence[Judgment | None], Gap | None]:
+        """The cached judgments, parallel to the keys, and why there can be none."""
+        nothing = [None] * len(keys)
+        try:
+            async with deadline.limit(RENDER_MARGIN_S):
+                return await self._cache.get_many(keys), None
+        except TimeoutError:
+            return nothing, "deadline"
+        except REDIS_ERRORS:
+            return nothing, "no_redis"
+
+    async def _ask_workers(self, one: _Round, known: _Judged, deadline: Deadline) -> _Judged:
+        """What is known, and what workers make of the rest.
+
+        What they can't judge is served from what an earlier deadline cut: better than nothing.
+        """
+        missing = {text: key for text, key in one.key_of.items() if text not in known.judgments}
+        if not missing:
+            return known
+        answered = await self._workers.ask(one.scoring, one.stage, [*missing], [*missing.values()], deadline)
+        made = {text: new for text, new in zip(missing, answered.judgments, strict=True) if new is not None}
+        if answered.reason is not None and one.stage.budget_tokens:
+            left = {text: key for text, key in missing.items() if text not in made}
+            cut = await _last_look(self._cache.get_cut([*left.values()]), deadline)
+            made |= {text: old.judgment for text, old in zip(left, cut, strict=False) if old is not None}
+        return _Judged(
+            key_of=one.key_of, judgments={**known.judgments, **made}, cached=known.cached, reason=answered.reason
+        )
+
+    async def _kept_reasoning(self, key_of: Mapping[int, str], deadline: Deadline) -> dict[int, str]:
+        found = await _last_look(self._cache.get_reasoning([*key_of.values()]), deadline)
+        return {place: text for place, text in zip(key_of, found, strict=False) if text is not None}
+
+
+def best_texts(
+    texts: Sequence[str], judgments: Mapping[str, Judgment], rule: ScoreRule, top: int | None
+) -> Sequence[str]:
+    """The texts that a stage is about: all of them, or the `top` judged best so far, ties in engine order."""
+    if top is None:
+        return texts
+    judged = [text for text in texts if text in judgments]
+    return sorted(judged, key=lambda text: -judgments[text].score(rule))[:top]
+
+
+def _plan_round(request: ScoreRequest, number: int, before: Sequence[_Judged]) -> _Round:
+    """The stage with this number, after the rounds before it."""
+    scoring, stage = request.scoring, request.scoring.stages[number]
+    so_far = {text: one for judged in before for text, one in judged.judgments.items()}
+    # Equal texts are one document to judge.
+    wanted = list(dict.fromkeys(text for text in request.texts if text is not None))
+    texts = best_texts(wanted, so_far, scoring.score, stage.top)
+    keys = score_keys(
+        fingerprint=scoring.fingerprint,
+        budget_tokens=stage.budget_tokens,
+        instruction=scoring.instruction,
+        query=scoring.question,
+        texts=texts,
+    )
+    return _Round(scoring=scoring, stage=stage, key_of=dict(zip(texts, keys, strict=True)))
+
+
+def _combine(request: ScoreRequest, rounds: Sequence[_Judged]) -> WindowScores:
+    """The window's scores: each text's judgment is that of the last round that has one."""
+    judgments: dict[str, Judgment] = {}
+    keys: dict[str, str] = {}
+    cached: set[str] = set()
+    reason: Reason | None = None
+    for one in rounds:
+        judgments.update(one.judgments)
+        keys.update({text: one.key_of[text] for text in one.judgments})
+        cached = (cached - one.judgments.keys()) | one.cached
+        reason = reason or one.reason
+        if reason is None and any(judgment.cut == "deadline" for judgment in one.judgments.values()):
+            reason = "deadline"
+    if request.texts and all(text is None for text in request.texts):
+        reason = "missing_text"
+    return WindowScores(
+        judgments=tuple(None if text is None else judgments.get(text) for text in request.texts),
+        keys=tuple(None if text is None else keys.get(text) for text in request.texts),
+        cached=sum(text in cached for text in request.texts),
+        missing_text=sum(text is None for text in request.texts),
+        reason=reason,
+    )
+
+
+async def _last_look(look: Awaitable[Sequence[Found]], deadline: Deadline) -> Sequence[Found]:
+    """What one look into the cache finds when the time may be nearly over; nothing where it can't be had."""
+    with contextlib.suppress(TimeoutError, *REDIS_ERRORS):
+        # The wait for workers ended the margin before the deadline; half of it is enough for one look.
+        async with deadline.limit(min(RENDER_MARGIN_S, deadline.remaining_s() - RENDER_MARGIN_S / 2)):
+            return await look
+    return ()

@@ -1,0 +1,142 @@
+"""Asks the workers of a scorer for judgments: is there room, is there a worker, send, wait; and what went wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from es_rerank.broker import REDIS_ERRORS
+from es_rerank.reasons import WORKER_REASONS
+from es_rerank.wire import Claim
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+
+    from es_rerank.clock import Clock, Deadline
+    from es_rerank.judgment import Judgment
+    from es_rerank.proxy.scoring.ask import Scoring, Stage
+    from es_rerank.proxy.scoring.collect import Waiting
+    from es_rerank.reasons import Gap
+
+# What is kept of the deadline for fusing, writing and sending the answer.
+RENDER_MARGIN_S = 0.03
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """What the workers gave: judgments parallel to the texts, None for gaps, and why there are gaps."""
+
+    judgments: Sequence[Judgment | None]
+    reason: Gap | None
+
+
+class Workers(Protocol):
+    """The workers of all scorers."""
+
+    async def ask(
+        self, scoring: Scoring, stage: Stage, texts: Sequence[str], keys: Sequence[str], deadline: Deadline
+    ) -> Answered:
+        """Have texts judged, by the deadline less a margin. `keys` (of the score cache) are parallel to them.
+
+        Never raises but when it is cancelled, and then has the work dropped.
+        """
+        ...
+
+    async def count(self, fingerprints: Sequence[str]) -> list[int]:
+        """How many live workers serve each scorer, parallel to the fingerprints. Raises one of `REDIS_ERRORS`."""
+        ...
+
+
+class _Presence(Protocol):
+    async def count(self, fingerprints: Sequence[str]) -> list[int]: ...
+
+
+class _Dispatcher(Protocol):
+    async def send(self, query_id: str, claim: Claim, fingerprint: str) -> None: ...
+    async def cancel(self, query_id: str, fingerprint: str) -> None: ...
+
+
+class _Collector(Protocol):
+    def expect(self, query_id: str, count: int) -> AbstractContextManager[Waiting]: ...
+
+
+class QueuedWorkers:
+    """Workers behind a queue. At most `max_in_flight` queries wait for them at a time; one more is not sent.
+
+    `cancel_s` is how long telling workers of a caller who left may take.
+    """
+
+    def __init__(
+        self,
+        presence: _Presence,
+        dispatcher: _Dispatcher,
+        collector: _Collector,
+        clock: Clock,
+        *,
+        max_in_flight: int,
+        cancel_s: float,
+    ) -> None:
+        self._presence = presence
+        self._dispatcher = dispatcher
+        self._collector = collector
+        self._clock = clock
+        self._permits = asyncio.Semaphore(max_in_flight)
+        self._cancel_s = cancel_s
+
+    async def count(self, fingerprints: Sequence[str]) -> list[int]:
+        """See `Workers`."""
+        return await self._presence.count(fingerprints)
+
+    async def ask(
+        self, scoring: Scoring, stage: Stage, texts: Sequence[str], keys: Sequence[str], deadline: Deadline
+    ) -> Answered:
+        """See `Workers`."""
+        nothing: tuple[Judgment | None, ...] = (None,) * len(texts)
+        if self._permits.locked():
+            return Answered(judgments=nothing, reason="overloaded")
+        query_id = uuid.uuid4().hex
+        async with self._permits:
+            with self._collector.expect(query_id, len(texts)) as waiting:
+                try:
+                    async with deadline.limit(RENDER_MARGIN_S):
+                        if not any(await self._presence.count([scoring.fingerprint])):
+                            return Answered(judgments=nothing, reason="no_worker")
+                        claim = _claim(scoring, stage, texts, keys, deadline)
+                        await self._dispatcher.send(query_id, claim, scoring.fingerprint)
+                        await waiting.whole()
+                except TimeoutError:
+                    return _answered(waiting, "deadline")
+                except REDIS_ERRORS:
+                    return _answered(waiting, "no_redis")
+                except asyncio.CancelledError:  # the caller left, and nobody waits for what is being done
+                    await self._cancel(query_id, scoring.fingerprint)
+                    raise
+                return _answered(waiting, WORKER_REASONS.get(waiting.end, "scorer_failed") if waiting.end else None)
+
+    async def _cancel(self, query_id: str, fingerprint: str) -> None:
+        """Tell the workers, as far as Redis lets us."""
+        with contextlib.suppress(TimeoutError, *REDIS_ERRORS):
+            async with self._clock.limit(self._clock.monotonic_s() + self._cancel_s):
+                await self._dispatcher.cancel(query_id, fingerprint)
+
+
+def _answered(waiting: Waiting, reason: Gap | None) -> Answered:
+    """What came; a whole answer with a gap in it has documents that failed."""
+    judgments = tuple(waiting.judgments)
+    return Answered(judgments=judgments, reason=(reason or "document_failed") if None in judgments else None)
+
+
+def _claim(scoring: Scoring, stage: Stage, texts: Sequence[str], keys: Sequence[str], deadline: Deadline) -> Claim:
+    return Claim(
+        query=scoring.question,
+        instruction=scoring.instruction,
+        texts=list(texts),
+        keys=list(keys),
+        budget_tokens=stage.budget_tokens,
+        keep_reasoning=scoring.keep_reasoning,
+        lifetime_ms=max(1, int(deadline.remaining_s() * 1000)),
+    )

@@ -1,0 +1,108 @@
+"""One search as a value: what it asks, whatever it came in. Knows the engines' request forms and nothing of rules."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from es_rerank.proxy.http.coding import UnreadableBodyError, decode_body
+from es_rerank.proxy.search.carrier import JSON_TYPE, BodyCarrier, SourceCarrier
+from es_rerank.proxy.search.query_string import parse_query
+from es_rerank.rawjson import read_object
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from es_rerank.proxy.search.carrier import Carrier
+    from es_rerank.records import Request
+
+# `http.max_initial_line_length` of both engines, unless configured.
+MAX_TARGET_BYTES = 4096
+SEARCH_PATH = re.compile(rb"^/(?:([^/_][^/]*|_all)/)?_search/?$")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchCall:
+    """One search as asked.
+
+    `expression` is the decoded index expression, '' where none is named. `body` is the JSON text, inflated, b'' where
+    there is none; `search` the object that it says, {} for no body, and None where it can't be read as one (see
+    `read_object`), is in an unknown coding, or is a stream, since too large to hold. `parameters` are the decoded URL
+    parameters; of a repeated one the last counts, as in the engines.
+    """
+
+    carrier: Carrier
+    expression: str
+    parameters: Mapping[str, str]
+    body: bytes
+    search: dict[str, Any] | None
+
+    @property
+    def held(self) -> bool:
+        """Whether the whole request is in memory, so that it can be sent more than once."""
+        return isinstance(self.carrier.request.body, bytes | None)
+
+    @property
+    def filter_path(self) -> str:
+        """The client's filter, '' for none. One without a path in it changes nothing, so it is none."""
+        return self.parameters.get("filter_path", "").strip(" ,")
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first value of a header of the request, its name compared without case."""
+        return self.carrier.request.header(name)
+
+    def flag(self, name: str) -> bool:
+        """Whether a boolean URL parameter is on: `?pretty` and `?pretty=true` are."""
+        return self.parameters.get(name, "false") in ("", "true")
+
+    def with_body(self, body: bytes, search: dict[str, Any]) -> SearchCall:
+        """The same call with another body, which says `search`."""
+        return replace(self, carrier=self.carrier.carrying(body), body=body, search=search)
+
+    def without_header(self, name: bytes) -> SearchCall:
+        """The same call without a header."""
+        return replace(self, carrier=self.carrier.without_header(name))
+
+
+def search_expression(request: Request) -> str | None:
+    """The index expression of a search request ('' where it names none), or None for any other request.
+
+    A target longer than engines take by default is none of ours either: it is theirs to refuse.
+    """
+    if request.method not in ("GET", "POST") or len(request.target) > MAX_TARGET_BYTES:
+        return None
+    found = SEARCH_PATH.match(request.path)
+    if found is None:
+        return None
+    if found[1] is None:
+        return parse_query(request.query_string).get("index", "")
+    return unquote(found[1].decode("utf-8", "replace"))
+
+
+def read_call(request: Request, expression: str, *, max_bytes: int) -> SearchCall:
+    """The call of a search request whose body was read. Never fails: what can't be read has `search` None."""
+    parameters = parse_query(request.query_string)
+    carrier: Carrier = BodyCarrier(request)
+    body = b""
+    readable = True
+    if request.body is not None and not isinstance(request.body, bytes):
+        readable = False
+    elif request.body:
+        try:
+            body = decode_body(request.body, request.header(b"content-encoding"), max_bytes=max_bytes)
+        except UnreadableBodyError:
+            readable = False
+        media_type = (request.header(b"content-type") or b"").decode("latin-1")
+        readable = readable and JSON_TYPE.match(media_type) is not None
+    elif "source" in parameters:
+        carrier = SourceCarrier(request)
+        body = parameters["source"].encode("utf-8", "replace")
+        readable = JSON_TYPE.match(parameters.get("source_content_type", "application/json")) is not None
+    search: dict[str, Any] | None = {}
+    if not readable:
+        search = None
+    elif body.strip():
+        search = read_object(body)
+    return SearchCall(carrier=carrier, expression=expression, parameters=parameters, body=body, search=search)

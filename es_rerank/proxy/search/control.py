@@ -1,0 +1,185 @@
+"""What a request may ask of es-rerank, and nothing else: `ext.es_rerank` in the body, the `ES-Rerank` header.
+
+Pure. What is found is taken out of the request before the engine sees it; what isn't allowed is a CallerError.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import msgspec
+
+from es_rerank.errors import CallerError
+from es_rerank.fusion.fuse import Method
+from es_rerank.judgment import ScoreRule
+from es_rerank.rawjson import RAW_OBJECT, edit_object
+from es_rerank.rules.rule import MAX_INSTRUCTION_CHARACTERS, Mode
+
+if TYPE_CHECKING:
+    from es_rerank.proxy.search.call import SearchCall
+    from es_rerank.records import Request
+
+HEADER = b"es-rerank"
+KEY = "es_rerank"
+Include = Literal["status", "scores", "reasoning"]
+# A body in the URL, or a parameter whose name is written so that only reading it tells.
+SOURCE_PARAMETER = re.compile(rb"[?&;](?:source=|[^=&;]*[%+])")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Controls:
+    """One request's wishes; None is the rule's own setting."""
+
+    rerank: bool = True
+    alpha: float | None = None
+    method: Method | None = None
+    window: int | None = None
+    deadline_s: float | None = None
+    instruction: str | None = None
+    mode: Mode | None = None
+    budget_tokens: int | None = None
+    think_top: int | None = None
+    score: ScoreRule | None = None
+    include: frozenset[Include] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlLimits:
+    """How far a request may go under the rule that applies.
+
+    `scorer` names the rule's scorer where it does not think, as people know it; '' where it does, or no rule applies.
+    `max_think_tokens` is None where none applies, and `mode` is the rule's own.
+    """
+
+    max_window: int
+    max_deadline_s: float
+    scorer: str = ""
+    max_think_tokens: int | None = None
+    mode: Mode = "think"
+
+
+def may_ask(request: Request) -> bool:
+    """Whether a request whose body was read may hold a word to us: if not, nobody has to read it to know.
+
+    True for all that one look at its bytes can't rule out, so for most of what is compressed or escaped.
+    """
+    if request.header(HEADER) is not None or SOURCE_PARAMETER.search(request.target):
+        return True
+    body = request.body
+    if body is None:
+        return False
+    if not isinstance(body, bytes):
+        return True
+    return b"es_rerank" in body or b"\\u" in body or request.header(b"content-encoding") is not None
+
+
+def take_controls(call: SearchCall) -> tuple[dict[str, Any], SearchCall]:
+    """What the request asks, unchecked, and the call without a trace of it.
+
+    Raises CallerError for a header of another value, for an `ext.es_rerank` that is no object, and for one in a body
+    that can't be read, since the engine would not know it.
+    """
+    asked: dict[str, Any] = {}
+    header = call.header(HEADER)
+    if header is not None:
+        asked = _read_header(header)
+        call = call.without_header(HEADER)
+    if call.search is None and b'"es_rerank"' in call.body:
+        raise CallerError(f"[ext.{KEY}] needs a body of strict JSON: no comments, no key twice, no half surrogate pair")
+    search = call.search or {}
+    ext = search.get("ext")
+    if not isinstance(ext, dict) or KEY not in ext:
+        return asked, call
+    if not isinstance(ext[KEY], dict):
+        raise CallerError(f"[ext.{KEY}] must be an object, was {_shown(ext[KEY])}")
+    others = RAW_OBJECT.decode(RAW_OBJECT.decode(call.body)["ext"])
+    del others[KEY]
+    left = {key: value for key, value in search.items() if key != "ext"}
+    if others:
+        left["ext"] = {key: value for key, value in ext.items() if key != KEY}
+    return {**asked, **ext[KEY]}, call.with_body(edit_object(call.body, {"ext": others or None}), left)
+
+
+def check_controls(asked: dict[str, Any], limits: ControlLimits) -> Controls:
+    """The wishes as values. Raises CallerError that names the field, what it was and what is allowed."""
+    for name, value in asked.items():
+        if name not in ALLOWED:
+            raise CallerError(f"[ext.{KEY}] unknown field [{name}]; allowed are [{', '.join(ALLOWED)}]")
+        problem = _problem(name, value, limits) or _thinking_problem(name, value, asked, limits)
+        if problem:
+            raise CallerError(f"[ext.{KEY}.{name}] {problem}, was {_shown(value)}")
+    return Controls(**{**asked, "include": frozenset(asked.get("include", ()))})
+
+
+def _problem(name: str, value: Any, limits: ControlLimits) -> str:
+    """What is wrong with one wish, or ''."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    whole = number and isinstance(value, int)
+    allowed = {
+        "rerank": (isinstance(value, bool), "must be true or false"),
+        "alpha": (number and 0 <= value <= 1, "must be a number from 0 to 1"),
+        "method": (value in get_args(Method), f"must be one of [{', '.join(get_args(Method))}]"),
+        "window": (
+            whole and 1 <= value <= limits.max_window,
+            f"must be a whole number from 1 to {limits.max_window}",
+        ),
+        "deadline_s": (
+            number and 0 < value <= limits.max_deadline_s,
+            f"must be a number of seconds above 0 and at most {limits.max_deadline_s:g}",
+        ),
+        "instruction": (
+            isinstance(value, str) and len(value.strip()) > 0 and len(value) <= MAX_INSTRUCTION_CHARACTERS,
+            f"must be a text of 1 to {MAX_INSTRUCTION_CHARACTERS} characters",
+        ),
+        "mode": (isinstance(value, str) and value in get_args(Mode), f"must be one of [{', '.join(get_args(Mode))}]"),
+        "budget_tokens": (
+            whole and 1 <= value <= (limits.max_think_tokens or value),
+            f"must be a whole number from 1 to {limits.max_think_tokens}"
+            if limits.max_think_tokens
+            else "must be a whole number from 1 up",
+        ),
+        "think_top": (
+            whole and 1 <= value <= limits.max_window,
+            f"must be a whole number from 1 to {limits.max_window}",
+        ),
+        "score": (
+            isinstance(value, str) and value in get_args(ScoreRule),
+            f"must be one of [{', '.join(get_args(ScoreRule))}]",
+        ),
+        "include": (
+            isinstance(value, list) and all(item in get_args(Include) for item in value),
+            f"must be a list of [{', '.join(get_args(Include))}]",
+        ),
+    }
+    right, problem = allowed[name]
+    return "" if right else problem
+
+
+def _thinking_problem(name: str, value: Any, asked: dict[str, Any], limits: ControlLimits) -> str:
+    """Why a wish that is right in itself does not go with the rule's scorer or mode, or ''."""
+    thinks = name in THINKING or (name == "include" and "reasoning" in value)
+    if thinks and limits.scorer:
+        return f"needs a scorer that thinks, which [{limits.scorer}] does not"
+    if name == "budget_tokens" and asked.get("mode", limits.mode) == "direct":
+        return "goes with the modes [think, cascade], not with [direct]"
+    return ""
+
+
+THINKING = ("mode", "budget_tokens", "think_top", "score")
+ALLOWED = ("rerank", "alpha", "method", "window", "deadline_s", "instruction", *THINKING, "include")
+
+
+def _read_header(value: bytes) -> dict[str, Any]:
+    wish = value.decode("latin-1").strip()
+    if wish == "off":
+        return {"rerank": False}
+    if wish == "include=status":
+        return {"include": ["status"]}
+    raise CallerError(f"header [ES-Rerank] must be [off] or [include=status], was {_shown(wish)}")
+
+
+def _shown(value: Any) -> str:
+    text = msgspec.json.encode(value).decode()
+    return f"[{text if len(text) <= 80 else text[:77] + '...'}]"

@@ -1,0 +1,250 @@
+"""Decides whether a search is reranked, and names the reason where it isn't. Pure.
+
+One place for the eligibility rule: docs/search.md has it as a table, with every reason word. What is decided here is
+all that later steps know of rules and scorers.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, get_args
+
+from es_rerank.fusion.rank import Recipe
+from es_rerank.proxy.scoring.ask import Scoring, Stage
+from es_rerank.proxy.search.control import ControlLimits, check_controls
+from es_rerank.proxy.search.question import Question, find_question, strip_syntax
+from es_rerank.reasons import Foreign
+from es_rerank.rules.book import BoundRule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from es_rerank.proxy.search.call import SearchCall
+    from es_rerank.proxy.search.control import Controls, Include
+    from es_rerank.reasons import Reason
+    from es_rerank.rules.book import RuleBook
+    from es_rerank.rules.rule import Mode
+    from es_rerank.tables import LimitSettings
+    from es_rerank.texts import TextSpec
+
+DEFAULT_SIZE = 10
+LARGEST_PAGE = 2**31 - 1
+FOREIGN_BODY_KEYS: tuple[Foreign, ...] = get_args(Foreign)
+FOREIGN_PARAMETERS: tuple[Foreign, ...] = ("scroll", "terminate_after", "search_pipeline", "explain")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """The hits that are answered: `size` of them from place `start` on, which counts from 0."""
+
+    start: int
+    size: int
+
+    @property
+    def end(self) -> int:
+        """The place behind the last one."""
+        return self.start + self.size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relay:
+    """The search goes through unreranked, for this reason; `rule` is the name of the one that held, if any."""
+
+    reason: Reason
+    rule: str | None = None
+    include: frozenset[Include] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rerank:
+    """The search is reranked: by what rule and scorer, on what text, over what window, and which page is answered.
+
+    `mode` is None for a scorer that does not think.
+    """
+
+    rule: str
+    scorer: str
+    text: TextSpec
+    window: int
+    page: Page
+    scoring: Scoring
+    recipe: Recipe
+    mode: Mode | None
+    deadline_s: float
+    include: frozenset[Include] = frozenset()
+
+
+def decide(call: SearchCall, asked: dict[str, Any], book: RuleBook) -> Rerank | Relay:
+    """Rerank the call, or relay it and why. What can't be understood is the engine's to judge.
+
+    `asked` is what the request asks of us, unchecked. Raises CallerError where that isn't allowed.
+    """
+    bound = book.find(call.expression)
+    if not isinstance(bound, BoundRule):
+        return Relay(reason=bound, include=check_controls(asked, _limits_of(None, book.limits)).include)
+    controls = check_controls(asked, _limits_of(bound, book.limits))
+    rule = bound.rule
+    window = controls.window or rule.window
+    page = _page(call)
+    question = _question(call)
+    reason = (
+        _unasked(controls)
+        or _unreadable(call)
+        or _foreign_feature(call)
+        or _foreign_format(call)
+        or _unfit_page(page, window)
+        or _foreign_order(call)
+        or _no_question(question)
+    )
+    if reason is not None or page is None:
+        return Relay(reason=reason or "unreadable_page", rule=rule.name, include=controls.include)
+    abilities = bound.scorer.abilities
+    mode = controls.mode or rule.mode if abilities.thinks else None
+    score = controls.score or rule.score
+    return Rerank(
+        rule=rule.name,
+        scorer=rule.scorer,
+        text=rule.text,
+        window=window,
+        page=page,
+        scoring=Scoring(
+            fingerprint=bound.fingerprint,
+            question=question.text,
+            instruction=(controls.instruction or rule.instruction) if abilities.reads_instruction else "",
+            stages=_stages(mode, controls, bound),
+            score=score,
+            keep_reasoning=mode is not None and (rule.keep_reasoning or "reasoning" in controls.include),
+        ),
+        recipe=Recipe(
+            method=controls.method or rule.method,
+            alpha=rule.alpha if controls.alpha is None else controls.alpha,
+            score=score,
+        ),
+        mode=mode,
+        deadline_s=controls.deadline_s or bound.deadline_s,
+        include=controls.include,
+    )
+
+
+def _limits_of(bound: BoundRule | None, limits: LimitSettings) -> ControlLimits:
+    """How far a request may go under a rule, or without one."""
+    scorer, max_think_tokens, mode = "", None, None
+    if bound is not None:
+        max_think_tokens = bound.scorer.abilities.max_think_tokens
+        mode = bound.rule.mode
+        if not bound.scorer.abilities.thinks:
+            scorer = f"{bound.rule.scorer}, of kind {bound.scorer.kind}"
+    return ControlLimits(
+        max_window=limits.max_window,
+        max_deadline_s=limits.max_deadline_s,
+        scorer=scorer,
+        max_think_tokens=max_think_tokens,
+        mode=mode or "think",
+    )
+
+
+def _stages(mode: Mode | None, controls: Controls, bound: BoundRule) -> tuple[Stage, ...]:
+    if mode is None or mode == "direct":
+        return (Stage(budget_tokens=0),)
+    rule = bound.rule
+    thinking = controls.budget_tokens or rule.budget_tokens or bound.scorer.abilities.max_think_tokens
+    if mode == "think":
+        return (Stage(budget_tokens=thinking),)
+    return Stage(budget_tokens=0), Stage(budget_tokens=thinking, top=controls.think_top or rule.think_top)
+
+
+def _question(call: SearchCall) -> Question:
+    """What is asked: `q`, which takes the place of the body's query where it is there."""
+    if "q" in call.parameters:
+        return Question(text=strip_syntax(call.parameters["q"]))
+    return find_question((call.search or {}).get("query"))
+
+
+def _no_question(question: Question) -> Reason | None:
+    if question.not_bm25:
+        return "not_bm25"
+    return None if question.text else "no_text_query"
+
+
+def _unasked(controls: Controls) -> Reason | None:
+    return None if controls.rerank else "asked_off"
+
+
+def _unreadable(call: SearchCall) -> Reason | None:
+    """Why the body could not be read."""
+    if call.search is not None:
+        return None
+    return "unreadable_body" if call.held else "body_too_large"
+
+
+def _foreign_feature(call: SearchCall) -> Reason | None:
+    """The first feature with which the order isn't ours to change."""
+    search = call.search or {}
+    # Kibana marks its own pages so; what a person types in Dev Tools carries no such header.
+    if call.header(b"x-elastic-product-origin") is not None:
+        return "product_origin"
+    for name in FOREIGN_BODY_KEYS:
+        if name in search and search[name] not in (None, False, 0, [], {}):
+            return name
+    for name in FOREIGN_PARAMETERS:
+        if name in call.parameters and call.parameters[name] not in ("false", "0"):
+            return name
+    stored = call.parameters.get("stored_fields", search.get("stored_fields"))
+    return "stored_fields" if stored in ("_none_", ["_none_"]) else None
+
+
+def _foreign_format(call: SearchCall) -> Reason | None:
+    """`format` where the client wants something other than JSON."""
+    accept = (call.header(b"accept") or b"*/*").lower()
+    readable = any(part in accept for part in (b"json", b"*/*", b"application/*"))
+    return None if readable and call.parameters.get("format", "") in ("", "json") else "format"
+
+
+def _unfit_page(page: Page | None, window: int) -> Reason | None:
+    """Why no hit of this page can be of the window."""
+    if page is None:
+        return "unreadable_page"
+    if page.size == 0:
+        return "size_zero"
+    return "past_window" if page.start >= window else None
+
+
+def _page(call: SearchCall) -> Page | None:
+    """`from` and `size`; None where the engine should judge them."""
+    start, size = _page_number(call, "from", 0), _page_number(call, "size", DEFAULT_SIZE)
+    return None if start is None or size is None else Page(start=start, size=size)
+
+
+def _page_number(call: SearchCall, name: str, default: int) -> int | None:
+    """`from` or `size`, that of the URL before that of the body; None for one that the engine should judge."""
+    value = call.parameters.get(name, (call.search or {}).get(name, default))
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,10}", value):
+        value = int(value)
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return value if whole and 0 <= value <= LARGEST_PAGE else None
+
+
+def _foreign_order(call: SearchCall) -> Reason | None:
+    """`sort` unless there is none, or `_score` descending comes first."""
+    first = next(_sort_keys(call), None)
+    if first is None:
+        return None
+    name, order = first
+    if isinstance(order, dict):
+        order = order.get("order", "desc")
+    return None if name == "_score" and isinstance(order, str) and order.lower() == "desc" else "sort"
+
+
+def _sort_keys(call: SearchCall) -> Iterator[tuple[Any, Any]]:
+    """What the hits are sorted by, each with its order. The engines put the URL's keys behind those of the body."""
+    sort = (call.search or {}).get("sort")
+    for entry in sort if isinstance(sort, list) else [sort]:
+        if isinstance(entry, dict):
+            yield from entry.items()
+        elif entry is not None:
+            yield entry, "desc"
+    for key in call.parameters.get("sort", "").split(","):
+        name, _, order = key.partition(":")
+        if name:
+            yield name, order or "desc"

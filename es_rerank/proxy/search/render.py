@@ -1,0 +1,140 @@
+"""Writes the answer: the page of the new ranking in the engine's own shape, nothing else changed. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from es_rerank.fusion.scale import float32_text, scale_to_engine
+from es_rerank.proxy.search.filter_path import filter_answer, without_paths
+from es_rerank.proxy.search.pretty import pretty_print
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
+
+    from es_rerank.fusion.fuse import Ranking
+    from es_rerank.fusion.rank import Ranked
+    from es_rerank.judgment import Judgment
+    from es_rerank.proxy.search.call import SearchCall
+    from es_rerank.proxy.search.decide import Page, Rerank
+    from es_rerank.proxy.search.status import SearchStatus
+    from es_rerank.proxy.search.window import EngineAnswer, WindowPlan
+    from es_rerank.rawjson import RawObject
+
+BLOCK = "_es_rerank"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What is known of the window: its new order, and its judgments, parallel to it with None for gaps.
+
+    `reasoning` holds, by place in the window, what was thought about hits of the page.
+    """
+
+    ranked: Ranked
+    judgments: Sequence[Judgment | None]
+    reasoning: Mapping[int, str] = field(default_factory=dict)
+
+
+def render_answer(answer: EngineAnswer, plan: WindowPlan, decision: Rerank, verdict: Verdict) -> dict[str, Any]:
+    """The answer's top-level members: the client's page of the ranked list, then of the engine's hits behind it."""
+    ranked = verdict.ranked
+    order = ranked.ranking.order
+    window_scores = answer.scores[: len(order)]
+    reranked = ranked.reranked
+    scaled = scale_to_engine(window_scores, ranked.ranking) if reranked else window_scores
+    hits: list[dict[str, Any]] = []
+    for place, index in page_of(answer, decision.page, ranked.ranking):
+        hit = _without_added_fields(answer.hits[index], plan)
+        if reranked and place < len(order):
+            hit = _with_score(hit, scaled[place])
+        block: dict[str, Any] = {}
+        if "scores" in decision.include:
+            block = _scores_of(index, answer, verdict)
+        if "reasoning" in decision.include:
+            block["reasoning"] = verdict.reasoning.get(index)
+        if block:
+            hit = {**hit, BLOCK: block}
+        hits.append(hit)
+    hits_object: dict[str, Any] = {**answer.hits_object, "hits": hits}
+    if reranked and bytes(answer.hits_object.get("max_score", msgspec.Raw(b"null"))) != b"null":
+        hits_object["max_score"] = _number(scaled[0])
+    return {**answer.top, "hits": hits_object}
+
+
+def page_of(answer: EngineAnswer, page: Page, ranking: Ranking) -> list[tuple[int, int]]:
+    """The page's places in the new order, each with the hit's index in the engine's."""
+    order = ranking.order
+    places = range(page.start, min(page.end, len(answer.hits)))
+    return [(place, order[place] if place < len(order) else place) for place in places]
+
+
+def finish_body(members: dict[str, Any], call: SearchCall, status: SearchStatus, include: AbstractSet[str]) -> bytes:
+    """The answer's JSON, with the status where it was asked for, as `filter_path` and `pretty` want it."""
+    if "status" in include:
+        members = {**members, BLOCK: status.block()}
+    body = msgspec.json.encode(members)
+    if "filter_path" in call.parameters:
+        body = filter_answer(body, call.parameters["filter_path"])
+    return pretty_print(body) if call.flag("pretty") else body
+
+
+def _with_score(hit: dict[str, Any], score: float) -> dict[str, Any]:
+    """The hit under its new score, in `_score` and, where hits carry `sort`, in its first slot."""
+    changed = {**hit, "_score": _number(score)}
+    if "sort" in hit:
+        changed["sort"] = [_number(score), *msgspec.json.decode(hit["sort"], type=list[msgspec.Raw])[1:]]
+    return changed
+
+
+def _without_added_fields(hit: RawObject, plan: WindowPlan) -> dict[str, Any]:
+    """The hit without the values that it holds only because we asked for their fields."""
+    kept: dict[str, Any] = dict(hit)
+    paths = [path for name in plan.added_fields for path in _ways_to(name.split("."))]
+    for holder in ("fields", "ignored_field_values") if paths else ():
+        if holder in hit:
+            kept[holder] = without_paths(hit[holder], paths)
+            if kept[holder] is None:
+                del kept[holder]
+    return kept
+
+
+def _ways_to(parts: list[str]) -> list[tuple[str, ...]]:
+    """The paths under which a dotted name may lie: Elasticsearch answers nested fields as lists of objects."""
+    ways: list[tuple[str, ...]] = [(".".join(parts),)]
+    for end in range(1, len(parts)):
+        ways += [(".".join(parts[:end]), *way) for way in _ways_to(parts[end:])]
+    return ways
+
+
+def _scores_of(index: int, answer: EngineAnswer, verdict: Verdict) -> dict[str, Any]:
+    ranked = verdict.ranked
+    inside = index < len(ranked.rank_scores)
+    return {
+        "engine_score": answer.hits[index]["_score"],
+        "engine_rank": index + 1,
+        "rank_score": ranked.rank_scores[index] if inside else None,
+        "fused_score": ranked.ranking.fused_scores[index] if inside else None,
+        **_judgment_of(index, verdict),
+    }
+
+
+def _judgment_of(index: int, verdict: Verdict) -> dict[str, Any]:
+    """What more there is of a judgment with a distribution."""
+    judgment = verdict.judgments[index] if index < len(verdict.judgments) else None
+    if judgment is None or judgment.distribution is None:
+        return {}
+    return {
+        "distribution": judgment.distribution,
+        "mass": judgment.mass,
+        "think_tokens": judgment.think_tokens,
+        "cut": judgment.cut or None,
+        "truncated": judgment.truncated,
+    }
+
+
+def _number(score: float) -> msgspec.Raw:
+    return msgspec.Raw(float32_text(score).encode())

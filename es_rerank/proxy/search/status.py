@@ -1,0 +1,75 @@
+"""What es-rerank says of one search: the `_es_rerank` block, the Warning header and the log line. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from es_rerank.reasons import Outcome, Reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchStatus:
+    """What became of one search.
+
+    `full`: every hit of the window that has text has a rank score. `partial`: some have. `failed`: none has, so the
+    order is the engine's. `skipped`: the search isn't ours to rerank, or asked not to be. `reason` is one word, None
+    for `full`. `window` counts the hits that were to be scored, `scored` those with a score (from the cache or not),
+    `cached` those from the cache, `missing_text` those without any text. `mode` is how a scorer that thinks was asked;
+    `cut` counts judgments whose thinking a deadline cut, `low_mass` those of a model that was about to answer
+    something else, `truncated` those of cut text. `took_ms` names steps and milliseconds.
+    """
+
+    status: Outcome
+    reason: Reason | None = None
+    rule: str | None = None
+    scorer: str | None = None
+    window: int = 0
+    scored: int = 0
+    cached: int = 0
+    missing_text: int = 0
+    mode: str | None = None
+    cut: int = 0
+    low_mass: int = 0
+    truncated: int = 0
+    took_ms: dict[str, float] = field(default_factory=dict)
+
+    def block(self) -> dict[str, Any]:
+        """The `_es_rerank` object of an answer."""
+        shown: dict[str, Any] = {
+            "status": self.status,
+            "reason": self.reason,
+            "rule": self.rule,
+            "scorer": self.scorer,
+            "window": self.window,
+            "scored": self.scored,
+            "cached": self.cached,
+            "missing": self.window - self.scored,
+            "took_ms": self.took_ms,
+        }
+        counts = {name: getattr(self, name) for name in ("missing_text", "cut", "low_mass", "truncated")}
+        mode = {} if self.mode is None else {"mode": self.mode}
+        return {**shown, **mode, **{name: count for name, count in counts.items() if count}}
+
+    def warning(self) -> bytes | None:
+        """The value of a Warning header, where the search was served worse than configured; None elsewhere."""
+        if self.status == "failed":
+            said = f"reranking failed ({self.reason}): hits are in engine order"
+        elif self.status == "partial":
+            said = f"reranking was partial ({self.reason}): {self.scored} of {self.window} hits have a rank score"
+            if self.cut:
+                said += f", {self.cut} were judged before their thinking ended"
+        else:
+            return None
+        return f'299 es-rerank "{said}"'.encode()
+
+
+def outcome_of(*, window: int, scored: int, reason: Reason | None) -> tuple[Outcome, Reason | None]:
+    """Status and reason of a reranked search from what was scored and what went wrong on the way.
+
+    With a reason it is not full, even where every hit has a score: some are of another kind than was asked for.
+    """
+    if scored == window and (reason is None or not window):
+        return "full", None
+    return ("partial" if scored else "failed"), reason

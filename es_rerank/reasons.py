@@ -1,0 +1,81 @@
+"""Every word that says why a search was not reranked, or not in full, and the outcomes that it can stand beside.
+
+The one list: who gives a reason is typed by `Reason`, and the manual's tables (docs/search.md) are checked against it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+Outcome = Literal["full", "partial", "skipped", "failed"]
+
+NoRule = Literal["no_rule", "several_rules", "system_index"]
+"""Why no rule holds for a search."""
+
+Foreign = Literal[
+    "scroll",
+    "search_after",
+    "slice",
+    "pit",
+    "retriever",
+    "knn",
+    "rank",
+    "sub_searches",
+    "rescore",
+    "terminate_after",
+    "search_pipeline",
+    "explain",
+]
+"""The search has an order, a first stage or a paging of its own; the word is that of its key."""
+
+NotOurs = Literal[
+    "product_origin",
+    "asked_off",
+    "no_text_query",
+    "not_bm25",
+    "sort",
+    "past_window",
+    "size_zero",
+    "unreadable_page",
+    "stored_fields",
+    "format",
+    "body_too_large",
+    "unreadable_body",
+    "partial_answer",
+]
+"""The search isn't ours to rerank for another reason."""
+
+Gap = Literal[
+    "deadline",
+    "no_redis",
+    "no_worker",
+    "overloaded",
+    "scorer_failed",
+    "document_failed",
+    "claim_lost",
+    "claim_unreadable",
+]
+"""Some or all of a window's hits have no score, or not the one that was asked for."""
+
+Failure = Literal[
+    "missing_text", "engine_refused", "answer_too_large", "unreadable_answer", "internal_error", "no_engine"
+]
+"""Nothing could be scored."""
+
+Reason = Literal[NoRule, Foreign, NotOurs, Gap, Failure]
+
+OUTCOMES: dict[str, frozenset[Outcome]] = {
+    **dict.fromkeys(get_args(Literal[NoRule, Foreign, NotOurs]), frozenset[Outcome]({"skipped"})),
+    **dict.fromkeys(get_args(Gap), frozenset[Outcome]({"partial", "failed"})),
+    **dict.fromkeys(get_args(Failure), frozenset[Outcome]({"failed"})),
+    # What the engine refuses to the caller's own search as well is no failure of ours.
+    "engine_refused": frozenset[Outcome]({"failed", "skipped"}),
+}
+"""By reason, the outcomes that it can stand beside."""
+
+WORKER_REASONS: dict[str, Gap] = {
+    "scorer_failed": "scorer_failed",
+    "claim_lost": "claim_lost",
+    "claim_unreadable": "claim_unreadable",
+}
+"""What a worker may say of a whole query; any other word of one means that its scorer failed."""

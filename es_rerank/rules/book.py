@@ -1,0 +1,130 @@
+"""The book: all rules in force, checked against scorers and limits, each with what it comes to. Frozen and versioned.
+
+A search reads the book once and keeps to it. A change of rules is another book, swapped whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from es_rerank.reasons import NoRule
+    from es_rerank.rules.rule import Rule
+    from es_rerank.scorers.kinds import ScorerSettings
+    from es_rerank.tables import LimitSettings
+
+# Of a remote cluster or spelt as date math too.
+SYSTEM_INDEX = re.compile(r"([^:<]*:)?<?\.")
+THINKING_KEYS = ("mode", "budget_tokens", "think_top", "score", "keep_reasoning")
+# Index expressions whose rule is remembered: far more than clients have, and bounded for those who make them up.
+REMEMBERED_EXPRESSIONS = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoundRule:
+    """A rule with the scorer that it names, that scorer's fingerprint, and the deadline that holds."""
+
+    rule: Rule
+    scorer: ScorerSettings
+    fingerprint: str
+    deadline_s: float
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RuleBook:
+    """The rules in force, in the order in which they are tried. Made by `make_book`.
+
+    `version` names what the rules and their scorers say, on any machine; `limits`, which are the process's, are no part
+    of it.
+    """
+
+    version: str
+    rules: tuple[BoundRule, ...]
+    limits: LimitSettings
+    _found: dict[str, BoundRule | NoRule] = field(default_factory=dict, repr=False)
+
+    def find(self, expression: str) -> BoundRule | NoRule:
+        """The one rule that all indices of an expression fall under, or why there is none. '' means all indices."""
+        found = self._found.get(expression)
+        if found is None:
+            if len(self._found) >= REMEMBERED_EXPRESSIONS:
+                self._found.clear()
+            found = self._found[expression] = _find(self.rules, expression)
+        return found
+
+    def scorers(self) -> dict[str, BoundRule]:
+        """By name of each scorer in use, some rule that uses it."""
+        return {bound.rule.scorer: bound for bound in reversed(self.rules)}
+
+
+def _find(rules: Sequence[BoundRule], expression: str) -> BoundRule | NoRule:
+    names = [name for name in expression.split(",") if name and not name.startswith("-")] or ["_all"]
+    if any(SYSTEM_INDEX.match(name) for name in names):
+        return "system_index"
+    # `_all` and no index at all mean every index, which only a catch-all rule covers.
+    wanted = ["*" if name == "_all" else name for name in names]
+    found = [next((bound for bound in rules if bound.rule.matches(name)), None) for name in wanted]
+    first = found[0]
+    if first is None or None in found:
+        return "no_rule"
+    return first if all(bound is first for bound in found) else "several_rules"
+
+
+def make_book(rules: Sequence[Rule], scorers: Mapping[str, ScorerSettings], limits: LimitSettings) -> RuleBook:
+    """The book of these rules. Raises ValueError that names the first wrong key, its value and what is allowed."""
+    for position, rule in enumerate(rules):
+        if rule.name in (other.name for other in rules[:position]):
+            raise ValueError(f"rules[{position}].name = {rule.name!r}: two rules have this name")
+        problem = _problem(rule, scorers, limits)
+        if problem:
+            raise ValueError(f"rules[{position}].{problem}")
+    bound = tuple(
+        BoundRule(
+            rule=rule,
+            scorer=scorers[rule.scorer],
+            fingerprint=scorers[rule.scorer].fingerprint(),
+            deadline_s=limits.deadline_s if rule.deadline_s is None else rule.deadline_s,
+        )
+        for rule in rules
+    )
+    said = [
+        [one.rule.model_dump(mode="json"), one.fingerprint, asdict(one.scorer.abilities), one.deadline_s]
+        for one in bound
+    ]
+    version = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
+    return RuleBook(version=version, rules=bound, limits=limits)
+
+
+def _problem(rule: Rule, scorers: Mapping[str, ScorerSettings], limits: LimitSettings) -> str:
+    """What of a rule does not fit the rest of the configuration, as `key = value: why`; '' where all fits."""
+    if rule.scorer not in scorers:
+        return f"scorer = {rule.scorer!r}: known are {', '.join(scorers)}"
+    if rule.window > limits.max_window:
+        return f"window = {rule.window}: at most limits.max_window = {limits.max_window}"
+    if (rule.deadline_s or 0) > limits.max_deadline_s:
+        return f"deadline_s = {rule.deadline_s}: at most limits.max_deadline_s = {limits.max_deadline_s}"
+    return _thinking_problem(rule, scorers[rule.scorer])
+
+
+def _thinking_problem(rule: Rule, scorer: ScorerSettings) -> str:
+    """What of a rule's thinking does not fit its scorer, or ''."""
+    most = scorer.abilities.max_think_tokens
+    if not scorer.abilities.thinks:
+        asked = [key for key in THINKING_KEYS if key in rule.model_fields_set]
+        if not asked:
+            return ""
+        value = json.dumps(getattr(rule, asked[0]))
+        return f"{asked[0]} = {value}: the scorer {rule.scorer!r} is of kind {scorer.kind!r}, which does not think"
+    if rule.budget_tokens is None:
+        return ""
+    if rule.mode == "direct":
+        return f"budget_tokens = {rule.budget_tokens}: mode 'direct' answers without thinking; allowed with the others"
+    if rule.budget_tokens > most:
+        return f"budget_tokens = {rule.budget_tokens}: at most scorers.{rule.scorer}.max_think_tokens = {most}"
+    return ""

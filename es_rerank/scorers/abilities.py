@@ -1,0 +1,22 @@
+"""What can be asked of a scorer, so that nobody has to ask of which kind it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Abilities:
+    """What a kind of scorer can do.
+
+    `max_think_tokens` is the longest thinking about a document that may be asked for, 0 for a scorer that does not
+    think. `reads_instruction` is False where an instruction changes no score, so that it is no part of a cache key.
+    """
+
+    max_think_tokens: int = 0
+    reads_instruction: bool = False
+
+    @property
+    def thinks(self) -> bool:
+        """Whether the scorer has modes, a budget, reasoning and two scores of one judgment."""
+        return self.max_think_tokens > 0

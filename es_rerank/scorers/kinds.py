@@ -1,0 +1,34 @@
+"""Every kind of scorer there is, by the word that the configuration has for it. A new kind is added here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Discriminator, Tag
+
+from es_rerank.scorers.minilm import MinilmSettings
+from es_rerank.scorers.transformers import TransformersSettings
+from es_rerank.scorers.vllm import VllmSettings
+
+if TYPE_CHECKING:
+    from es_rerank.tables import Section
+
+SCORER_KINDS: dict[str, type[Section]] = {
+    "minilm": MinilmSettings,
+    "vllm": VllmSettings,
+    "transformers": TransformersSettings,
+}
+
+
+def kind_of(scorer: Any) -> Any:
+    """The kind that a scorer's table names, checked or not yet; `minilm` where it names none."""
+    return scorer.get("kind", "minilm") if isinstance(scorer, dict) else getattr(scorer, "kind", None)
+
+
+ScorerSettings = Annotated[
+    Annotated[MinilmSettings, Tag("minilm")]
+    | Annotated[VllmSettings, Tag("vllm")]
+    | Annotated[TransformersSettings, Tag("transformers")],
+    Discriminator(kind_of),
+]
+"""A scorer's table: each kind has `kind`, `concurrency`, `start_timeout_s`, `abilities` and `fingerprint()`."""

@@ -1,0 +1,127 @@
+"""The text of a document: which of its fields are read, and how they become one text. Pure.
+
+Used wherever a document is scored, so that the same document is the same text and finds the same score in the cache.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from es_rerank.rawjson import RAW_OBJECT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from es_rerank.rawjson import RawObject
+
+    FieldDecoder = msgspec.json.Decoder[msgspec.Struct]
+
+# Names that `msgspec` takes for a member of a struct.
+PLAIN_NAME = re.compile(r"[^\"\\\x00-\x1f]*")
+TEMPLATE_FIELD = re.compile(r"\{([^{}]+)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class TextSpec:
+    """What text is scored: `fields` joined by line ends, or a `template` with fields in braces. One is empty."""
+
+    fields: tuple[str, ...] = ()
+    template: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The fields that the text is made of, each once, in order of use."""
+        return tuple(dict.fromkeys(self.fields or TEMPLATE_FIELD.findall(self.template)))
+
+
+def texts_of(documents: Iterable[msgspec.Raw | None], spec: TextSpec) -> tuple[str | None, ...]:
+    """The text of each document, a JSON object: parallel, None for one that is missing, has none, or can't be read.
+
+    Values of a list are joined by a blank, objects give their values in order, null and missing are equal.
+    """
+    names = spec.names
+    decoder = _decoder(names)
+    texts: list[str | None] = []
+    for document in documents:
+        text = None
+        if document is not None:
+            try:
+                text = _compose(_values(document, names, decoder), names, spec)
+            except (ValueError, RecursionError):
+                text = None  # not Unicode, or too deep to walk: this document goes without a text, and it alone
+        texts.append(text)
+    return tuple(texts)
+
+
+def _values(document: msgspec.Raw, names: tuple[str, ...], decoder: FieldDecoder | None) -> list[str]:
+    """Each named field's value as text, parallel to the names."""
+    if decoder is not None:
+        found: Sequence[Any] = msgspec.structs.astuple(decoder.decode(document))
+    else:
+        members = RAW_OBJECT.decode(document)
+        found = [_find(members, name) for name in names]
+    return [value if isinstance(value, str) else " ".join(_leaves(value)) for value in found]
+
+
+def _compose(values: list[str], names: tuple[str, ...], spec: TextSpec) -> str | None:
+    """One text of the fields' values, which are parallel to their names; None where no field says anything."""
+    said = [value for value in values if value and not value.isspace()]
+    if not said:
+        return None
+    if names == spec.fields:
+        return "\n".join(said)
+    value_of = dict(zip(names, values, strict=True))
+    if spec.fields:  # some field is named twice, to weigh more
+        return "\n".join([value_of[name] for name in spec.fields if value_of[name] in said])
+    return TEMPLATE_FIELD.sub(lambda field: value_of[field[1]], spec.template)
+
+
+@lru_cache(maxsize=256)
+def _decoder(names: tuple[str, ...]) -> FieldDecoder | None:
+    """What reads these fields and skips all others; None where a name may lead into an object, or is none for it."""
+    if any("." in name or not PLAIN_NAME.fullmatch(name) for name in names):
+        return None
+    members = [(f"field_{place}", Any, None) for place in range(len(names))]
+    rename = {f"field_{place}": name for place, name in enumerate(names)}
+    return msgspec.json.Decoder(msgspec.defstruct("Fields", members, rename=rename))
+
+
+def _find(members: RawObject, name: str) -> Any:
+    """A field's value, by its whole name or along its dots, through lists of objects too; None if it is missing."""
+    if name in members:
+        return msgspec.json.decode(members[name])
+    for head, rest in _splits(name):
+        if head in members:
+            return _descend(msgspec.json.decode(members[head]), rest)
+    return None
+
+
+def _descend(value: Any, name: str) -> Any:
+    if isinstance(value, list):
+        return [_descend(item, name) for item in value]
+    if not isinstance(value, dict):
+        return None
+    if name in value:
+        return value[name]
+    return next((_descend(value[head], rest) for head, rest in _splits(name) if head in value), None)
+
+
+def _splits(name: str) -> Iterator[tuple[str, str]]:
+    """A dotted name in two, at each of its dots."""
+    parts = name.split(".")
+    return ((".".join(parts[:end]), ".".join(parts[end:])) for end in range(1, len(parts)))
+
+
+def _leaves(value: Any) -> list[str]:
+    if isinstance(value, list):
+        return [leaf for item in value for leaf in _leaves(item)]
+    if isinstance(value, dict):
+        return [leaf for item in value.values() for leaf in _leaves(item)]
+    if value is None or value == "":
+        return []
+    return [value if isinstance(value, str) else msgspec.json.encode(value).decode()]

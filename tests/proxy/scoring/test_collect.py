@@ -1,0 +1,91 @@
+"""The reply stream's reader, on a real Redis, and one query's waiting place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from es_rerank import wire
+from es_rerank.broker import make_redis
+from es_rerank.judgment import Judgment
+from es_rerank.proxy.scoring.collect import BLOCK_S, Collector, Waiting
+from es_rerank.tables import RedisSettings
+from es_rerank.wire import Arrival, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from redis.asyncio import Redis
+
+
+def arrival(query_id: str, *scores: tuple[int, float | None], end: wire.End = "", reason: str = "") -> Arrival:
+    """What a worker says."""
+    outcomes = [
+        Outcome(index=index, judgment=None if score is None else Judgment(rank_score=score)) for index, score in scores
+    ]
+    return Arrival(query_id=query_id, outcomes=outcomes, end=end, reason=reason)
+
+
+def scores_in(waiting: Waiting) -> list[float | None]:
+    """The scores that have come."""
+    return [None if one is None else one.rank_score for one in waiting.judgments]
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    """A connection, as a worker has it."""
+    redis = make_redis(RedisSettings.model_validate({"url": redis_url.replace("/0", "/6")}))
+    await redis.flushdb()
+    yield redis
+    await redis.aclose()
+
+
+@pytest.fixture
+async def collector(redis_url: str) -> AsyncIterator[Collector]:
+    """A reader, reading."""
+    settings = RedisSettings.model_validate({"url": redis_url.replace("/0", "/6")})
+    collector = Collector(make_redis(settings, longest_block_s=BLOCK_S), "p")
+    collector.start()
+    yield collector
+    await collector.close()
+
+
+async def tell(redis: Redis, told: Arrival) -> None:
+    """Put a record on the stream."""
+    await redis.xadd(wire.reply_key("p"), {wire.REPLY_FIELD: wire.encode_arrival(told)})
+
+
+async def test_arrivals_reach_the_query_that_waits(redis: Redis, collector: Collector) -> None:
+    """Of two queries in flight each gets its own scores, at the indexes it sent, and its end."""
+    with collector.expect("a", 3) as a, collector.expect("b", 1) as b:
+        await tell(redis, arrival("a", (2, 2.0)))
+        await tell(redis, arrival("b", (0, 9.0), end="done"))
+        await tell(redis, arrival("a", (0, 1.0), (1, None), end="done"))
+        await a.whole()
+        await b.whole()
+    assert (scores_in(a), a.end) == ([1.0, None, 2.0], "")
+    assert scores_in(b) == [9.0]
+
+
+async def test_what_nobody_waits_for_changes_nothing(redis: Redis, collector: Collector) -> None:
+    """Late, foreign and unreadable records are passed over, and the reader goes on."""
+    with collector.expect("gone", 1):
+        pass
+    await tell(redis, arrival("gone", (0, 1.0), end="done"))
+    await redis.xadd(wire.reply_key("p"), {wire.REPLY_FIELD: b"\x00garbage"})
+    await redis.xadd(wire.reply_key("p"), {b"other": b"x"})
+    with collector.expect("a", 1) as waiting:
+        await tell(redis, arrival("a", (7, 1.0), (-1, 1.0)))
+        await tell(redis, arrival("a", (0, 3.0), end="done"))
+        await waiting.whole()
+    assert scores_in(waiting) == [3.0]
+
+
+async def test_a_worker_that_broke_gives_its_reason() -> None:
+    """An end by error ends the wait at once, keeps what had come, and has the worker's reason."""
+    waiting = Waiting(2)
+    waiting.take(arrival("a", (1, 4.0)))
+    waiting.take(arrival("a", end="error", reason="scorer_failed"))
+    await waiting.whole()
+    assert (scores_in(waiting), waiting.end) == ([None, 4.0], "scorer_failed")

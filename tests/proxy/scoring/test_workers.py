@@ -1,0 +1,236 @@
+"""Asking workers: what each thing that can go wrong is called, and that nothing is waited for beyond the deadline."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+from kombu.exceptions import OperationalError
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from es_rerank.clock import Deadline
+from es_rerank.judgment import Judgment
+from es_rerank.proxy.scoring.ask import Scoring, Stage
+from es_rerank.proxy.scoring.collect import Waiting
+from es_rerank.proxy.scoring.workers import RENDER_MARGIN_S, Answered, QueuedWorkers
+from es_rerank.wire import Arrival, Outcome
+from tests.virtual import VirtualClock, settle
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from es_rerank.wire import Claim, End
+
+STAGE = Stage(budget_tokens=7)
+SCORING = Scoring(
+    fingerprint="vllm-0", question="q", instruction="i", stages=(STAGE,), score="paper", keep_reasoning=True
+)
+DEADLINE_S, CANCEL_S = 60.0, 1.0
+
+
+class Queue:
+    """Presence, dispatcher and collector in one, without a Redis: it stalls or breaks where a test says so.
+
+    The same contract is held to the real ones in tests/proxy/scoring/test_collect.py, tests/e2e and tests/faults.
+    """
+
+    def __init__(self, *, stalls: str = "", breaks: dict[str, Exception] | None = None, workers: int = 1) -> None:
+        self.stalls = stalls
+        self.breaks = breaks or {}
+        self.workers = workers
+        self.claims: list[Claim] = []
+        self.cancelled: list[str] = []
+        self.waiting: Waiting | None = None
+
+    async def count(self, fingerprints: Sequence[str]) -> list[int]:
+        """See `Presence`."""
+        await self._meet("count")
+        return [self.workers] * len(fingerprints)
+
+    async def send(self, query_id: str, claim: Claim, fingerprint: str) -> None:
+        """See `Dispatcher`."""
+        await self._meet("send")
+        self.claims.append(claim)
+
+    async def cancel(self, query_id: str, fingerprint: str) -> None:
+        """See `Dispatcher`."""
+        await self._meet("cancel")
+        self.cancelled.append(query_id)
+
+    @contextmanager
+    def expect(self, query_id: str, count: int) -> Iterator[Waiting]:
+        """See `Collector`."""
+        self.waiting = Waiting(count)
+        yield self.waiting
+
+    def tell(self, *scores: float | None, end: End = "", reason: str = "") -> None:
+        """What a worker says of the first documents."""
+        assert self.waiting is not None
+        outcomes = [
+            Outcome(index=index, judgment=None if score is None else Judgment(rank_score=score))
+            for index, score in enumerate(scores)
+        ]
+        self.waiting.take(Arrival(query_id="x", outcomes=outcomes, end=end, reason=reason))
+
+    async def _meet(self, name: str) -> None:
+        if name in self.breaks:
+            raise self.breaks[name]
+        if name == self.stalls:
+            await asyncio.Event().wait()
+
+
+class Asking:
+    """Two texts on their way to workers."""
+
+    def __init__(self, queue: Queue, *, max_in_flight: int = 1) -> None:
+        self.clock = VirtualClock()
+        self.workers = QueuedWorkers(queue, queue, queue, self.clock, max_in_flight=max_in_flight, cancel_s=CANCEL_S)
+
+    def begin(self) -> asyncio.Task[Answered]:
+        """Ask."""
+        deadline = Deadline(self.clock, DEADLINE_S)
+        return asyncio.ensure_future(self.workers.ask(SCORING, STAGE, ["a", "b"], ["k1", "k2"], deadline))
+
+
+def scores_in(answered: Answered) -> list[float | None]:
+    """The scores that came."""
+    return [None if one is None else one.rank_score for one in answered.judgments]
+
+
+async def test_a_claim_says_all_that_a_worker_needs() -> None:
+    """Question, instruction, texts, keys, budget, and the time that is left."""
+    queue = Queue()
+    asking = Asking(queue)
+    task = asking.begin()
+    await settle()
+    queue.tell(1.0, 2.0, end="done")
+    answered = await task
+    [claim] = queue.claims
+    assert (claim.query, claim.instruction, claim.texts, claim.keys) == ("q", "i", ["a", "b"], ["k1", "k2"])
+    assert (claim.budget_tokens, claim.keep_reasoning, claim.lifetime_ms) == (7, True, 60_000)
+    assert (scores_in(answered), answered.reason) == ([1.0, 2.0], None)
+
+
+@pytest.mark.parametrize("stalls", ["count", "send", ""])
+async def test_whatever_stalls_ends_before_the_deadline(stalls: str) -> None:
+    """Counting, sending and waiting share one limit: the margin before the deadline, not sooner and not later."""
+    queue = Queue(stalls=stalls)
+    asking = Asking(queue)
+    task = asking.begin()
+    await asking.clock.advance(DEADLINE_S - 2 * RENDER_MARGIN_S)
+    assert not task.done()
+    await asking.clock.advance(RENDER_MARGIN_S)
+    assert task.done()
+    assert (await task).reason == "deadline"
+    assert queue.cancelled == []
+
+
+async def test_what_came_by_the_deadline_is_kept() -> None:
+    """Scores that are there when time is over count, and the rest is missing for that reason."""
+    queue = Queue()
+    asking = Asking(queue)
+    task = asking.begin()
+    await settle()
+    queue.tell(4.0)
+    await asking.clock.advance(DEADLINE_S)
+    answered = await task
+    assert (scores_in(answered), answered.reason) == ([4.0, None], "deadline")
+
+
+@pytest.mark.parametrize(
+    ("breaks", "error"),
+    [
+        ("count", RedisConnectionError()),
+        ("send", RedisConnectionError()),
+        ("send", OperationalError()),
+        ("send", OSError()),
+    ],
+)
+async def test_a_redis_that_is_gone_is_said(breaks: str, error: Exception) -> None:
+    """Whichever library finds out, it is `no_redis`, at once."""
+    answered = await Asking(Queue(breaks={breaks: error})).begin()
+    assert (scores_in(answered), answered.reason) == ([None, None], "no_redis")
+
+
+async def test_without_a_worker_nothing_is_sent() -> None:
+    """`no_worker`, at once."""
+    queue = Queue(workers=0)
+    answered = await Asking(queue).begin()
+    assert (answered.reason, queue.claims) == ("no_worker", [])
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("scorer_failed", "scorer_failed"),
+        ("claim_lost", "claim_lost"),
+        ("claim_unreadable", "claim_unreadable"),
+        ("anything\r\nelse", "scorer_failed"),
+        ("", "document_failed"),
+    ],
+)
+async def test_a_workers_reason_is_a_word_that_we_know(said: str, reason: str) -> None:
+    """Text that a worker made up reaches no header: it is that the scorer failed."""
+    queue = Queue()
+    task = Asking(queue).begin()
+    await settle()
+    queue.tell(3.0, end="error", reason=said)
+    answered = await task
+    assert (scores_in(answered), answered.reason) == ([3.0, None], reason)
+
+
+async def test_a_document_without_a_score_is_no_failure_of_the_rest() -> None:
+    """A whole answer with a gap says that a document failed."""
+    queue = Queue()
+    task = Asking(queue).begin()
+    await settle()
+    queue.tell(None, 5.0, end="done")
+    assert (await task).reason == "document_failed"
+
+
+async def test_one_query_too_many_is_not_sent() -> None:
+    """While as many wait as may, the next one is `overloaded` at once; then there is room again."""
+    queue = Queue()
+    asking = Asking(queue, max_in_flight=1)
+    first = asking.begin()
+    await settle()
+    assert (await asking.begin()).reason == "overloaded"
+    queue.tell(1.0, 1.0, end="done")
+    await first
+    third = asking.begin()
+    await settle()
+    queue.tell(2.0, 2.0, end="done")
+    assert (await third).reason is None
+
+
+@pytest.mark.parametrize("stalls", ["count", "send", ""])
+async def test_work_is_dropped_when_the_caller_disconnects(stalls: str) -> None:
+    """A caller who disconnects at whatever moment has the workers told, and there is room for another."""
+    queue = Queue(stalls=stalls)
+    asking = Asking(queue, max_in_flight=1)
+    task = asking.begin()
+    await settle()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert len(queue.cancelled) == 1
+    queue.stalls = "count"
+    again = asking.begin()
+    await settle()
+    assert not again.done()
+    again.cancel()
+
+
+async def test_telling_workers_has_a_limit_too() -> None:
+    """A Redis that hangs keeps the task of a caller who disconnected no longer than a command may take."""
+    queue = Queue(stalls="cancel")
+    asking = Asking(queue)
+    task = asking.begin()
+    await settle()
+    task.cancel()
+    await asking.clock.advance(CANCEL_S / 2)
+    assert not task.done()
+    await asking.clock.advance(CANCEL_S / 2)
+    assert task.cancelled()

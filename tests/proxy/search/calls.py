@@ -1,0 +1,117 @@
+"""Searches and decisions as tests spell them: a call from its body and its URL, and a decision from what matters."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from es_rerank.fusion.rank import Recipe
+from es_rerank.proxy.scoring.ask import Scoring, Stage
+from es_rerank.proxy.search.call import SearchCall, read_call
+from es_rerank.proxy.search.decide import Page, Rerank
+from es_rerank.records import Request
+from es_rerank.texts import TextSpec
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from es_rerank.proxy.search.control import Include
+    from es_rerank.reasons import Reason
+
+JSON_HEADER = (b"content-type", b"application/json")
+MAX_BYTES = 10_000
+
+
+def raw_call(body: Any = None, *headers: tuple[bytes, bytes], target: bytes = b"/notes/_search") -> SearchCall:
+    """The call of a POST with this raw body, of at most MAX_BYTES; JSON unless headers say otherwise."""
+    request = Request(method="POST", target=target, headers=headers or (JSON_HEADER,), body=body)
+    return read_call(request, "notes", max_bytes=MAX_BYTES)
+
+
+def call_of(
+    search: Any = None,
+    query: str = "",
+    *headers: tuple[bytes, bytes],
+    target: bytes | None = None,
+    expression: str = "notes",
+) -> SearchCall:
+    """The call of a search with this body (None for none) and this raw query string."""
+    request = Request(
+        method="POST",
+        target=target or b"/notes/_search" + (b"?" + query.encode() if query else b""),
+        headers=(JSON_HEADER, *headers),
+        body=None if search is None else json.dumps(search).encode(),
+    )
+    return read_call(request, expression, max_bytes=1_000_000)
+
+
+def decision_of(
+    *fields: str,
+    template: str = "",
+    window: int = 100,
+    start: int = 0,
+    size: int = 10,
+    include: tuple[Include, ...] = (),
+) -> Rerank:
+    """A decision to rerank on the text of these fields or this template, and to answer this page."""
+    return Rerank(
+        rule="notes",
+        scorer="minilm",
+        text=TextSpec(fields=fields, template=template),
+        window=window,
+        page=Page(start=start, size=size),
+        scoring=Scoring(
+            fingerprint="minilm-test",
+            question="fox",
+            instruction="",
+            stages=(Stage(budget_tokens=0),),
+            score="paper",
+        ),
+        recipe=Recipe(method="zscore", alpha=0.2, score="paper"),
+        mode=None,
+        deadline_s=2.0,
+        include=frozenset(include),
+    )
+
+
+async def _endless() -> AsyncIterator[bytes]:
+    yield b"{}"
+
+
+def _streamed() -> SearchCall:
+    """A call whose body is too large to hold."""
+    request = Request(method="POST", target=b"/notes/_search", headers=(JSON_HEADER,), body=_endless())
+    return read_call(request, "notes", max_bytes=MAX_BYTES)
+
+
+FOX: dict[str, Any] = {"match": {"text": "quick fox"}}
+NOT_OURS: dict[Reason, Callable[[], SearchCall]] = {
+    "no_rule": lambda: call_of({"query": FOX}, expression="other"),
+    "several_rules": lambda: call_of({"query": FOX}, expression="notes,logs"),
+    "system_index": lambda: call_of({"query": FOX}, expression=".kibana"),
+    "scroll": lambda: call_of({"query": FOX}, "scroll=1m"),
+    "search_after": lambda: call_of({"query": FOX, "search_after": [1]}),
+    "slice": lambda: call_of({"query": FOX, "slice": {"id": 0, "max": 2}}),
+    "pit": lambda: call_of({"query": FOX, "pit": {"id": "x"}}),
+    "retriever": lambda: call_of({"retriever": {"standard": {"query": FOX}}}),
+    "knn": lambda: call_of({"query": FOX, "knn": {"field": "v"}}),
+    "rank": lambda: call_of({"query": FOX, "rank": {"rrf": {}}}),
+    "sub_searches": lambda: call_of({"sub_searches": [{"query": FOX}]}),
+    "rescore": lambda: call_of({"query": FOX, "rescore": {"query": {}}}),
+    "terminate_after": lambda: call_of({"query": FOX}, "terminate_after=5"),
+    "search_pipeline": lambda: call_of({"query": FOX}, "search_pipeline=mine"),
+    "explain": lambda: call_of({"query": FOX, "explain": True}),
+    "product_origin": lambda: call_of({"query": FOX}, "", (b"X-Elastic-Product-Origin", b"kibana")),
+    "asked_off": lambda: call_of({"query": FOX}, "", (b"ES-Rerank", b"off")),
+    "no_text_query": lambda: call_of({"query": {"match_all": {}}}),
+    "not_bm25": lambda: call_of({"query": {"hybrid": {"queries": [FOX]}}}),
+    "sort": lambda: call_of({"query": FOX, "sort": "year"}),
+    "past_window": lambda: call_of({"query": FOX, "from": 1_000}),
+    "size_zero": lambda: call_of({"query": FOX, "size": 0}),
+    "unreadable_page": lambda: call_of({"query": FOX, "size": -1}),
+    "stored_fields": lambda: call_of({"query": FOX, "stored_fields": "_none_"}),
+    "format": lambda: call_of({"query": FOX}, "format=yaml"),
+    "body_too_large": _streamed,
+    "unreadable_body": lambda: call_of([{"query": FOX}]),
+}
+"""Of each reason for which a search isn't ours, one search, under a book of rules for `notes` and for `logs`."""

@@ -1,0 +1,420 @@
+"""Which searches are reranked, and the reason word of every one that isn't."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from es_rerank.errors import CallerError
+from es_rerank.fusion.rank import Recipe
+from es_rerank.proxy.scoring.ask import Scoring, Stage
+from es_rerank.proxy.search.control import take_controls
+from es_rerank.proxy.search.decide import FOREIGN_BODY_KEYS, FOREIGN_PARAMETERS, Page, Relay, Rerank, decide
+from es_rerank.reasons import OUTCOMES
+from es_rerank.rules.book import RuleBook, make_book
+from es_rerank.rules.rule import Rule
+from es_rerank.scorers.minilm import MinilmSettings
+from es_rerank.scorers.vllm import VllmSettings
+from es_rerank.tables import LimitSettings
+from es_rerank.texts import TextSpec
+from tests.proxy.search.calls import FOX, NOT_OURS, call_of
+
+if TYPE_CHECKING:
+    from es_rerank.reasons import Reason
+    from es_rerank.scorers.kinds import ScorerSettings
+
+RULE = Rule(name="notes", indices=("notes*",), fields=("text",), window=50, alpha=0.3, method="minmax")
+LOGS = Rule(name="logs", indices=("logs*",), fields=("text",))
+SCORERS: dict[str, ScorerSettings] = {
+    "minilm": MinilmSettings(),
+    "llm": VllmSettings(kind="vllm", model="m", max_think_tokens=64),
+}
+
+
+def book_of(*rules: Rule) -> RuleBook:
+    """A book of these rules, under the limits that hold by default."""
+    return make_book(rules, SCORERS, LimitSettings())
+
+
+BOOK = book_of(RULE, LOGS)
+THINKING = RULE.model_copy(update={"scorer": "llm"})
+HYBRID = {"hybrid": {"queries": [FOX]}}
+SOME_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+KEYS = st.sampled_from(["query", "from", "size", "sort", "stored_fields", "_source", "fields", *FOREIGN_BODY_KEYS])
+
+
+def decided(search: Any = None, query: str = "", *headers: tuple[bytes, bytes]) -> Rerank | Relay:
+    """What becomes of that search under the rule."""
+    return decide(call_of(search, query, *headers), {}, BOOK)
+
+
+def decided_for(asked: dict[str, Any], rule: Rule = RULE) -> Rerank:
+    """What becomes of a search for a fox that is reranked, where this is asked under this rule."""
+    decision = decide(call_of({"query": FOX}), asked, book_of(rule))
+    assert isinstance(decision, Rerank)
+    return decision
+
+
+def relay(reason: Reason) -> Relay:
+    """That a search under the rule goes through, for this reason."""
+    return Relay(reason=reason, rule="notes")
+
+
+def test_a_text_search_is_reranked_as_the_rule_says() -> None:
+    """A search for words, best first, is reranked by its rule, and its page is known."""
+    assert decided({"query": FOX, "from": 20}) == Rerank(
+        rule="notes",
+        scorer="minilm",
+        text=TextSpec(fields=("text",)),
+        window=50,
+        page=Page(start=20, size=10),
+        scoring=Scoring(
+            fingerprint=MinilmSettings().fingerprint(),
+            question="quick fox",
+            instruction="",
+            stages=(Stage(budget_tokens=0),),
+            score="paper",
+            keep_reasoning=False,
+        ),
+        recipe=Recipe(method="minmax", alpha=0.3, score="paper"),
+        mode=None,
+        deadline_s=2.0,
+    )
+
+
+def test_an_instruction_goes_to_a_scorer_that_reads_it() -> None:
+    """A scorer that reads instructions gets the rule's; for one that doesn't, no instruction makes another search."""
+    assert decided_for({}, THINKING).scoring.instruction == RULE.instruction
+    assert decided_for({"instruction": "Find it."}) == decided_for({})
+
+
+def test_the_text_is_the_rule_s() -> None:
+    """What of a document is scored follows from the rule, be it fields or a template."""
+    rule = RULE.model_copy(update={"fields": (), "template": "{title}: {text}"})
+    assert decided_for({}, rule).text == TextSpec(template="{title}: {text}")
+
+
+def test_the_deadline_is_the_request_s_or_the_rule_s_or_that_of_all() -> None:
+    """The nearest one that says anything counts."""
+    own = RULE.model_copy(update={"deadline_s": 3.0})
+    assert decided_for({}).deadline_s == LimitSettings().deadline_s
+    assert decided_for({}, own).deadline_s == 3.0
+    assert decided_for({"deadline_s": 0.5}, own).deadline_s == 0.5
+
+
+@pytest.mark.parametrize(
+    ("asked", "stages"),
+    [
+        ({}, (Stage(budget_tokens=64),)),
+        ({"budget_tokens": 9}, (Stage(budget_tokens=9),)),
+        ({"mode": "direct"}, (Stage(budget_tokens=0),)),
+        ({"mode": "cascade"}, (Stage(budget_tokens=0), Stage(budget_tokens=64, top=20))),
+        ({"mode": "cascade", "think_top": 3}, (Stage(budget_tokens=0), Stage(budget_tokens=64, top=3))),
+    ],
+)
+def test_the_mode_is_stages(asked: Any, stages: tuple[Stage, ...]) -> None:
+    """Think is one round of thinking, direct one without, cascade the one and then the other for the best."""
+    decision = decided_for(asked, THINKING)
+    assert decision.scoring.stages == stages
+    assert decision.mode == asked.get("mode", "think")
+
+
+def test_what_is_asked_of_thinking_goes_before_the_rule() -> None:
+    """Score, instruction and reasoning of the request win; the rule's budget holds where it has one."""
+    rule = THINKING.model_copy(update={"budget_tokens": 32, "score": "expected"})
+    plain = decided_for({}, rule).scoring
+    assert (plain.stages, plain.score, plain.keep_reasoning) == ((Stage(budget_tokens=32),), "expected", False)
+    asked = decided_for({"score": "paper", "instruction": "Find it.", "include": ["reasoning"]}, rule).scoring
+    assert (asked.score, asked.instruction, asked.keep_reasoning) == ("paper", "Find it.", True)
+
+
+def test_a_rule_may_keep_reasoning_by_itself() -> None:
+    """Reasoning is kept where the rule says so, though no search asks to see it."""
+    assert decided_for({}, THINKING.model_copy(update={"keep_reasoning": True})).scoring.keep_reasoning
+
+
+@pytest.mark.parametrize("score", ["paper", "expected"])
+def test_the_score_that_stages_choose_by_is_the_one_that_is_fused(score: str) -> None:
+    """One score rule holds for a search, in scoring and in ranking."""
+    decision = decided_for({"score": score}, THINKING)
+    assert decision.scoring.score == decision.recipe.score == score
+
+
+def test_a_request_may_set_the_tuning_itself() -> None:
+    """Window, alpha and method of the request go before the rule's, an alpha of 0 too."""
+    asked = {"window": 5, "alpha": 0, "method": "rrf", "deadline_s": 1.0, "include": ["status"]}
+    decision = decided_for(asked)
+    assert (decision.window, decision.recipe.alpha, decision.recipe.method) == (5, 0, "rrf")
+    assert (decision.deadline_s, decision.include) == (1.0, frozenset({"status"}))
+
+
+def test_a_uri_search_is_reranked() -> None:
+    """`q` alone is a search too, its syntax stripped."""
+    decision = decided(None, "q=text:quick%20AND+fox&size=3")
+    assert isinstance(decision, Rerank)
+    assert (decision.scoring.question, decision.page.size) == ("quick fox", 3)
+
+
+def test_q_takes_the_place_of_the_query() -> None:
+    """Where both are there the engines search for `q`, so that is the question."""
+    decision = decided({"query": HYBRID}, "q=dog")
+    assert isinstance(decision, Rerank)
+    assert decision.scoring.question == "dog"
+    assert decided({"query": FOX}, "q=") == relay("no_text_query")
+
+
+@pytest.mark.parametrize(
+    ("reason", "search", "query"),
+    [
+        ("scroll", {"query": FOX}, "scroll=1m"),
+        ("scroll", {"query": FOX}, "scroll"),
+        ("scroll", {"query": FOX}, "pretty;scroll=1m"),
+        ("scroll", {"query": FOX, "scroll": "1m"}, ""),
+        ("search_after", {"query": FOX, "search_after": [1]}, ""),
+        ("slice", {"query": FOX, "slice": {"id": 0, "max": 2}}, ""),
+        ("pit", {"query": FOX, "pit": {"id": "x"}}, ""),
+        ("retriever", {"retriever": {"standard": {"query": FOX}}}, ""),
+        ("knn", {"query": FOX, "knn": {"field": "v"}}, ""),
+        ("rank", {"query": FOX, "rank": {"rrf": {}}}, ""),
+        ("sub_searches", {"sub_searches": [{"query": FOX}]}, ""),
+        ("rescore", {"query": FOX, "rescore": {"query": {}}}, ""),
+        ("rescore", {"query": FOX, "rescore": [{"query": {}}]}, ""),
+        ("terminate_after", {"query": FOX, "terminate_after": 5}, ""),
+        ("terminate_after", {"query": FOX}, "terminate_after=5"),
+        ("search_pipeline", {"query": FOX, "search_pipeline": {"response_processors": []}}, ""),
+        ("search_pipeline", {"query": FOX}, "search_pipeline=mine"),
+        ("explain", {"query": FOX, "explain": True}, ""),
+        ("explain", {"query": FOX, "explain": "true"}, ""),
+        ("explain", {"query": FOX}, "explain=true"),
+        ("stored_fields", {"query": FOX, "stored_fields": "_none_"}, ""),
+        ("stored_fields", {"query": FOX, "stored_fields": ["_none_"]}, ""),
+        ("stored_fields", {"query": FOX}, "stored_fields=_none_"),
+        ("format", {"query": FOX}, "format=yaml"),
+        ("unreadable_page", {"query": FOX, "size": "10"}, "from=x"),
+        ("unreadable_page", {"query": FOX}, "size="),
+        ("unreadable_page", {"query": FOX}, "size=-1"),
+        ("unreadable_page", {"query": FOX}, "size=" + "9" * 5000),
+        ("unreadable_page", {"query": FOX}, "size=%D9%A3"),
+        ("unreadable_page", {"query": FOX, "size": -1}, ""),
+        ("unreadable_page", {"query": FOX, "size": 2.0}, ""),
+        ("unreadable_page", {"query": FOX, "size": None}, ""),
+        ("unreadable_page", {"query": FOX, "size": True}, ""),
+        ("unreadable_page", {"query": FOX, "from": [1]}, ""),
+        ("unreadable_page", {"query": FOX, "size": 2**31}, ""),
+        ("size_zero", {"query": FOX, "size": 0}, ""),
+        ("size_zero", {"query": FOX, "size": 5}, "size=0"),
+        ("past_window", {"query": FOX, "from": 50}, ""),
+        ("past_window", {"query": FOX, "from": 0}, "from=51"),
+        ("not_bm25", {"query": HYBRID}, ""),
+        ("not_bm25", {"query": {"bool": {"must": [FOX], "should": {"knn": {"field": "v"}}}}}, ""),
+        ("no_text_query", None, ""),
+        ("no_text_query", {}, ""),
+        ("no_text_query", {"query": {"match_all": {}}}, ""),
+        ("no_text_query", {"query": {"more_like_this": {"like": "fox"}}}, ""),
+        ("no_text_query", {"suggest": {"s": {"text": "fxo", "term": {"field": "text"}}}}, ""),
+        ("no_text_query", {"query": {"bool": {"filter": [FOX]}}}, ""),
+        ("no_text_query", None, "q=-fox"),
+    ],
+)
+def test_searches_that_are_not_ours_go_through(reason: Reason, search: Any, query: str) -> None:
+    """A search with an order, first stage or paging of its own, or with nothing to ask, names why it goes through."""
+    assert decided(search, query) == relay(reason)
+
+
+@pytest.mark.parametrize(
+    ("search", "query"),
+    [
+        ({"query": FOX, "explain": False, "terminate_after": 0, "rescore": []}, ""),
+        ({"query": FOX}, "explain=false&terminate_after=0"),
+        ({"query": FOX, "stored_fields": ["title"]}, ""),
+        ({"query": FOX, "size": "5", "from": 0}, "format=json"),
+        ({"query": FOX, "size": 9_999}, "from=49"),
+        ({"query": FOX, "min_score": 0.5, "track_scores": True, "profile": True}, "rest_total_hits_as_int=true"),
+        ({"query": FOX, "aggs": {"a": {}}, "post_filter": {}, "collapse": {"field": "year"}}, "typed_keys"),
+        ({"query": FOX, "suggest": {}, "highlight": {}, "indices_boost": []}, "search_type=dfs_query_then_fetch"),
+        ({"query": FOX, "ext": {"other": {}}, "unknown": 1}, "unknown=2"),
+    ],
+)
+def test_what_does_not_change_the_order_is_no_hindrance(search: Any, query: str) -> None:
+    """Features that are off, that only add to the answer, or that we don't know leave a search ours."""
+    assert isinstance(decided(search, query), Rerank)
+
+
+@pytest.mark.parametrize(
+    ("sort", "query"),
+    [
+        (None, "sort="),
+        (None, "sort=_score"),
+        (None, "sort=_score:desc"),
+        (None, "sort=_score:DESC,year"),
+        (None, "sort=_score:&size=2"),
+        (None, "sort=year&sort=_score"),
+        ("_score", ""),
+        (["_score"], ""),
+        ([], ""),
+        ({}, ""),
+        ([{}], ""),
+        ([], "sort=_score,year:asc"),
+        (["_score", {"year": "desc"}], ""),
+        (["_score"], "sort=year:asc"),
+        ([{"_score": "desc"}, "year"], ""),
+        ({"_score": "DESC"}, ""),
+        ({"_score": {}}, ""),
+        ({"_score": {"order": "desc"}}, ""),
+        ({"_score": "desc", "year": "asc"}, ""),
+    ],
+)
+def test_best_first_is_reranked_however_it_is_spelt(sort: Any, query: str) -> None:
+    """No sort, or `_score` descending before all else, in body and URL together, is an order by relevance."""
+    search = {"query": FOX} if sort is None else {"query": FOX, "sort": sort}
+    assert isinstance(decided(search, query), Rerank)
+
+
+@pytest.mark.parametrize(
+    ("sort", "query"),
+    [
+        (None, "sort=year"),
+        (None, "sort=year:asc,_score"),
+        (None, "sort=_score:asc"),
+        (None, "sort=_score&sort=year"),
+        (None, "sort=%20_score"),
+        ("year", ""),
+        (["year", "_score"], ""),
+        (["year"], "sort=_score"),
+        (["_doc"], ""),
+        ({"_score": "asc"}, ""),
+        ([{"_score": {"order": "ASC"}}], ""),
+        ([{"_score": {"order": None}}], ""),
+        ({"_score": None}, ""),
+        ({"_score": True}, ""),
+        ({"year": "asc", "_score": "desc"}, ""),
+        ([["_score"]], ""),
+        ([{"_geo_distance": {}}], ""),
+        (["_score:desc"], ""),
+        (7, ""),
+    ],
+)
+def test_any_other_order_is_left_alone(sort: Any, query: str) -> None:
+    """Anything else first, or what the engines refuse as a sort, goes through; the URL's keys follow the body's."""
+    search = {"query": FOX} if sort is None else {"query": FOX, "sort": sort}
+    assert decided(search, query) == relay("sort")
+
+
+def test_a_rule_s_own_reason_comes_first() -> None:
+    """A search that no rule covers says so, whatever else it is."""
+    assert decide(call_of([], expression="other"), {"rerank": False}, BOOK) == Relay(reason="no_rule")
+
+
+def test_a_request_may_be_left_alone() -> None:
+    """Asked not to, we don't."""
+    assert decide(call_of({"query": FOX}), {"rerank": False}, BOOK) == relay("asked_off")
+
+
+@pytest.mark.parametrize(("expression", "rule"), [("notes", "notes"), ("other", None)])
+def test_what_is_to_be_included_is_known_of_every_search(expression: str, rule: str | None) -> None:
+    """A search that goes through may ask for its status too, under a rule and without one."""
+    found = decide(call_of({}, expression=expression), {"include": ["status"]}, BOOK)
+    assert isinstance(found, Relay)
+    assert (found.rule, found.include) == (rule, frozenset({"status"}))
+
+
+@pytest.mark.parametrize("expression", ["notes", "other", ".kibana"])
+def test_a_wish_that_is_not_allowed_is_refused_whatever_the_search(expression: str) -> None:
+    """A search that goes through is no reason to pass over a wish that can't be meant."""
+    with pytest.raises(CallerError, match=r"unknown field \[alhpa\]"):
+        decide(call_of([], expression=expression), {"alhpa": 1}, BOOK)
+
+
+def test_a_wish_is_measured_by_rule_scorer_and_limits() -> None:
+    """Window and deadline are bounded everywhere, thinking by the rule's scorer and mode, as its text says."""
+    most = LimitSettings().max_window
+    for expression in ("notes", "other"):
+        with pytest.raises(CallerError, match=f"from 1 to {most}"):
+            decide(call_of({}, expression=expression), {"window": most + 1}, BOOK)
+    with pytest.raises(CallerError, match=r"which \[minilm, of kind minilm\] does not"):
+        decided_for({"mode": "direct"})
+    with pytest.raises(CallerError, match="from 1 to 64"):
+        decided_for({"budget_tokens": 65}, THINKING)
+    direct = THINKING.model_copy(update={"mode": "direct"})
+    with pytest.raises(CallerError, match=r"not with \[direct\]"):
+        decided_for({"budget_tokens": 5}, direct)
+    assert decided_for({"budget_tokens": 5, "mode": "think"}, direct).mode == "think"
+    assert isinstance(decide(call_of({}, expression="other"), {"budget_tokens": 65}, BOOK), Relay)
+
+
+def test_an_unreadable_body_goes_through() -> None:
+    """What we can't read, the engine judges."""
+    assert decided([{"query": FOX}]) == relay("unreadable_body")
+
+
+def test_a_body_too_large_to_hold_goes_through() -> None:
+    """A body that comes as a stream says why it wasn't read."""
+    assert decide(NOT_OURS["body_too_large"](), {}, BOOK) == relay("body_too_large")
+
+
+@pytest.mark.parametrize("reason", NOT_OURS)
+def test_each_reason_has_a_search(reason: Reason) -> None:
+    """A search that isn't ours goes through for the one reason that its sort has."""
+    asked, call = take_controls(NOT_OURS[reason]())
+    decision = decide(call, asked, BOOK)
+    assert isinstance(decision, Relay)
+    assert decision.reason == reason
+
+
+def test_every_reason_is_given() -> None:
+    """Of the words that only skipped searches have, all are decided here but that of a partial answer."""
+    skipped = {reason for reason, outcomes in OUTCOMES.items() if outcomes == {"skipped"}}
+    assert set(NOT_OURS) == skipped - {"partial_answer"}
+
+
+def test_kibana_s_own_searches_go_through() -> None:
+    """Kibana marks the requests of its pages; Dev Tools sends no such header."""
+    assert decided({"query": FOX}, "", (b"X-Elastic-Product-Origin", b"kibana")) == relay("product_origin")
+
+
+@pytest.mark.parametrize(
+    ("accept", "reranked"),
+    [
+        (b"*/*", True),
+        (b"application/json", True),
+        (b"application/vnd.elasticsearch+json;compatible-with=9", True),
+        (b"text/html, Application/*;q=0.8", True),
+        (b"application/yaml", False),
+        (b"application/vnd.elasticsearch+cbor;compatible-with=8", False),
+        (b"application/smile", False),
+    ],
+)
+def test_only_json_is_written(accept: bytes, reranked: bool) -> None:
+    """A client that accepts no JSON gets the engine's own answer."""
+    assert isinstance(decided({"query": FOX}, "", (b"accept", accept)), Rerank) is reranked
+    assert reranked or decided({"query": FOX}, "", (b"accept", accept)) == relay("format")
+
+
+@given(
+    st.dictionaries(KEYS | st.text(max_size=5), SOME_JSON, max_size=6) | SOME_JSON,
+    st.dictionaries(
+        st.sampled_from(["q", "from", "size", "sort", "format", "stored_fields", *FOREIGN_PARAMETERS]),
+        st.text(max_size=6),
+        max_size=4,
+    ),
+)
+def test_any_search_is_decided(search: Any, parameters: dict[str, str]) -> None:
+    """Whatever JSON and whatever parameters come, the search is reranked or has a reason of lower-case words."""
+    query = "&".join(f"{name}={quote(value, safe='')}" for name, value in parameters.items())
+    decision = decided(search, query)
+    if isinstance(decision, Relay):
+        assert OUTCOMES[decision.reason] == {"skipped"}
+        assert decision.reason.isidentifier()
+        assert decision.reason == decision.reason.lower()
+    else:
+        assert decision.scoring.question
+        assert decision.page.size > 0
+        assert 0 <= decision.page.start < decision.window

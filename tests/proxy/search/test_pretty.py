@@ -1,0 +1,74 @@
+"""The engines' `?pretty` layout, compared with what the real engines print."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from es_rerank.proxy.search.pretty import pretty_print
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+ENGINES = ("opensearch", "elasticsearch")
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
+)
+
+
+@pytest.fixture(params=ENGINES)
+def golden(request: pytest.FixtureRequest) -> Any:
+    """What a real engine answered."""
+    return json.loads((GOLDEN / f"{request.param}.json").read_text(encoding="utf-8"))
+
+
+def test_a_compact_answer_prints_as_the_engine_prints_it(golden: Any) -> None:
+    """From the engine's own tokens, the layout must match to the byte."""
+    assert pretty_print(golden["everything"].encode()) == golden["pretty"].encode()
+
+
+def test_what_is_pretty_stays(golden: Any) -> None:
+    """An answer that the engine printed prettily is printed again as it was."""
+    assert pretty_print(golden["pretty"].encode()) == golden["pretty"].encode()
+
+
+@pytest.mark.parametrize(
+    ("compact", "printed"),
+    [
+        (b"{}", b"{ }\n"),
+        (b"[]", b"[ ]\n"),
+        (b'{"a":1}', b'{\n  "a" : 1\n}\n'),
+        (b'{"a":{},"b":[]}', b'{\n  "a" : { },\n  "b" : [ ]\n}\n'),
+        (b"[[],{}]", b"[\n  [ ],\n  { }\n]\n"),
+        (b'{"a":[1,{"b":[2]}]}', b'{\n  "a" : [\n    1,\n    {\n      "b" : [\n        2\n      ]\n    }\n  ]\n}\n'),
+        (b'{"{":"}","[":",:\\"]"}', b'{\n  "{" : "}",\n  "[" : ",:\\"]"\n}\n'),
+        (b'{"a":-1.50e+10,"b":null}', b'{\n  "a" : -1.50e+10,\n  "b" : null\n}\n'),
+        (b'{ "a" :\n{ } ,"b": [ \t] }', b'{\n  "a" : { },\n  "b" : [ ]\n}\n'),
+    ],
+)
+def test_the_layout(compact: bytes, printed: bytes) -> None:
+    """Two blanks a level, blanks around colons and in empty brackets, a line end behind it all."""
+    assert pretty_print(compact) == printed
+
+
+@given(st.dictionaries(st.text(), JSON_VALUES), st.sampled_from([True, False]), st.sampled_from([None, 1]))
+def test_compacting_gives_back_every_token(value: dict[str, Any], ascii_only: bool, indent: int | None) -> None:
+    """Printing changes blanks between tokens and nothing else."""
+    body = json.dumps(value, ensure_ascii=ascii_only, indent=indent).encode()
+    printed = pretty_print(body)
+    assert msgspec.json.format(printed, indent=-1) == msgspec.json.format(body, indent=-1)
+    assert pretty_print(printed) == printed
+
+
+def test_deep_and_long_json_is_printed() -> None:
+    """Neither nesting nor the length of a string is limited."""
+    deep = b'{"a":' * 5_000 + b"1" + b"}" * 5_000
+    assert pretty_print(deep).count(b"\n") == 10_000 + 1
+    long = b'{"a":"' + b'x\\"' * 500_000 + b'"}'
+    assert pretty_print(long) == b'{\n  "a" : "' + b'x\\"' * 500_000 + b'"\n}\n'

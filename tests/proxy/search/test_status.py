@@ -1,0 +1,112 @@
+"""What is said of a search: the block in the body, the Warning header, and which outcome it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from es_rerank.proxy.search.status import SearchStatus, outcome_of
+from es_rerank.reasons import OUTCOMES, Gap
+
+if TYPE_CHECKING:
+    from es_rerank.reasons import Outcome, Reason
+
+
+def test_the_block_has_every_field() -> None:
+    """The block names status, reason, rule, scorer, the counts and the times, in this order."""
+    status = SearchStatus(
+        status="partial",
+        reason="deadline",
+        rule="notes",
+        scorer="minilm",
+        window=100,
+        scored=60,
+        cached=20,
+        took_ms={"engine": 4, "score": 51},
+    )
+    assert list(status.block().items()) == [
+        ("status", "partial"),
+        ("reason", "deadline"),
+        ("rule", "notes"),
+        ("scorer", "minilm"),
+        ("window", 100),
+        ("scored", 60),
+        ("cached", 20),
+        ("missing", 40),
+        ("took_ms", {"engine": 4, "score": 51}),
+    ]
+
+
+def test_hits_without_text_are_counted_where_there_are_some() -> None:
+    """`missing_text` is there only where it isn't zero."""
+    assert SearchStatus(status="full", window=3, scored=1, missing_text=2).block()["missing_text"] == 2
+    assert "missing_text" not in SearchStatus(status="full", window=3, scored=3).block()
+
+
+@pytest.mark.parametrize(
+    ("status", "warning"),
+    [
+        (SearchStatus(status="full", window=9, scored=9), None),
+        (SearchStatus(status="skipped", reason="sort"), None),
+        (
+            SearchStatus(status="failed", reason="no_worker", window=9),
+            b'299 es-rerank "reranking failed (no_worker): hits are in engine order"',
+        ),
+        (
+            SearchStatus(status="partial", reason="deadline", window=9, scored=4),
+            b'299 es-rerank "reranking was partial (deadline): 4 of 9 hits have a rank score"',
+        ),
+    ],
+)
+def test_only_what_went_worse_than_configured_warns(status: SearchStatus, warning: bytes | None) -> None:
+    """`failed` and `partial` have a Warning header in the engines' form; `full` and `skipped` have none."""
+    assert status.warning() == warning
+
+
+def test_thinking_is_told_of_where_there_is_some() -> None:
+    """The mode is there for a scorer that thinks, and counts of what is not as it should be where they are not 0."""
+    plain = SearchStatus(status="full", window=3, scored=3).block()
+    assert not {"mode", "cut", "low_mass", "truncated"} & plain.keys()
+    told = SearchStatus(
+        status="partial", reason="deadline", window=9, scored=9, mode="think", cut=2, low_mass=1, truncated=3
+    )
+    assert {"mode": "think", "cut": 2, "low_mass": 1, "truncated": 3}.items() <= told.block().items()
+    assert b"2 were judged before their thinking ended" in (told.warning() or b"")
+
+
+@pytest.mark.parametrize(
+    ("window", "scored", "reason", "outcome"),
+    [
+        (9, 9, None, ("full", None)),
+        (9, 9, "deadline", ("partial", "deadline")),
+        (0, 0, "deadline", ("full", None)),
+        (0, 0, None, ("full", None)),
+        (9, 4, "deadline", ("partial", "deadline")),
+        (9, 0, "no_worker", ("failed", "no_worker")),
+    ],
+)
+def test_the_outcome_follows_from_the_counts(
+    window: int, scored: int, reason: Reason | None, outcome: tuple[Outcome, Reason | None]
+) -> None:
+    """All scored and nothing wrong is full; some, or all with something wrong, is partial; none failed."""
+    assert outcome_of(window=window, scored=scored, reason=reason) == outcome
+
+
+@given(st.integers(0, 200), st.integers(0, 200), st.none() | st.sampled_from(get_args(Gap)))
+def test_a_warning_fits_its_outcome(window: int, scored: int, reason: Reason | None) -> None:
+    """A Warning is printable ASCII, and there exactly where scores are missing or not what was asked for."""
+    scored = min(window, scored)
+    outcome, said = outcome_of(window=window, scored=scored, reason=reason)
+    warning = SearchStatus(status=outcome, reason=said, window=window, scored=scored).warning()
+    assert (warning is not None) is (scored < window or (reason is not None and window > 0))
+    assert warning is None or all(32 <= byte < 127 for byte in warning)
+
+
+@given(st.integers(0, 200), st.integers(0, 200), st.sampled_from(get_args(Gap)))
+def test_an_outcome_is_one_that_its_reason_can_stand_beside(window: int, scored: int, reason: Reason) -> None:
+    """Whatever was scored, status and reason go together as the manual says, and full has no reason."""
+    outcome, said = outcome_of(window=window, scored=min(window, scored), reason=reason)
+    assert outcome in ({"full"} if said is None else OUTCOMES[said])

@@ -1,0 +1,246 @@
+"""The book of rules: which one an index expression falls under, what a rule comes to, and the book's version."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from es_rerank.rules.book import BoundRule, RuleBook, make_book
+from es_rerank.rules.rule import Rule
+from es_rerank.scorers.minilm import MinilmSettings
+from es_rerank.scorers.vllm import VllmSettings
+from es_rerank.tables import LimitSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from es_rerank.scorers.kinds import ScorerSettings
+
+LIMITS = LimitSettings()
+LLM = VllmSettings(kind="vllm", model="owner/model")
+SCORERS: dict[str, ScorerSettings] = {"minilm": MinilmSettings(), "llm": LLM, "twin": LLM}
+RULES = (
+    Rule(name="notes", indices=("notes", "notes-*"), fields=("text",)),
+    Rule(name="logs", indices=("logs-*", "eu:logs-*", "<logs-*"), fields=("text",)),
+)
+EVERYTHING = (*RULES, Rule(name="rest", indices=("*",), fields=("text",)))
+THINKING = Rule(name="films", indices=("films*",), fields=("text",), scorer="llm")
+# Of each key of a rule another value, with what has to change beside it.
+CHANGES: dict[str, dict[str, Any]] = {
+    "name": {"name": "other"},
+    "indices": {"indices": ("films*", "books")},
+    "fields": {"fields": ("title", "text")},
+    "template": {"template": "{text}", "fields": ()},
+    "window": {"window": 99},
+    "alpha": {"alpha": 0.3},
+    "method": {"method": "rrf"},
+    "instruction": {"instruction": "Find it."},
+    "scorer": {"scorer": "twin"},
+    "deadline_s": {"deadline_s": 1.0},
+    "mode": {"mode": "cascade"},
+    "budget_tokens": {"budget_tokens": 64},
+    "think_top": {"think_top": 5},
+    "score": {"score": "expected"},
+    "keep_reasoning": {"keep_reasoning": True},
+}
+
+
+def book_of(*rules: Rule, limits: LimitSettings = LIMITS, **scorers: ScorerSettings) -> RuleBook:
+    """A book of these rules; a scorer that is given takes the place of the one of its name."""
+    return make_book(rules, {**SCORERS, **scorers}, limits)
+
+
+@pytest.mark.parametrize(
+    ("expression", "name"),
+    [
+        ("notes", "notes"),
+        ("notes-2024", "notes"),
+        ("notes-*", "notes"),
+        ("notes,notes-2024,-notes-old", "notes"),
+        ("notes,-.kibana", "notes"),
+        ("logs-*", "logs"),
+        ("eu:logs-1", "logs"),
+        ("<logs-{now/d{yyyy.MM.dd|+12:00}}>", "logs"),
+    ],
+)
+def test_one_rule_for_all_named_indices(expression: str, name: str) -> None:
+    """Each named index must fall under the same rule; exclusions name none."""
+    bound = book_of(*RULES).find(expression)
+    assert isinstance(bound, BoundRule)
+    assert bound.rule.name == name
+
+
+@pytest.mark.parametrize(
+    ("expression", "reason"),
+    [
+        ("other", "no_rule"),
+        ("", "no_rule"),
+        ("_all", "no_rule"),
+        ("*", "no_rule"),
+        ("*,-notes", "no_rule"),
+        ("-notes", "no_rule"),
+        ("notes,other", "no_rule"),
+        ("Notes", "no_rule"),
+        ("us:logs-1", "no_rule"),
+        ("notes,logs-1", "several_rules"),
+        (".kibana", "system_index"),
+        ("notes,.kibana_1", "system_index"),
+        ("eu:.kibana", "system_index"),
+        ("<.monitoring-{now/d}>", "system_index"),
+        ("eu:<.monitoring-{now/d}>", "system_index"),
+    ],
+)
+def test_no_single_rule_means_no_reranking(expression: str, reason: str) -> None:
+    """An index without a rule, two rules, or a system index anywhere in the expression: it goes through."""
+    assert book_of(*RULES).find(expression) == reason
+
+
+@pytest.mark.parametrize("expression", ["", "_all", "*", "other", "*,-notes"])
+def test_a_catch_all_covers_every_index(expression: str) -> None:
+    """No index, `_all` and `*` fall under a rule for `*` alone."""
+    bound = book_of(*EVERYTHING).find(expression)
+    assert isinstance(bound, BoundRule)
+    assert bound.rule == EVERYTHING[-1]
+
+
+def test_a_catch_all_covers_no_system_index() -> None:
+    """Not even a rule for everything reaches a system index that is named."""
+    assert book_of(*EVERYTHING).find(".kibana") == "system_index"
+    assert book_of(*EVERYTHING).find("eu:.kibana") == "system_index"
+    assert book_of(*EVERYTHING).find("notes,other") == "several_rules"
+
+
+PARTS = ["notes", "notes-1", "notes-*", "logs-1", "other", "*", "_all", "-notes", ".kibana", "eu:logs-1", ""]
+
+
+@given(st.lists(st.lists(st.sampled_from(PARTS), max_size=3).map(",".join), max_size=8), st.booleans())
+def test_what_is_remembered_is_what_is_found(expressions: list[str], everything: bool) -> None:
+    """Asked again, in whatever order and with other books beside it, a book says what a new one would."""
+    rules = EVERYTHING if everything else RULES
+    book, other = book_of(*rules), book_of(*RULES[:1])
+    for expression in (*expressions, *reversed(expressions)):
+        other.find(expression)
+        assert book.find(expression) == book_of(*rules).find(expression)
+
+
+def test_another_book_finds_by_its_own_rules() -> None:
+    """What one book remembers is nothing to another, an equal one included."""
+    for rules, found in ((RULES, "no_rule"), ((), "no_rule"), (EVERYTHING, EVERYTHING[-1])):
+        bound = book_of(*rules).find("other")
+        assert (bound.rule if isinstance(bound, BoundRule) else bound) == found
+
+
+def test_a_rule_comes_with_its_scorer_and_deadline() -> None:
+    """What is found says all that a search needs of the configuration."""
+    bound = book_of(THINKING).find("films")
+    assert bound == BoundRule(rule=THINKING, scorer=LLM, fingerprint=LLM.fingerprint(), deadline_s=LIMITS.deadline_s)
+
+
+def test_a_rules_deadline_wins_over_the_limits() -> None:
+    """A rule without one has that of all searches."""
+    own = Rule(name="own", indices=("own",), fields=("text",), deadline_s=3.0)
+    book = book_of(own, RULES[0], limits=LimitSettings(deadline_s=1.5))
+    assert [bound.deadline_s for bound in book.rules] == [3.0, 1.5]
+
+
+def test_the_scorers_in_use_are_those_that_rules_name() -> None:
+    """Each is there once, with its first rule; one that no rule names is not."""
+    book = book_of(*RULES, THINKING)
+    assert {name: bound.rule.name for name, bound in book.scorers().items()} == {"minilm": "notes", "llm": "films"}
+    assert book_of().scorers() == {}
+
+
+@pytest.mark.parametrize(
+    ("rules", "problem"),
+    [
+        ([RULES[0], RULES[0]], "rules[1].name = 'notes': two rules have this name"),
+        ([THINKING.model_copy(update={"scorer": "none"})], "rules[0].scorer = 'none': known are minilm, llm, twin"),
+        ([RULES[0], THINKING.model_copy(update={"window": 201})], "rules[1].window = 201: at most limits.max_window"),
+        ([THINKING.model_copy(update={"deadline_s": 31.0})], "rules[0].deadline_s = 31.0: at most limits.max_deadline"),
+        (
+            [RULES[0].model_copy(update={"mode": "direct"})],
+            "rules[0].mode = \"direct\": the scorer 'minilm' is of kind",
+        ),
+    ],
+)
+def test_a_rule_that_does_not_fit_is_named(rules: Sequence[Rule], problem: str) -> None:
+    """No book is made of rules that don't fit scorers and limits; the text has place, key, value, and what may be."""
+    with pytest.raises(ValueError, match="^" + re.escape(problem)):
+        book_of(*rules)
+
+
+def test_a_budget_up_to_what_the_scorer_may_think_fits() -> None:
+    """What fits is no problem, and what fits a scorer that thinks does not fit one that doesn't."""
+    rule = Rule(name="r", indices=("i",), fields=("text",), budget_tokens=2049, scorer="llm")
+    llm = LLM.model_copy(update={"max_think_tokens": 2049})
+    assert book_of(rule, llm=llm).rules
+    with pytest.raises(
+        ValueError, match=r"^rules\[0\]\.budget_tokens = 2049: at most scorers\.llm\.max_think_tokens = 2048"
+    ):
+        book_of(rule)
+    with pytest.raises(ValueError, match=r"^rules\[0\]\.budget_tokens = 2049: the scorer 'llm' is of kind 'minilm'"):
+        book_of(rule, llm=MinilmSettings())
+
+
+# The version
+
+
+def test_every_change_of_a_rule_is_another_version() -> None:
+    """Each key of a rule counts, also one that makes no score another."""
+    assert set(CHANGES) == set(Rule.model_fields)
+    versions = [
+        book_of(Rule.model_validate({**THINKING.model_dump(), **change})).version for change in CHANGES.values()
+    ]
+    assert len({book_of(THINKING).version, *versions}) == len(CHANGES) + 1
+
+
+SOME_RULES = st.lists(
+    st.builds(
+        Rule,
+        name=st.sampled_from(["a", "b"]),
+        indices=st.sampled_from([("x",), ("x", "y"), ("xy",)]),
+        fields=st.sampled_from([("t",), ("t", "u")]),
+        window=st.sampled_from([10, 100]),
+        instruction=st.sampled_from(["", "é"]),
+        scorer=st.sampled_from(["llm", "twin"]),
+        deadline_s=st.sampled_from([None, 1.0]),
+        keep_reasoning=st.booleans(),
+    ),
+    max_size=2,
+    unique_by=lambda rule: rule.name,
+)
+
+
+@given(SOME_RULES, SOME_RULES)
+def test_equal_books_have_equal_versions_and_others_have_not(rules: list[Rule], others: list[Rule]) -> None:
+    """The version follows from what the rules say and from their order, and from nothing else."""
+    again = [Rule.model_validate_json(rule.model_dump_json()) for rule in rules]
+    assert book_of(*again).version == book_of(*rules).version
+    assert (book_of(*rules).version == book_of(*others).version) is (rules == others)
+
+
+def test_what_is_said_or_left_to_the_default_is_the_same_version() -> None:
+    """A key that is written out with its default changes nothing."""
+    written = Rule.model_validate(THINKING.model_dump())
+    assert written.model_fields_set != THINKING.model_fields_set
+    assert book_of(written).version == book_of(THINKING).version
+
+
+def test_a_scorer_that_judges_otherwise_is_another_version() -> None:
+    """What changes a score changes the book; the size of a machine doesn't, nor does a scorer that no rule names."""
+    plain = book_of(THINKING).version
+    assert book_of(THINKING, llm=LLM.model_copy(update={"revision": "v2"})).version != plain
+    assert book_of(THINKING, llm=LLM.model_copy(update={"max_num_seqs": 8, "concurrency": 1})).version == plain
+    assert book_of(THINKING, minilm=MinilmSettings(compute_type="int8")).version == plain
+
+
+def test_the_deadline_that_holds_is_part_of_the_version() -> None:
+    """Another deadline for all is another book where a rule has none of its own, and only there."""
+    hasty = LimitSettings(deadline_s=1.5)
+    own = THINKING.model_copy(update={"deadline_s": 3.0})
+    assert book_of(THINKING, limits=hasty).version != book_of(THINKING).version
+    assert book_of(own, limits=hasty).version == book_of(own).version
