@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from es_rerank.errors import EsRerankError, SettingsError
+from es_rerank.front import cli as front
 from es_rerank.settings import Settings, load_settings
 from es_rerank.telemetry import start_logging
 
@@ -52,6 +53,10 @@ def _make_parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check-config", help="say whether a configuration can be used, and what it means")
     check.add_argument("file", type=Path, metavar="FILE")
     check.set_defaults(run=_check_config)
+
+    before = commands.add_parser("front", help="print a configuration of nginx or Envoy that goes before the proxies")
+    front.add_arguments(before)
+    before.set_defaults(run=front.run)
 
     # What follows needs more than the base install, so each is imported only when it is asked for.
     from es_rerank.demo import cli as demo  # noqa: PLC0415

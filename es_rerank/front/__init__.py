@@ -1,0 +1,1 @@
+"""A configuration for nginx or Envoy that brings to the proxies what may need them, and all else to the engine."""

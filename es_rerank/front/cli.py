@@ -1,0 +1,51 @@
+"""The command `es-rerank front`."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from es_rerank.front import envoy, nginx
+from es_rerank.front.routes import make_plan, read_address
+from es_rerank.settings import load_settings
+
+if TYPE_CHECKING:
+    import argparse
+
+RENDERERS = {"nginx": nginx.render, "envoy": envoy.render}
+DEFAULT_LISTEN = "9200"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the proxies' TOML file")
+    parser.add_argument(
+        "--for", dest="server", choices=tuple(RENDERERS), default="nginx", help="the front server (nginx)"
+    )
+    parser.add_argument(
+        "--proxy",
+        action="append",
+        default=[],
+        metavar="HOST:PORT",
+        help="a proxy to send searches to, once for each (the file's server.host and server.port)",
+    )
+    parser.add_argument(
+        "--listen",
+        default=DEFAULT_LISTEN,
+        metavar="[HOST:]PORT",
+        help=f"where the front listens ({DEFAULT_LISTEN}; without a host on 127.0.0.1)",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the configuration; 0 when it was made. Raises EsRerankError with what is wrong."""
+    plan = make_plan(
+        load_settings(options.config, os.environ),
+        listen=read_address("--listen", options.listen, default_host="127.0.0.1"),
+        proxies=[read_address("--proxy", proxy) for proxy in options.proxy],
+        system_ca_file=ssl.get_default_verify_paths().cafile,
+    )
+    print(RENDERERS[options.server](plan), end="")
+    return 0

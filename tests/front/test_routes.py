@@ -1,0 +1,213 @@
+"""Where requests go: nothing that a proxy would rerank or change may pass it by, and what is plainly none does."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from es_rerank.errors import SettingsError
+from es_rerank.front.routes import (
+    MAX_TARGET_BYTES,
+    Address,
+    Target,
+    Trust,
+    covered_path,
+    make_plan,
+    make_routes,
+    read_address,
+)
+from es_rerank.proxy import call
+from es_rerank.proxy.call import search_expression
+from es_rerank.proxy.classify import Relay, matching_rule
+from es_rerank.records import Request
+from es_rerank.settings import RuleSettings, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from es_rerank.front.routes import Route
+
+LETTERS = "ab.-_1Z"
+MEMBERS = st.text(LETTERS + "*:<>%+é~ ", min_size=0, max_size=6) | st.sampled_from(["_all", "-ab", ".ab", "far:a"])
+EXPRESSIONS = st.lists(MEMBERS, min_size=1, max_size=3).map(",".join)
+PATTERNS = st.text(LETTERS + "*", min_size=1, max_size=5).filter(lambda pattern: pattern[0] not in "._-")
+RULES = st.lists(PATTERNS, min_size=1, max_size=3).map(
+    lambda patterns: [
+        RuleSettings(name=f"r{number}", indices=(pattern,), fields=("text",)) for number, pattern in enumerate(patterns)
+    ]
+)
+ENDPOINTS = st.sampled_from(["_search", "_search/", "_search/template", "_async_search"])
+
+
+def route_of(routes: Sequence[Route], method: str, path: str, *, asking: bool = False) -> Target:
+    """Where a request goes, as both servers decide it."""
+    return next(
+        route.target
+        for route in routes
+        if (not route.methods or method in route.methods)
+        and (asking or not route.asking)
+        and re.fullmatch(route.path, path)
+    )
+
+
+def settings_of(*urls: str, **upstream: object) -> Settings:
+    """A configuration before these engines."""
+    return Settings.model_validate(
+        {"upstream": {"urls": list(urls), **upstream}, "redis": {"url": "redis://127.0.0.1:1/0"}}
+    )
+
+
+@given(rules=RULES, expression=EXPRESSIONS, encoded=st.booleans(), endpoint=ENDPOINTS)
+def test_no_search_passes_a_proxy_by(
+    rules: list[RuleSettings], expression: str, endpoint: str, *, encoded: bool
+) -> None:
+    """A search that the proxies know as one, and find a rule for, or several, goes to them."""
+    segment = quote(expression, safe="") if encoded else quote(expression, safe="*,:<>+")
+    assume(segment)
+    request = Request(method="POST", target=f"/{segment}/_search".encode(), headers=())
+    found = search_expression(request)
+    assume(found is not None)
+    rule = matching_rule(found or "", rules)
+    if not isinstance(rule, Relay) or rule.reason == "several_rules":
+        assert route_of(make_routes(rules), "POST", f"/{segment}/{endpoint}") == "proxies"
+
+
+@given(
+    rules=RULES, names=st.lists(st.text(LETTERS, min_size=1, max_size=6), min_size=1, max_size=3), endpoint=ENDPOINTS
+)
+def test_a_plain_search_of_no_rule_is_the_engines(rules: list[RuleSettings], names: list[str], endpoint: str) -> None:
+    """A search on plain names goes straight to the engine just where no rule takes any of them."""
+    assume(not any(name.startswith(("-", "_")) for name in names))
+    covered = any(rule.matches(name) for rule in rules for name in names if not name.startswith("."))
+    routes = make_routes(rules)
+    path = f"/{','.join(names)}/{endpoint}"
+    assert route_of(routes, "GET", path) == ("proxies" if covered else "engine_search")
+    assert route_of(routes, "GET", path, asking=True) == "proxies"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "covered"),
+    [
+        ("films", "films", True),
+        ("films", "Films", False),
+        ("films", "films2", False),
+        ("films*", "films", True),
+        ("a.b", "axb", False),
+        ("a*b*c", "a1b2c", True),
+        ("*", "films", True),
+        ("*", ".kibana", False),
+        ("*log", "log", True),
+        ("**", "x", True),
+    ],
+)
+def test_a_pattern_is_its_rules(pattern: str, name: str, covered: bool) -> None:
+    """A pattern matches names as the proxies do: whole, with case, `*` alone as wildcard; and no system index."""
+    path = covered_path(pattern)
+    assert path is not None
+    assert (re.fullmatch(path, f"/{name}/_search") is not None) == covered
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "target"),
+    [
+        ("POST", "/_search", "proxies"),
+        ("GET", "/_search/template", "proxies"),
+        ("POST", "/logs/_msearch/template/", "proxies"),
+        ("GET", "/_async_search/FmRldE8", "proxies"),
+        ("DELETE", "/_async_search/FmRldE8", "engine_once"),
+        ("HEAD", "/films/_search", "engine"),
+        ("PUT", "/films/_search", "engine_once"),
+        ("POST", "//films/_search", "engine"),
+        ("POST", "/films/x/_search", "engine"),
+        ("POST", "/films/%5Fsearch", "engine"),
+        ("GET", "/_search/scroll/x", "engine_once"),
+        ("POST", "/_search/point_in_time", "engine"),
+        ("POST", "/films/_search/point_in_time", "engine"),
+        ("GET", "/_es_rerank/health", "own"),
+        ("PUT", "/_es_rerank", "own"),
+        ("GET", "/_es_reranked", "engine"),
+        ("OPTIONS", "/", "engine_once"),
+        ("GET", "", "engine"),
+    ],
+)
+def test_what_a_path_says(method: str, path: str, target: Target) -> None:
+    """Forms of a search that a proxy can't be passed by with, and what only looks like one."""
+    rule = RuleSettings(name="films", indices=("films*",), fields=("text",))
+    assert route_of(make_routes([rule]), method, path) == target
+
+
+def test_a_pattern_with_odd_letters_needs_no_route() -> None:
+    """A name that could match it is odd too, and every odd name goes to the proxies."""
+    rule = RuleSettings(name="films", indices=("filmé+*",), fields=("text",))
+    assert covered_path("filmé+*") is None
+    assert route_of(make_routes([rule]), "GET", "/filmé+1/_search") == "proxies"
+
+
+def test_targets_are_as_long_as_the_proxies_read() -> None:
+    """A target that the proxies take for no search is none here, and none that they read is too long here."""
+    assert MAX_TARGET_BYTES == call.MAX_TARGET_BYTES
+
+
+def test_expressions_keep_to_what_all_engines_read() -> None:
+    """No look-around, back-reference, lazy or possessive repetition, which RE2 lacks or reads otherwise."""
+    for route in make_routes([RuleSettings(name="a", indices=("a.b*", "*"), fields=("text",))]):
+        assert not re.search(r"\(\?[^:]|\\[^.]|[*+?}][?+]", route.path)
+
+
+def test_a_plan_without_options_is_the_configurations() -> None:
+    """The proxy is where the file has it listen, on an address that can be asked; default ports are named."""
+    settings = settings_of("http://es1", "http://[::1]:9201").model_copy(
+        update={"server": settings_of("http://x").server.model_copy(update={"host": "0.0.0.0", "port": 9301})}
+    )
+    plan = make_plan(settings, listen=Address(host="127.0.0.1", port=9200), system_ca_file=None)
+    assert [str(proxy) for proxy in plan.proxies] == ["127.0.0.1:9301"]
+    assert [str(engine) for engine in plan.engines] == ["es1:80", "[::1]:9201"]
+    assert (plan.engine_host, plan.trust, plan.hung_s) == ("es1", None, 60.0)
+
+
+def test_trust_is_the_configurations_or_the_machines() -> None:
+    """TLS needs a file of authorities, the machine's where the configuration names none, unless anyone is trusted."""
+    listen = Address(host="127.0.0.1", port=9200)
+
+    def trust(*, system: str | None, **upstream: object) -> Trust | None:
+        return make_plan(settings_of("https://es1", **upstream), listen=listen, system_ca_file=system).trust
+
+    assert trust(system="/ca") == Trust(name="es1", ca_file="/ca")
+    assert trust(system="/ca", verify_tls=False) == Trust(name="es1", ca_file=None)
+    with pytest.raises(SettingsError, match="ca_file"):
+        trust(system=None)
+
+
+@pytest.mark.parametrize(
+    ("urls", "says"),
+    [
+        (["http://a", "https://a"], "http:// beside https://"),
+        (["https://a", "https://b"], "one name"),
+        (["http://a;b"], "'a;b'"),
+    ],
+)
+def test_what_no_front_can_do_is_said(urls: list[str], says: str) -> None:
+    """Hosts that a front can't serve alike, or that would mean something else in its file, are named."""
+    with pytest.raises(SettingsError, match=re.escape(says)):
+        make_plan(settings_of(*urls), listen=Address(host="127.0.0.1", port=1), system_ca_file="/ca")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "h:", ":1", "h:0", "h:65536", "h:1;", "h:1 ", "::1:9", "a b:1", "http://h:1"]
+)
+def test_an_address_that_is_none_is_refused(text: str) -> None:
+    """What is neither host and port, nor safe in a configuration, is named with its option."""
+    with pytest.raises(SettingsError, match="--proxy"):
+        read_address("--proxy", text)
+
+
+def test_an_address_is_read() -> None:
+    """Names, IPv4 and IPv6 in brackets, and a port alone where a host is known."""
+    assert str(read_address("--proxy", "h-1.x:80")) == "h-1.x:80"
+    assert read_address("--proxy", "[::1]:80") == Address(host="::1", port=80)
+    assert str(read_address("--listen", "80", default_host="127.0.0.1")) == "127.0.0.1:80"
