@@ -10,7 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from es_rerank.front.errors import UPSTREAM_KIND
-from es_rerank.front.routes import CONTROL_HEADER
+from es_rerank.front.routes import ANY_PATH, CONTROL_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +23,8 @@ BUFFER_BYTES = 4 * 1024 * 1024
 NOTHING_SENT = "connect-failure"
 NOTHING_ANSWERED = "connect-failure,refused-stream,reset"
 UNLIMITED = 1_000_000
+# Envoy refuses expressions of more than 100 instructions unless told otherwise, and "not a slash" alone is a dozen.
+RE2_SIZE, RE2_INSTRUCTIONS = "re2.max_program_size.error_level", 100_000
 TYPES = "type.googleapis.com/envoy.extensions"
 PRESERVE_CASE = {
     "stateful_formatter": {
@@ -38,9 +40,11 @@ IDLE_CALLER_S = 3600.0
 
 def render(plan: Plan) -> str:
     """The configuration."""
-    return (
-        json.dumps({"static_resources": {"listeners": [_listener(plan)], "clusters": _clusters(plan)}}, indent=1) + "\n"
-    )
+    config = {
+        "static_resources": {"listeners": [_listener(plan)], "clusters": _clusters(plan)},
+        "layered_runtime": {"layers": [{"name": "es_rerank", "static_layer": {RE2_SIZE: RE2_INSTRUCTIONS}}]},
+    }
+    return json.dumps(config, indent=1) + "\n"
 
 
 def _seconds(seconds: float) -> str:
@@ -105,7 +109,8 @@ def _route(route: Route, plan: Plan) -> dict[str, Any]:
         headers.append({"name": ":method", "string_match": {"safe_regex": {"regex": "|".join(route.methods)}}})
     if route.asking:
         headers.append({"name": CONTROL_HEADER.lower(), "present_match": True})
-    match: dict[str, Any] = {"safe_regex": {"regex": route.path}}
+    # An expression has to be UTF-8 all through, which a path need not be.
+    match: dict[str, Any] = {"prefix": "/"} if route.path == ANY_PATH else {"safe_regex": {"regex": route.path}}
     if headers:
         match["headers"] = headers
     return {"name": route.note, "match": match, "route": _action(route, plan)}

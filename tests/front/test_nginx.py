@@ -391,6 +391,17 @@ def test_an_engine_host_that_is_down_is_passed_over(engine: ScriptedEngine, star
     assert len(engine.requests) == 4
 
 
+def test_a_write_does_not_look_for_another_host(engine: ScriptedEngine, start_front: Callable[..., int]) -> None:
+    """A PUT that meets a host that is down is a 502, and the next one meets another host."""
+    port = start_front(f"http://127.0.0.1:{free_port()}", url_of(engine), proxies=["127.0.0.1:1"])
+    statuses = [
+        status_of(exchange(port, b"PUT /logs/_doc/1 HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n", b"{}")[0])
+        for _ in range(3)
+    ]
+    assert statuses == [502, 200, 200]
+    assert len(engine.requests) == 2
+
+
 @pytest.mark.parametrize("target", [b"/logs/_doc/1", b"/logs/_search", b"/films/_search"])
 def test_an_engine_that_hangs_is_a_504(port: int, engine: ScriptedEngine, proxy: ScriptedEngine, target: bytes) -> None:
     """An engine that is silent longer than `read_timeout_s` is a 504 in its form, after a proxy's failure too."""
