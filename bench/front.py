@@ -110,7 +110,7 @@ def table(samples: dict[str, list[Sample]]) -> str:
     return "\n".join(lines)
 
 
-def compare(rounds: int, seconds: float, connections: int, rules: int) -> None:
+def compare(rounds: int, seconds: int, connections: int, rules: int) -> None:
     """Measure both and print one Markdown table for each load, and whether the goal was met."""
     for tool in ("nginx", "wrk"):
         if shutil.which(tool) is None:
@@ -126,7 +126,7 @@ def compare(rounds: int, seconds: float, connections: int, rules: int) -> None:
             check(port, body)
         print(
             f"{version.removeprefix('nginx version: ')}; {os.cpu_count()} cores, {connections} connections, "
-            f"{rounds} rounds of {seconds:g} s, {rules} rules, file of {len(body)} bytes.\n"
+            f"{rounds} rounds of {seconds} s, {rules} rules, file of {len(body)} bytes.\n"
         )
         for load in LOADS:
             script = folder / "load.lua"
@@ -149,7 +149,7 @@ def main() -> None:
     """Compare."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--rules", type=int, default=10)
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""A plan as nginx's configuration: what stands inside `http { }`. Pure. Needs nginx 1.19.10, and no extra module.
+"""A plan as nginx's configuration: what stands inside `http { }`. Pure. Needs nginx 1.15.3, and no extra module.
 
 nginx decides by the raw target in a map, since its locations see a decoded one; and it goes on in named locations,
 which leave the target as it came.
