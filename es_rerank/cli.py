@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command. Errors that are the user's to mend are printed without a traceback."""
+    """Run one command. Errors that the user can correct are printed without a traceback."""
     parser = _make_parser()
     options = parser.parse_args(arguments)
     try:
@@ -58,7 +58,7 @@ def _make_parser() -> argparse.ArgumentParser:
     front.add_arguments(before)
     before.set_defaults(run=front.run)
 
-    # What follows needs more than the base install, so each is imported only when it is asked for.
+    # These commands need more than the base install, and import it only when they run.
     from es_rerank.demo import cli as demo  # noqa: PLC0415
     from ingest import cli as ingest  # noqa: PLC0415
 
@@ -87,7 +87,7 @@ def _serve(options: argparse.Namespace) -> int:
     from es_rerank.proxy.http.server import make_server  # noqa: PLC0415
 
     settings = _load(options.config, log_queued=True)
-    # The server stops on these by itself, then raises them once more, by which a good stop would look like a death.
+    # The server stops on these by itself, then raises them again, which would make an orderly stop look like a crash.
     for stopping in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stopping, _already_done)
     try:
@@ -108,7 +108,7 @@ def _worker(options: argparse.Namespace) -> int:
 
 
 def _thinking_of(bound: BoundRule) -> str:
-    """How a rule has its documents thought about; nothing for a scorer that does not think."""
+    """How the scorer thinks about a rule's documents, as text; empty for a scorer that does not think."""
     rule, abilities = bound.rule, bound.scorer.abilities
     if not abilities.thinks:
         return ""

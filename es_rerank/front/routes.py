@@ -16,7 +16,9 @@ from es_rerank.errors import SettingsError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from es_rerank.settings import RuleSettings, Settings, UpstreamSettings
+    from es_rerank.rules.rule import Rule
+    from es_rerank.settings import Settings
+    from es_rerank.tables import UpstreamSettings
 
 Target = Literal["proxies", "own", "engine_search", "engine_once", "engine"]
 """The proxies, or the engine where none answers; the proxies alone; the engine, asked again where an answer breaks off;
@@ -135,7 +137,7 @@ def make_plan(
     )
 
 
-def make_routes(rules: Sequence[RuleSettings]) -> tuple[Route, ...]:
+def make_routes(rules: Sequence[Rule]) -> tuple[Route, ...]:
     """All routes in order; the last takes what is left."""
     return (
         Route(target="own", path=OWN_PATHS, note="the proxies' own paths"),

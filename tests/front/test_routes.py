@@ -21,11 +21,14 @@ from es_rerank.front.routes import (
     make_routes,
     read_address,
 )
-from es_rerank.proxy import call
-from es_rerank.proxy.call import search_expression
-from es_rerank.proxy.classify import Relay, matching_rule
+from es_rerank.proxy.search import call
+from es_rerank.proxy.search.call import search_expression
 from es_rerank.records import Request
-from es_rerank.settings import RuleSettings, Settings
+from es_rerank.rules.book import make_book
+from es_rerank.rules.rule import Rule
+from es_rerank.scorers.minilm import MinilmSettings
+from es_rerank.settings import Settings
+from es_rerank.tables import LimitSettings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +41,7 @@ EXPRESSIONS = st.lists(MEMBERS, min_size=1, max_size=3).map(",".join)
 PATTERNS = st.text(LETTERS + "*", min_size=1, max_size=5).filter(lambda pattern: pattern[0] not in "._-")
 RULES = st.lists(PATTERNS, min_size=1, max_size=3).map(
     lambda patterns: [
-        RuleSettings(name=f"r{number}", indices=(pattern,), fields=("text",)) for number, pattern in enumerate(patterns)
+        Rule(name=f"r{number}", indices=(pattern,), fields=("text",)) for number, pattern in enumerate(patterns)
     ]
 )
 ENDPOINTS = st.sampled_from(["_search", "_search/", "_search/template", "_async_search"])
@@ -63,24 +66,22 @@ def settings_of(*urls: str, **upstream: object) -> Settings:
 
 
 @given(rules=RULES, expression=EXPRESSIONS, encoded=st.booleans(), endpoint=ENDPOINTS)
-def test_no_search_passes_a_proxy_by(
-    rules: list[RuleSettings], expression: str, endpoint: str, *, encoded: bool
-) -> None:
+def test_no_search_passes_a_proxy_by(rules: list[Rule], expression: str, endpoint: str, *, encoded: bool) -> None:
     """A search that the proxies know as one, and find a rule for, or several, goes to them."""
     segment = quote(expression, safe="") if encoded else quote(expression, safe="*,:<>+")
     assume(segment)
     request = Request(method="POST", target=f"/{segment}/_search".encode(), headers=())
     found = search_expression(request)
     assume(found is not None)
-    rule = matching_rule(found or "", rules)
-    if not isinstance(rule, Relay) or rule.reason == "several_rules":
+    book = make_book(rules, {"minilm": MinilmSettings()}, LimitSettings())
+    if book.find(found or "") not in ("no_rule", "system_index"):
         assert route_of(make_routes(rules), "POST", f"/{segment}/{endpoint}") == "proxies"
 
 
 @given(
     rules=RULES, names=st.lists(st.text(LETTERS, min_size=1, max_size=6), min_size=1, max_size=3), endpoint=ENDPOINTS
 )
-def test_a_plain_search_of_no_rule_is_the_engines(rules: list[RuleSettings], names: list[str], endpoint: str) -> None:
+def test_a_plain_search_of_no_rule_is_the_engines(rules: list[Rule], names: list[str], endpoint: str) -> None:
     """A search on plain names goes straight to the engine just where no rule takes any of them."""
     assume(not any(name.startswith(("-", "_")) for name in names))
     covered = any(rule.matches(name) for rule in rules for name in names if not name.startswith("."))
@@ -137,13 +138,13 @@ def test_a_pattern_is_its_rules(pattern: str, name: str, covered: bool) -> None:
 )
 def test_what_a_path_says(method: str, path: str, target: Target) -> None:
     """Forms of a search that a proxy can't be passed by with, and what only looks like one."""
-    rule = RuleSettings(name="films", indices=("films*",), fields=("text",))
+    rule = Rule(name="films", indices=("films*",), fields=("text",))
     assert route_of(make_routes([rule]), method, path) == target
 
 
 def test_a_pattern_with_odd_letters_needs_no_route() -> None:
     """A name that could match it is odd too, and every odd name goes to the proxies."""
-    rule = RuleSettings(name="films", indices=("filmé+*",), fields=("text",))
+    rule = Rule(name="films", indices=("filmé+*",), fields=("text",))
     assert covered_path("filmé+*") is None
     assert route_of(make_routes([rule]), "GET", "/filmé+1/_search") == "proxies"
 
@@ -155,7 +156,7 @@ def test_targets_are_as_long_as_the_proxies_read() -> None:
 
 def test_expressions_keep_to_what_all_engines_read() -> None:
     """No look-around, back-reference, lazy or possessive repetition, which RE2 lacks or reads otherwise."""
-    for route in make_routes([RuleSettings(name="a", indices=("a.b*", "*"), fields=("text",))]):
+    for route in make_routes([Rule(name="a", indices=("a.b*", "*"), fields=("text",))]):
         assert not re.search(r"\(\?[^:]|\\[^.]|[*+?}][?+]", route.path)
 
 
