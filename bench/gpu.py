@@ -1,10 +1,11 @@
 """Seconds for a query of 100 documents on a GPU, in each mode, against what the card can do at best.
 
 For a machine with an NVIDIA GPU and `pip install '.[vllm]'`: `python bench/gpu.py`. The model has Qwen3-4B's shape and
-random weights (8 GB in the folder for temporary files), which cost what trained ones do. It never closes its tag, so
-every thinking is as long as its budget; a trained model ends many sooner.
-The bound (`Roofline`) is the prompts' arithmetic at the measured rate of matrix products and, for each step of
-thinking, the weights and the cache of keys and values at the measured memory bandwidth. Prints Markdown.
+random weights (8 GB in the folder for temporary files), which take as long as trained ones. The model never closes
+its tag, so it always thinks for its whole budget; a trained model often ends sooner.
+The bound (`Roofline`) adds the time of the prompts' arithmetic, at the measured rate of matrix products, and for each
+step of thinking the time to read the weights and the cache of keys and values, at the measured memory bandwidth.
+Prints Markdown.
 """
 
 from __future__ import annotations
@@ -40,13 +41,13 @@ TEMPLATE = (
 SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-# Bytes, and whole words of the prompt's own text, so that it is about as long as in the real vocabulary.
+# Bytes, and whole words of the prompt's own text, so that the prompt is about as long as in the real vocabulary.
 TRAINED_VOCABULARY = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """A dense decoder's shape, as far as work and memory go."""
+    """A dense decoder's shape, as far as it decides work and memory."""
 
     layers: int
     hidden: int
@@ -86,10 +87,10 @@ class Roofline:
     def decode_s(
         self, shape: Shape, *, documents: int, prompt_tokens: int, think_tokens: int, queries: int = 1
     ) -> float:
-        """Thinking: each step reads all weights once, and of every document what has been written so far.
+        """Seconds of thinking: each step reads all weights once, and every document's cache so far.
 
-        Queries that think at once share the weights. What the documents' prompts share is counted for each, as usual
-        attention kernels read it; reading one answer, arithmetic and what is written are left out.
+        Queries that think at once share the weights. What the documents' prompts share is counted for each document,
+        because usual attention kernels read it for each. Left out are the read of the answer, arithmetic and writes.
         """
         weights = think_tokens * shape.parameters * BYTES
         mean_context = prompt_tokens + think_tokens / 2
@@ -97,7 +98,7 @@ class Roofline:
         return (weights + cache) / self.bytes_per_s
 
     def prefill_s(self, shape: Shape, tokens: int) -> float:
-        """Reading prompts of so many tokens, shared ones counted once."""
+        """Seconds to read prompts of so many tokens; shared tokens count once."""
         return shape.prefill_flops(tokens) / self.flops_per_s
 
     def query_s(
@@ -111,10 +112,10 @@ class Roofline:
         think_documents: int | None = None,
         queries: int = 1,
     ) -> float:
-        """Queries at once, of documents that share the beginning of their prompts, each prompt read once.
+        """Seconds for queries at once; their documents share the prompts' beginning, and each prompt is read once.
 
-        Only `think_documents` of each query think, which is all of them by default: in a cascade their prompts are
-        known by then.
+        Only `think_documents` of each query are thought about, by default all. In a cascade their prompts are in the
+        cache by then.
         """
         prefill_s = self.prefill_s(shape, queries * (shared_tokens + documents * own_tokens))
         return prefill_s + self.decode_s(
@@ -185,7 +186,7 @@ def make_tokenizer() -> Any:
 
 
 def make_model(folder: Path, torch: Any, *, shape: Shape = QWEN3_4B, device: str = "cuda") -> None:
-    """A folder as of a real model: this shape, random bf16 weights that never end a thinking, and a tokenizer."""
+    """Write a folder like a real model's: this shape, random bf16 weights that never end thinking, a tokenizer."""
     from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen3Config  # noqa: PLC0415
 
     tokenizer = make_tokenizer()
@@ -217,12 +218,12 @@ def make_model(folder: Path, torch: Any, *, shape: Shape = QWEN3_4B, device: str
 
 
 def make_texts(number: int, documents: int) -> tuple[str, ...]:
-    """A query's documents, new ones for each number; a character is a token, being in no word of the prompt."""
+    """A query's documents, new ones for each number; each character is a token, as it is in no word of the prompt."""
     return tuple(f"{place:04d} {number:06d} ".ljust(DOCUMENT_TOKENS, "x") for place in range(documents))
 
 
 def count_tokens(prompts: Sequence[Sequence[int]]) -> tuple[int, int]:
-    """How many tokens all prompts begin with, and the most that one has behind them."""
+    """How many tokens all prompts share at their beginning, and the most that one prompt has after them."""
     shared = 0
     while len({tuple(ids[: shared + 1]) for ids in prompts}) == 1:
         shared += 1
@@ -239,7 +240,7 @@ async def run_modes(  # noqa: C901  three small steps inside, which share the sc
     budgets: Sequence[int] = BUDGETS,
     **settings: Any,
 ) -> list[str]:
-    """Rows of the table: seconds a query alone and with two others, and both over their bound."""
+    """Rows of the table: seconds of one query and of three at once, each with its bound and the ratio."""
     from es_rerank.scorers.vllm import VllmSettings  # noqa: PLC0415  found by `main`
     from workers.scorers.erank.model import find_model, load_prompt  # noqa: PLC0415
     from workers.scorers.factory import make_scorer  # noqa: PLC0415
@@ -258,7 +259,7 @@ async def run_modes(  # noqa: C901  three small steps inside, which share the sc
             query=f"question {number:06d}",
             instruction=INSTRUCTION,
             texts=make_texts(number, documents)[:count],
-            deadline_s=loop.time() + 600,
+            due_s=loop.time() + 600,
             budget_tokens=budget,
         )
         async for batch in scorer.score(job):
@@ -267,7 +268,7 @@ async def run_modes(  # noqa: C901  three small steps inside, which share the sc
                     raise SystemExit(f"A document was not scored after {budget} tokens of thinking: {one}")
 
     async def query(thinkers: int, budget: int) -> None:
-        """All documents, in the mode that these numbers mean; a cascade thinks about prompts that it has read."""
+        """Score all documents in the mode that these numbers mean; a cascade thinks about prompts that it has read."""
         number = next(numbers)
         if thinkers < documents:
             await score(number, documents, 0)

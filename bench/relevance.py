@@ -7,8 +7,8 @@ For each collection, by default of the folder shared/data beside the checkout:
     python bench/relevance.py --engine http://127.0.0.1:9200      on an engine of yours
 
 Engine, Redis, worker and proxy are processes of their own, started by their commands, and nothing of es_rerank is
-imported here: the order that an ordinary client gets through the proxy (`fused`) stands beside the order that the
-formula gives for the engine's own scores, asked of the engine itself, and the rank scores (`recomputed`). Prints a
+imported here. The order that an ordinary client gets through the proxy (`fused`) is compared with the order that the
+formula gives for the rank scores and the scores that the engine itself was asked for (`recomputed`). Prints a
 Markdown table. Exit code: 0, 1 where the two differ by more than 0.0005 nDCG@10, 2 where nothing could be measured.
 """
 
@@ -54,7 +54,7 @@ ALLOWED_DIFFERENCE = 0.0005
 START_LIMIT_S = 120.0
 STOP_LIMIT_S = 30.0
 INDEX_PREFIX = "relevance-bench-"
-# A deadline that no window needs, because a measured order must never be that of half the scores.
+# A deadline that no window needs, because an order must not be measured while some of its scores are missing.
 CONFIG = """
 [upstream]
 urls = ["{engine}"]
@@ -98,10 +98,10 @@ def is_listening(port: int) -> bool:
 
 @contextlib.contextmanager
 def running(command: Sequence[str], log: Path, is_ready: Callable[[], bool]) -> Iterator[None]:
-    """Run `command` until the block ends, which begins once `is_ready`. Raises BenchError."""
+    """Run `command` until the block ends; the block begins once `is_ready`. Raises BenchError."""
     with log.open("wb") as output:
         process = subprocess.Popen(
-            # TERM, so that the engine's starter takes its Java with it.
+            # TERM, so that the engine's start script also ends its Java process.
             ["setpriv", "--pdeathsig", "TERM", "--", *command], cwd=ROOT, stdout=output, stderr=subprocess.STDOUT
         )  # fmt: skip
     try:
@@ -198,7 +198,7 @@ class Client:
         self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=600)
 
     def ask(self, method: str, target: str, body: Any = None) -> Answer:
-        """One request and its JSON answer; a 503 of the health page is one too. Raises BenchError."""
+        """One request and its JSON answer, also where that is a 503 of the health page. Raises BenchError."""
         data = None if body is None else json.dumps(body).encode()
         self._connection.request(method, target, data, {"content-type": "application/json"} if data else {})
         reply = self._connection.getresponse()
@@ -233,7 +233,7 @@ class Orders:
     not_full: set[str] = field(default_factory=set)
 
     def add(self, key: str, text: str, index: str, engine: Client, proxy: Client) -> None:
-        """Ask one query of the engine and, with and without its scores, of the system."""
+        """Ask the engine one query, and the system twice: with its scores in the answer and without."""
         direct = engine.search(index, text, size=WINDOW)
         asked = proxy.search(index, text, size=WINDOW, ext={"es_rerank": {"include": ["status", "scores"]}})
         ordinary = proxy.search(index, text, size=PAGE)
@@ -242,7 +242,7 @@ class Orders:
         engine_ids = ids(direct)
         engine_scores = [hit["_score"] for hit in direct.body["hits"]["hits"]]
         rank_score = {hit["_id"]: hit["_es_rerank"]["rank_score"] for hit in asked.body["hits"]["hits"]}
-        # A score that is missing makes the query's figures wrong, which its place in `not_full` says.
+        # A missing score makes the query's figures wrong; `not_full` names such queries.
         rank_scores = [rank_score.get(hit) or 0.0 for hit in engine_ids]
         self.engine[key] = engine_ids
         self.minilm[key] = best_first(engine_ids, np.array(rank_scores))
@@ -295,9 +295,9 @@ def read_collection(folder: Path, limit: int | None) -> Collection:
 
 
 def mean_of(measure: Any, order: dict[str, list[str]], collection: Collection) -> float:
-    """A measure's mean over the queries that have a relevant document, a query without hits counting 0.
+    """A measure's mean over the queries that have a relevant document, a query without hits counts 0.
 
-    Places are given as falling scores: equal ones would let the evaluator choose an order.
+    Places become falling scores, because with equal scores the evaluator would choose an order.
     """
     judged = {key: grades for key, grades in collection.grades.items() if max(grades.values()) > 0}
     run = {
@@ -329,7 +329,7 @@ class Row:
 
     @property
     def difference(self) -> float:
-        """How far the system's figure is from that of its formula."""
+        """How far the system's figure is from the formula's."""
         return abs(self.fused - self.recomputed)
 
     def line(self) -> str:
@@ -375,7 +375,7 @@ def measure(collection: Collection, engine_url: str, proxy_url: str) -> Row:
 
 
 def describe(engine_url: str) -> str:
-    """What the figures were made with."""
+    """The machine and the versions that the figures were made with."""
     with contextlib.closing(Client(engine_url)) as engine:
         told = engine.ask("GET", "/").body["version"]
     packages = ", ".join(f"{name} {version(name)}" for name in ("es-rerank", "ctranslate2", "ir-measures"))
@@ -384,7 +384,7 @@ def describe(engine_url: str) -> str:
 
 
 def bench(options: argparse.Namespace) -> int:
-    """Measure the collections one by one and print the table; the exit code."""
+    """Measure the collections one by one and print the table. Returns the exit code."""
     collections = [read_collection(options.data / name, options.queries) for name in options.collections.split(",")]
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="relevance-")))
@@ -409,7 +409,7 @@ def main() -> int:
     parser.add_argument("--collections", default=",".join(ANALYZERS), help="which, with commas (%(default)s)")
     parser.add_argument("--queries", type=int, metavar="N", help="only the first N queries of each")
     parser.add_argument("--data", type=Path, default=SHARED / "data", metavar="DIR", help="where the collections lie")
-    parser.add_argument("--engine", metavar="URL", help="an engine that runs; indices of the bench are deleted again")
+    parser.add_argument("--engine", metavar="URL", help="a running engine; the bench deletes its own indices again")
     try:
         return bench(parser.parse_args())
     except BenchError as error:

@@ -96,7 +96,7 @@ async def incoming(receive: Receive) -> AsyncIterator[bytes]:
 
 
 async def answer(send: Send, status: int, headers: Headers, chunks: AsyncIterator[bytes]) -> None:
-    """Relay one reply, each chunk as soon as it is there."""
+    """Relay one reply, each chunk as soon as it comes."""
     await send({"type": "http.response.start", "status": status, "headers": end_to_end(headers)})
     async for chunk in chunks:
         await send({"type": "http.response.body", "body": chunk, "more_body": True})
@@ -469,14 +469,14 @@ def compare(rounds: int, seconds: float, connections: int) -> None:
     body = json.dumps({"hits": [{"_id": str(number), "text": "word " * 16} for number in range(94)]}).encode()
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = Path(name)
-        # nginx drops from root to a user of its own, who must be able to read the file.
+        # nginx started by root runs as another user, who must be able to read the file.
         folder.chmod(0o755)
         started = stack.enter_context(candidates(folder, body))
         for candidate, (port, _) in list(started.items()):
             try:
                 check(port, body)
             except (OSError, RuntimeError) as error:
-                sys.stderr.write(f"{candidate} is left out, being no faithful proxy: {error}\n")
+                sys.stderr.write(f"{candidate} is left out, because it does not relay faithfully: {error}\n")
                 del started[candidate]
         if BASELINE not in started:
             raise SystemExit("Without the baseline there is nothing to compare.")

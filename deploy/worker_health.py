@@ -1,6 +1,6 @@
 """Whether a worker is there for every scorer in use: exit code 0 or 1. The health check of the worker's image.
 
-Asks Redis, as the proxy does: a worker counts once its model is loaded, and no longer when its connection is gone.
+Asks Redis, as the proxy does: a worker counts once its model is loaded, until its connection is gone.
 """  # noqa: INP001  a script, not a package
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Redis and Celery as both sides use them: one place for time-outs, retries and the names of what is turned off.
+"""Redis and Celery as proxy and worker use them: one place for time-outs, retries and features that are turned off.
 
 Nothing here connects; that happens with the first use.
 """
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from es_rerank.tables import RedisSettings
 
 REDIS_ERRORS = (RedisError, OperationalError, OSError)
-"""What the use of Redis raises, by its own client and by Celery's, where it is gone or has a trouble of its own."""
+"""The errors that Redis's own client and Celery's raise where Redis can't be reached, or fails."""
 
-# A worker that dies takes its queries along: the proxy's deadline is the recovery, not another delivery.
+# A worker that dies loses its queries. They are not delivered again: the proxy answers at the deadline without them.
 VISIBILITY_TIMEOUT_S = 3600
-# A command that finds all in use waits for one, as long as a command may take.
+# A command that finds all connections in use waits for one, as long as a command may take.
 MAX_CONNECTIONS = 128
 
 
 def make_redis(settings: RedisSettings, *, longest_block_s: float = 0.0) -> Redis:
     """A client for bytes whose every command ends within `timeout_s`, plus what a blocking command may block.
 
-    One retry, without a pause, on a lost connection only: Redis restarted. A time-out is never tried again.
+    A command is retried once, without a pause, where the connection was lost (Redis restarted); never after a time-out.
     """
     timeout_s = settings.timeout_s
     pool = BlockingConnectionPool.from_url(
@@ -59,7 +59,7 @@ def make_celery(settings: RedisSettings) -> Celery:
         task_acks_late=False,
         task_ignore_result=True,
         task_serializer="json",
-        # For tasks that are acknowledged late, which ours are not; unset, every lost connection logs a deprecation.
+        # For tasks that are acknowledged late, which ours are not; without it, a lost connection logs a deprecation.
         worker_cancel_long_running_tasks_on_connection_loss=True,
         worker_enable_remote_control=False,
         worker_hijack_root_logger=False,

@@ -7,7 +7,7 @@
     ├── SettingsError     the configuration is wrong: the start stops
     └── UpstreamError     no answer came from the engine: HTTP 502 or 504
 
-An answer of the engine, of whatever status, is never an error here: it is relayed. Late or missing scores are not
+An answer of the engine, whatever its status, is never an error here: it is relayed. Late or missing scores are not
 errors either: they are gaps, with a reason.
 """
 
@@ -21,7 +21,7 @@ class EsRerankError(Exception):
 class CallerError(EsRerankError):
     """The caller asked something of es-rerank that is not allowed; the text names the field and what is allowed.
 
-    `status` is what our own answer carries: 400, 417 for an expectation that nobody meets, or 501 for a transfer
+    `status` is what our own answer carries: 400, 417 for an `Expect` that nobody meets, or 501 for a transfer
     coding that is not known.
     """
 

@@ -1,4 +1,4 @@
-"""Which engine host comes next. Pure but for the clock it is given."""
+"""Which engine host comes next. Pure, except for the clock that it is given."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class _Pause:
 class Hosts:
     """Hosts in rotation.
 
-    One that could not be reached pauses for a second; each failure after a pause doubles the next, up to 30 s.
+    A host that could not be reached pauses for a second; each failure after a pause doubles the next pause, up to 30 s.
     """
 
     def __init__(self, urls: Sequence[str], clock: Clock) -> None:
@@ -33,7 +33,7 @@ class Hosts:
         self._pauses: dict[str, _Pause] = {}
 
     def in_turn(self) -> list[str]:
-        """Every host once: the next one in rotation first, and those that pause last, soonest back first.
+        """Every host once: the next one in rotation first; those that pause come last, the soonest back first.
 
         A host that pauses is still listed: when all do, one of them has to be tried.
         """
@@ -50,7 +50,7 @@ class Hosts:
         now_s = self._clock.monotonic_s()
         before = self._pauses.get(url)
         if before is not None and before.until_s > now_s:
-            return  # many requests find out at once, and that is one failure
+            return  # many requests fail at once, and that counts as one failure
         length_s = FIRST_PAUSE_S if before is None else min(2 * before.length_s, LONGEST_PAUSE_S)
         self._pauses[url] = _Pause(length_s, now_s + length_s)
 

@@ -1,4 +1,4 @@
-"""A scorer's verdict on one document, kept whole, so that every rank score can be had from it later. Pure."""
+"""A scorer's verdict on one document, kept whole, so that every rank score can be computed from it later. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 ScoreRule = Literal["paper", "expected"]
 Cut = Literal["", "budget", "deadline"]
 LARGEST_SCORE = 10
-# Less probability than this on the eleven allowed answers, and the model was about to say something else.
+# With less probability than this on the eleven allowed answers, the model was about to say something else.
 LOW_MASS = 0.5
 # Probabilities of different forward passes may add up to a little more than 1.
 ROUNDING = 1e-3
@@ -18,13 +18,13 @@ Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
 class Judgment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Either one `rank_score` in 0..10, of a scorer that gives no more, or a whole `distribution`.
+    """Either one `rank_score` in 0..10, from a scorer that gives only that, or a whole `distribution`.
 
     `distribution` holds P(0) to P(10): how probable each answer was, raw, so that they add up to the `mass`.
     `think_tokens` is the length of the reasoning before the answer, 0 where there was none. `cut` says what ended
-    it: '' the model itself, `budget` the length that was asked for, `deadline` the asker's deadline. `truncated` is
+    it: '' the model itself, `budget` the length that was asked for, `deadline` the caller's deadline. `truncated` is
     True where query or document was longer than what the model is given.
-    Raises ValueError for anything that is no verdict, NaN included.
+    Raises ValueError for anything that is not a verdict, NaN included.
     """
 
     rank_score: Annotated[float, msgspec.Meta(ge=0, le=LARGEST_SCORE)] | None = None
@@ -34,7 +34,7 @@ class Judgment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     truncated: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what is no verdict."""
+        """Refuse values that are not a verdict."""
         if (self.rank_score is None) == (self.distribution is None):
             raise ValueError("a judgment has either a rank score or a distribution")
         if self.rank_score is not None and not 0 <= self.rank_score <= LARGEST_SCORE:
@@ -52,14 +52,14 @@ class Judgment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def low_mass(self) -> bool:
-        """Whether the model was more likely to answer something that is no score: trust this one little."""
+        """Whether the model was more likely to answer something that is not a score: do not trust such a judgment."""
         return self.mass < LOW_MASS
 
     def score(self, rule: ScoreRule) -> float:
         """The rank score, 0..10.
 
-        `paper` is s·Pr(s) of the most probable answer s, the lower one of two (ERank, arXiv 2509.00520, section 3).
-        `expected` is the mean answer, Σ s·P(s) / mass: over the mass, so that a malformed answer is not a low score.
+        `paper` is s·Pr(s) of the most probable answer s, the lowest of equals (ERank, arXiv 2509.00520, section 3).
+        `expected` is the mean answer, Σ s·P(s) / mass; without the division, a malformed answer would be a low score.
         A scorer's single number is itself under both.
         """
         if self.distribution is None:

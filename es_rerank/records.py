@@ -56,5 +56,5 @@ def first_header(headers: Headers, name: bytes) -> bytes | None:
 
 
 def without_headers(headers: Headers, *names: bytes) -> Headers:
-    """The headers less those of these (lower-case) names."""
+    """The headers without those of these (lower-case) names."""
     return tuple((key, value) for key, value in headers if key.lower() not in names)

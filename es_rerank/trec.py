@@ -1,4 +1,4 @@
-"""Query sets and judgments as text files, in the forms that BEIR has.
+"""Query sets and judgments as text files, in the forms that BEIR uses.
 
 Knows no engine and computes no measure. Every error names the file and the line.
 """
@@ -20,7 +20,7 @@ JUDGMENTS_HEADER = ("query-id", "corpus-id", "score")
 
 
 class TrecError(EsRerankError):
-    """A query set or judgments cannot be read; the text names the file, the line and the form."""
+    """A query set or judgments cannot be read; the text names the file, the line and the expected form."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgment:
-    """How relevant one document is to one query: `grade` 0 is not relevant, a larger one is more so."""
+    """How relevant one document is to one query: `grade` 0 is not relevant, a larger grade is more relevant."""
 
     query_id: str
     document_id: str
@@ -78,7 +78,7 @@ def read_judgments(file: Path) -> tuple[Judgment, ...]:
 
 
 def _lines(file: Path) -> Iterator[tuple[str, str]]:
-    """Each line that is not blank, behind `file, line N`."""
+    """Each line that is not blank, after its place as `file, line N`."""
     try:
         with file.open(encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, start=1):

@@ -1,8 +1,8 @@
 """What proxy and worker say to each other, and under which names in Redis.
 
-One Celery task a query. The task message is small and names a claim: the query and its documents, as compressed
+Each query is one Celery task. The task message is small and names a claim: the query and its documents, as compressed
 msgpack under a key of their own. Outcomes come back as records on one stream per proxy process. Every message has
-a version; a reader that meets another one says so by `WireError`.
+a version; a reader that meets another version raises `WireError`.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """One query and the documents to score. `texts` and `keys` (of the score cache) are parallel.
 
     `budget_tokens` is how long a model may think about each document, 0 for an answer without thinking. The claim
-    lives in Redis for `lifetime_ms`, which is until the asker's deadline: by what is left of it a worker knows the
-    deadline, and how long the task waited, without a clock that both agree on.
+    lives in Redis for `lifetime_ms`, which is until the caller's deadline. From the time that is left a worker knows
+    the deadline and how long the task waited, so the two sides need not agree on a clock.
     """
 
     version: int = VERSION
@@ -72,7 +72,7 @@ class _Head(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
 
 Message = TypeVar("Message", Claim, Arrival)
-# The last two come for text that is no UTF-8, and for what nests too deep.
+# The last two come for text that is not UTF-8, and for values that nest too deeply.
 UNREADABLE = (zstandard.ZstdError, msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -95,7 +95,7 @@ def presence_channel(fingerprint: str) -> str:
     """The channel that every live worker of a scorer subscribes to.
 
     The number of its subscribers is the number of workers: Redis drops a killed worker with its connection, at once
-    and without a clock. What is said on it is the id of a query whose asker has left.
+    and without a clock. A message on it is the id of a query whose caller has disconnected.
     """
     return f"es-rerank:alive:{fingerprint}"
 
@@ -114,7 +114,7 @@ def encode_claim(claim: Claim) -> bytes:
 def decode_claim(data: bytes) -> Claim:
     """The claim. Raises WireError for anything else, another version included."""
     try:
-        # `max_output_size` bounds only frames that don't say their size; ours do, and it is asked first.
+        # `max_output_size` bounds only frames that don't say their size; ours do, so the size is checked first.
         size = zstandard.frame_content_size(data)
         if not 0 <= size <= MAX_CLAIM_BYTES:
             raise WireError(f"a claim of {size} bytes: allowed are {MAX_CLAIM_BYTES}")
@@ -142,7 +142,7 @@ def _without_surrogates(text: str) -> str:
 
 
 def _decode(data: bytes, kind: type[Message]) -> Message:
-    """The message; its version is looked at first, since another one may have other members."""
+    """The message; its version is read first, since another version may have other members."""
     version = msgspec.msgpack.decode(data, type=_Head).version
     if version != VERSION:
         raise WireError(f"message version {version}: this side speaks {VERSION}; update the older one")

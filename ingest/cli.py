@@ -1,6 +1,6 @@
 """The command `es-rerank ingest`. Reads its secrets from the environment, prints, and returns an exit code.
 
-0: every document is in the index. 1: some are not. 2: nothing was loaded, for a reason that is the user's to mend.
+0: every document is in the index. 1: some are not. 2: nothing was loaded, for a reason that the user can correct.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Load, report, and return the exit code. What the user can mend is printed without a traceback."""
+    """Load, report, and return the exit code. An error that the user can correct is printed without a traceback."""
     try:
         corpus = find_corpus(options.source)
         _say(f"reading {corpus.documents}{_beside(corpus)}")
@@ -89,7 +89,7 @@ def _load(corpus: Corpus, options: argparse.Namespace) -> LoadReport:
 
 
 def _beside(corpus: Corpus) -> str:
-    """What there is to measure a search with. Reading it now shows a broken file before anything is loaded."""
+    """The queries and judgments of a corpus, counted. Reading them now shows a broken file before the load."""
     parts = []
     if corpus.queries:
         parts.append(f"{len(read_queries(corpus.queries)):,} queries")

@@ -46,14 +46,14 @@ class Document(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unreadable:
-    """A line that is no document: where it is (file and line) and why."""
+    """A line that is not a document: where it is (file and line) and why."""
 
     where: str
     reason: str
 
 
 class _NoDocumentError(Exception):
-    """Why a line is no document."""
+    """Why a line is not a document."""
 
 
 def find_corpus(source: Path) -> Corpus:
@@ -82,11 +82,12 @@ def find_corpus(source: Path) -> Corpus:
 def read_documents(
     file: Path, *, id_field: str | None = None, max_line_bytes: int = MAX_LINE_BYTES
 ) -> Iterator[Document | Unreadable]:
-    """Each line of `file` as a document, in order, or why it is none. Blank lines are passed over.
+    """Each line of `file` as a document, in order, or why it is not one. Blank lines are skipped.
 
-    The id is the value of `id_field`, which every document must have then; without one, of `_id` or else `id`, if
-    there is one. It is a text of 1 to 512 bytes or a whole number. A field `_id` is never a part of the document,
-    because engines refuse it there. Raises CorpusError where the file can't be read, or breaks off.
+    With `id_field`, the id is the value of that field, which every document must have. Without it, the id is the value
+    of `_id`, or else of `id`, if the document has one. An id is a text of 1 to 512 bytes or a whole number. A field
+    `_id` is never a part of the document, because engines refuse it there. Raises CorpusError where the file can't be
+    read, or breaks off.
     """
     number = 0
     try:
@@ -137,7 +138,7 @@ def _object(line: bytes) -> dict[str, Any]:
 
 
 def _why_not_json(line: bytes, error: Exception) -> str:
-    """The decoder's reason, but for what it takes for something else."""
+    """The decoder's reason, or our own where Python's decoder takes the line."""
     try:
         json.loads(line)
     except (ValueError, RecursionError):

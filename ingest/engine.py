@@ -1,6 +1,6 @@
 """The official client for the engine at a URL, and what its errors mean.
 
-Owns which client is the right one, how it logs in, and the translation of both clients' errors. Knows no documents.
+Decides which client is the right one and how it logs in, and translates both clients' errors. Knows no documents.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ class CompatibleTransport(elastic_transport.Transport):
 
 
 def connect(url: str, *, login: Password | ApiKey | None = None, ca_file: Path | None = None) -> Client:
-    """The official client of the engine at `url`, which is asked what it is.
+    """The official client for the engine at `url`, after asking which engine it is.
 
-    That is told by `version` of `GET /`, never by a header: there are OpenSearch servers that send Elasticsearch's.
-    The client tries nothing twice, because a bulk request that broke off may have been carried out. Raises
-    SettingsError for a URL or a file that can't be used, EngineError where no engine answers or it is an unknown one.
+    `version` of `GET /` tells which one it is, never a header: some OpenSearch servers send Elasticsearch's header.
+    The client never retries, because a bulk request that broke off may have been carried out. Raises SettingsError for
+    a URL or a file that can't be used, EngineError where no engine answers or the engine is an unknown one.
     """
     address = _address(url)
     options = _client_options(address, login, ca_file)
@@ -104,7 +104,7 @@ def reason_in(error: Any) -> str:
 
 
 def _address(url: str) -> str:
-    """The URL with its port, which one client demands and the other would take for 9200."""
+    """The URL with its port: one client demands a port, the other would assume 9200."""
     try:
         parts = urlsplit(url)
         port = parts.port or DEFAULT_PORTS[parts.scheme]
@@ -122,7 +122,7 @@ def _address(url: str) -> str:
 
 
 def _client_options(address: str, login: Password | ApiKey | None, ca_file: Path | None) -> dict[str, Any]:
-    """What both clients take under the same names. They would write a password in encodings of their own."""
+    """Options that both clients take under the same names. A login is a header, as each would encode it differently."""
     options: dict[str, Any] = {"max_retries": 0}
     if isinstance(login, Password):
         pair = f"{login.user}:{login.password}".encode()
@@ -158,7 +158,7 @@ def _check_elasticsearch(url: str, version: dict[str, Any]) -> None:
 
 
 def _what_happened(error: Exception) -> str:
-    """What an error means for people, and what to do about it."""
+    """What an error means, for people, and what to do about it."""
     status, reason = status_and_reason(error)
     if status == 401:
         return (
@@ -181,7 +181,7 @@ def _error_of(body: Any) -> Any:
 
 
 def _cause(error: Exception) -> str:
-    """The words of the library at the bottom, without those that the clients put around them."""
+    """The message of the lowest library, without the words that the clients put around it."""
     if isinstance(error, opensearchpy.exceptions.ConnectionError):
         return str(error.error)
     return str(getattr(error, "message", error)) or type(error).__name__

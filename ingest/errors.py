@@ -6,10 +6,10 @@
     └── IngestError
         ├── CorpusError        the source cannot be read, or holds no document
         ├── MappingError       the index body cannot be used
-        ├── EngineError        no engine is there, it is an unknown one, or it turns us away: nothing was loaded
+        ├── EngineError        no engine answers, it is an unknown one, or it refuses us: nothing was loaded
         └── LoadStoppedError   the engine stopped taking documents half-way: some were loaded
 
-A document that the engine refuses, or a line that is no document, is never an error here: it is counted.
+A document that the engine refuses, or a line that is not a document, is never an error here: it is counted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from es_rerank.errors import EsRerankError
 
 
 class IngestError(EsRerankError):
-    """Root of what ingest raises by itself."""
+    """Root of the errors that ingest raises itself."""
 
 
 class CorpusError(IngestError):

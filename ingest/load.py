@@ -1,6 +1,6 @@
 """Loads documents into an index by the official clients' bulk helpers, and counts what became of each.
 
-Owns when an index is made, what ends a load, and the report. Holds one chunk at a time. Knows no files.
+Decides when an index is made and what ends a load. Holds one chunk at a time. Knows no files.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ INDEX_NAME = re.compile(r"(?![-_+.])[^\s\\/*?\"<>|,#:A-Z]{1,255}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One document that is not in the index: its id, or the file and line where none could be read, and why."""
+    """One document that is not in the index: its id (or file and line, where no id could be read), and why."""
 
     kind: Literal["refused", "unreadable"]
     name: str
@@ -54,9 +54,9 @@ class Problem:
 class LoadReport:
     """What became of all documents, in counts.
 
-    `indexed` are in the index, `refused` by the engine, `unreadable` were none. `examples` has the first five of
-    either kind, in the order in which they were met. `created` says whether the index was made for this load, which
-    took `took_s` seconds.
+    `indexed` documents are in the index, `refused` ones were refused by the engine, and `unreadable` lines were not
+    documents. `examples` has the first five problems of each kind, in the order in which they were met. `created` says
+    whether the index was made for this load, which took `took_s` seconds.
     """
 
     indexed: int
@@ -80,15 +80,15 @@ def load_documents(
 ) -> LoadReport:
     """Load (id, fields) pairs into `index`, by a client or into the engine at a URL, and make them searchable.
 
-    A missing index is made with the body `mapping`. One that is there keeps its own, and documents of the same id
-    are replaced; with `recreate` it is deleted first. Nothing is deleted or made before a first document was read.
-    A document without an id (None) gets one from the engine. With `progress` a bar is drawn on standard error where
-    that is a terminal; `total_count` gives it an end. A request that the engine is too busy for is sent again, with
-    growing pauses, `max_retries` times.
+    A missing index is made with the body `mapping`. An index that exists keeps its own, and documents of the same id
+    are replaced; with `recreate` the index is deleted first. Nothing is deleted or made before a first document was
+    read. A document without an id (None) gets one from the engine. With `progress` a bar is drawn on standard error
+    where that is a terminal; `total_count` gives it an end. A request that the engine is too busy for is sent again,
+    with growing pauses, `max_retries` times.
 
     Raises SettingsError for an index name that engines refuse, CorpusError where no document is among the items, or
-    none among the first thousand, MappingError where the engine refuses `mapping`, EngineError where it can't be
-    used, LoadStoppedError where it stops taking documents half-way.
+    none among the first thousand, MappingError where the engine refuses `mapping`, EngineError where the engine can't
+    be used, LoadStoppedError where it stops taking documents half-way.
     """
     if not INDEX_NAME.fullmatch(index):
         raise SettingsError(
@@ -142,7 +142,7 @@ class _Tally:
             yield {"_index": index, "_source": source, **identity}
 
     def count(self, accepted: bool, outcome: dict[str, Any]) -> None:
-        """Count the engine's word on one document. Raises LoadStoppedError where it is no word on the document."""
+        """Count the engine's answer for one document. Raises LoadStoppedError if it is not about that document."""
         if accepted:
             self.indexed += 1
             return
@@ -154,7 +154,7 @@ class _Tally:
         self._keep(self.refused, Problem(kind="refused", name=str(details.get("_id") or "(no id)"), reason=reason))
 
     def check_complete(self) -> None:
-        """Raises LoadStoppedError where some document went without an outcome."""
+        """Raises LoadStoppedError where the engine gave no outcome for some document."""
         silent = self.sent - self.indexed - self.refused
         if silent:
             raise self._stopped(f"its answers left out {silent} documents")
@@ -182,7 +182,7 @@ class _Tally:
     def _stopped(self, reason: str) -> LoadStoppedError:
         return LoadStoppedError(
             f"the engine stopped taking documents: {reason}. It has {self.indexed} of this load so far. Load again "
-            "when it is well: documents that have an id are replaced, others would be there twice without --recreate"
+            "once it works: documents with an id are replaced; without --recreate, the others would be there twice"
         )
 
 
@@ -200,7 +200,7 @@ def _first_document(items: Iterator[Item | Unreadable], tally: _Tally) -> Item:
 
 
 def _prepare_index(client: Client, index: str, mapping: Mapping[str, Any], *, recreate: bool) -> bool:
-    """Make the index where needed; whether it was made."""
+    """Make the index where needed. Returns whether it was made."""
     with engine_errors("the engine"):
         there = bool(client.indices.exists(index=index))
         if there and not recreate:
@@ -220,7 +220,7 @@ def _prepare_index(client: Client, index: str, mapping: Mapping[str, Any], *, re
 def _bulk(
     client: Client, actions: Iterable[dict[str, Any]], *, max_retries: int
 ) -> Iterator[tuple[bool, dict[str, Any]]]:
-    """The engine's word on each document, by the helpers of the client's own package."""
+    """The engine's answer for each document, by the helpers of the client's own package."""
     of_elasticsearch = isinstance(client, elasticsearch.Elasticsearch)
     helpers: Any = elasticsearch.helpers if of_elasticsearch else opensearchpy.helpers
     outcomes: Iterator[tuple[bool, dict[str, Any]]] = helpers.streaming_bulk(

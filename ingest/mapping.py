@@ -1,4 +1,4 @@
-"""The body of an index: settings and mapping. Pure but for the file that holds one's own. Knows no engine."""
+"""The body of an index: settings and mapping. Pure, except that it reads a user's file. Knows no engine."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 BEIR_FIELDS = ("title", "text")
 DEFAULT_ANALYZER = "english"
 BODY_KEYS = ("settings", "mappings", "aliases")
-# What fits is also kept whole, to filter and to sort by; 256 is what engines do with texts by themselves.
+# A text up to this length is also kept whole, to filter and sort by. Engines use 256 too, without a mapping.
 KEYWORD_CHARACTERS = 256
 
 
 def text_mapping(fields: Sequence[str] = BEIR_FIELDS, *, analyzer: str = DEFAULT_ANALYZER) -> dict[str, Any]:
     """An index body of one shard without replicas, whose `fields` are texts under the analyzer.
 
-    So is every other text that a document brings, with a `.keyword` beside it. No text is taken for a date, because
-    the next one of the same field might be none, and its document would be refused.
+    Every other text field of a document gets the same analyzer, and a `.keyword` beside it. No text is taken for a
+    date: where the field's next text is not a date, its document would be refused.
     """
     text = {"type": "text", "analyzer": analyzer}
     keyword = {"type": "keyword", "ignore_above": KEYWORD_CHARACTERS}

@@ -1,6 +1,6 @@
 """What makes two scores the same score, and the names under which Redis keeps what belongs to one.
 
-The document's id is no part of it: the text is. So a changed document misses by itself, and a caller who sees
+A key has the document's text, not its id. So a changed document misses the cache by itself, and a caller who sees
 masked fields gets the score of the masked text.
 """
 
@@ -37,7 +37,7 @@ def score_keys(
 
 
 def cut_key(key: str) -> str:
-    """Where a score is kept whose thinking a deadline cut: never under `key`, so it can't pass for a full one."""
+    """The key of a score whose thinking a deadline cut. It is never `key`, so that score can't pass for a full one."""
     return CUT_PREFIX + key.removeprefix(PREFIX)
 
 

@@ -2,7 +2,7 @@
 
 Three kinds of entry for each key, under names of their own: the judgment; one that a deadline cut short, with the
 thinking so far; the reasoning as text. Knows nothing of queries or documents, only keys and values. Errors of Redis
-are redis-py's own; who calls decides what they mean.
+are redis-py's own; the caller decides what they mean.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ class ScoreCache(Protocol):
         ...
 
     async def get_cut(self, keys: Sequence[str]) -> list[CutJudgment | None]:
-        """What deadlines cut short, whether a full judgment exists by now or not."""
+        """The judgments that deadlines cut short, whether a full judgment exists by now or not."""
         ...
 
     async def put_cut(self, judgments: Mapping[str, CutJudgment]) -> None:
-        """Keep what a deadline cut short, for the time that reasoning is kept."""
+        """Keep judgments that a deadline cut short, for the time that reasoning is kept."""
         ...
 
     async def get_reasoning(self, keys: Sequence[str]) -> list[str | None]:
@@ -145,7 +145,7 @@ class MemoryScoreCache:
 
 def _refuse_cut(judgments: Mapping[str, Judgment]) -> None:
     if any(judgment.cut == "deadline" for judgment in judgments.values()):
-        raise ValueError("a judgment that a deadline cut is no full one: put_cut keeps those")
+        raise ValueError("a judgment that a deadline cut is not a full one: use put_cut for it")
 
 
 def _read(value: Any, kind: type[Value]) -> Value | None:
@@ -153,7 +153,7 @@ def _read(value: Any, kind: type[Value]) -> Value | None:
         return None
     try:
         return msgspec.msgpack.decode(value, type=kind)
-    except (msgspec.DecodeError, RecursionError):  # the second for what nests too deep
+    except (msgspec.DecodeError, RecursionError):  # the second for values that nest too deeply
         return None
 
 

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the demo; 0 when it was shown. Raises EsRerankError with what is missing and what to do."""
+    """Run the demo. Returns 0 once it was shown. Raises EsRerankError with what is missing and what to do."""
     from es_rerank.demo.run import Demo, end_with_parent  # noqa: PLC0415  needs the extra
     from es_rerank.demo.scorers import choose  # noqa: PLC0415
     from ingest.login import read_login  # noqa: PLC0415  a package beside this one

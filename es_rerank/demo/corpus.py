@@ -1,7 +1,7 @@
-"""The demo's corpus: the documentation of Python's standard library, read from the interpreter that runs.
+"""The demo's corpus: the documentation of Python's standard library, read from the running interpreter.
 
 Owns which objects are documents and how they are named. Knows nothing of engines or questions. It imports most of
-the standard library, so read it once, in a process of the demo's own.
+the standard library, so read the corpus once, in the demo's own process.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ Kind = Literal["module", "class", "function", "method"]
 # Also skipped as a part of a longer name, as in ctypes.test.
 SKIPPED_MODULES = frozenset(
     {
-        # Their import acts: it opens a browser, prints, or changes the terminal or the completer.
+        # Their import does something: it opens a browser, prints, or changes the terminal or the completer.
         "antigravity", "readline", "rlcompleter", "this",
-        # They open windows, and are there or not by how Python was built, which would change every BM25 score.
+        # They open windows. How Python was built decides whether they exist, and that would change every BM25 score.
         "idlelib", "tkinter", "turtle", "turtledemo",
         # Tools and tests of Python itself, or gone in a later version, or replaced by setuptools.
         "distutils", "ensurepip", "lib2to3", "pydoc_data", "test",
-        # The inside of a public module: of os and os.path by platform, of codecs, re, dis and xml.parsers.expat.
+        # Internal parts of public modules: of os and os.path by platform, of codecs, re, dis and xml.parsers.expat.
         "encodings", "genericpath", "nt", "ntpath", "nturl2path", "opcode", "posix", "posixpath", "pyexpat",
         "sre_compile", "sre_constants", "sre_parse",
     }
@@ -44,7 +44,7 @@ class Document:
     """One docstring.
 
     `id` and `name` are both the dotted name as code writes it (`csv.DictReader`; builtins without their module:
-    `open`, `str.split`); `words` is that name as words (`csv dict reader`), without which no search meets it.
+    `open`, `str.split`); `words` is that name as words (`csv dict reader`), without which no search finds it.
     """
 
     id: str
@@ -57,10 +57,10 @@ class Document:
 def read_documents() -> list[Document]:
     """Read the public modules, classes, functions and methods that have a docstring of their own, in a second.
 
-    A class without one has its constructor's.
-    Of the names that share one text, word for word, one stays: the one of the fewest parts, then the shortest, then
-    the first by alphabet, which leaves `asyncio.run` and drops `asyncio.runners.run`. Sorted by name; the same
-    interpreter gives the same list. Prints nothing, and what cannot be imported on this platform is left out.
+    A class without a docstring has its constructor's. Of several names with exactly the same text one stays: the one
+    with the fewest parts, then the shortest, then the first in the alphabet. So `asyncio.run` stays, and
+    `asyncio.runners.run` is dropped. The list is sorted by name, and the same interpreter gives the same list. Prints
+    nothing. A module that cannot be imported on this platform is left out.
     """
     by_name: dict[str, Document] = {}
     by_text: dict[str, Document] = {}
@@ -97,7 +97,7 @@ def _modules() -> Iterator[tuple[str, ModuleType]]:
         yield name, module
         waiting.extend(f"{name}.{found.name}" for found in pkgutil.iter_modules(getattr(module, "__path__", ())))
         if name == "os":
-            waiting.append("os.path")  # the one public module that is no file of its package
+            waiting.append("os.path")  # the one public module that is not a file of its package
 
 
 def _members(module_name: str, module: ModuleType) -> Iterator[Document]:
@@ -117,7 +117,7 @@ def _public_names(module: ModuleType) -> list[str]:
     elif module is builtins:
         names = list(vars(module))
     else:
-        # What was imported looks as if defined here, but for the library that it says it is of.
+        # Imported names look as if they were defined here. Only the library that they name shows the difference.
         names = [name for name, member in vars(module).items() if _library(member) == _library(module)]
     return [name for name in names if not name.startswith("_")]
 

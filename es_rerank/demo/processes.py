@@ -46,7 +46,7 @@ class Child:
 class Supervisor:
     """Children of this process. A context manager: leaving it ends all of them, the last started first.
 
-    Start children from the main thread: the kernel takes the end of the thread that started one for its parent's.
+    Start children from the main thread: for the kernel, a child's parent ends when the thread that started it ends.
     """
 
     def __init__(self, log_dir: Path) -> None:
@@ -59,7 +59,7 @@ class Supervisor:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End all children, politely for ten seconds, then by SIGKILL."""
+        """End all children: each by SIGTERM, and ten seconds later by SIGKILL."""
         for child in reversed(self._children):
             self.end(child)
 
@@ -77,7 +77,7 @@ class Supervisor:
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     env=environment,
-                    start_new_session=True,  # a Ctrl-C at the terminal is the parent's alone to deal with
+                    start_new_session=True,  # a Ctrl-C at the terminal reaches only the parent
                 )
         except OSError as error:
             raise ProcessError(f"{name} cannot be started: {error}") from error

@@ -1,4 +1,4 @@
-"""The demo's questions and judgments, as far as this interpreter's documentation has what was judged."""
+"""The demo's questions and judgments, limited to the documents that this interpreter has."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class JudgedQuestions:
 
 
 def read_questions(known_names: Collection[str]) -> JudgedQuestions:
-    """The questions, judged by documents that exist. One that nothing here answers is left out."""
+    """The questions, with judgments of documents that exist. A question that none of them answers is left out."""
     kept: list[Question] = []
     skipped: set[str] = set()
     text = files("es_rerank.demo").joinpath("questions.json").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What the demo prints of its answers: two orders side by side, and the means of both. Pure but for the measures."""
+"""What the demo prints of its answers: two orders side by side, and both means. Pure, except for the measures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GRADE_MARKS = {2: "**", 1: "* ", 0: "  ", None: "? "}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thought:
-    """What a model thought of one document, and what came of it."""
+    """What a model thought about one document, and how it judged the document."""
 
     name: str
     reasoning: str
@@ -68,7 +68,7 @@ def means(answers: Sequence[Answered]) -> tuple[Mapping[str, float], Mapping[str
 
 
 def _run(order_of: Mapping[str, Sequence[str]]) -> list[ir_measures.ScoredDoc]:
-    """A run in which only the order counts: scores on both sides are not of one scale."""
+    """A run in which only the order counts, because the two sides score on different scales."""
     return [
         ir_measures.ScoredDoc(question_id, name, float(-rank))
         for question_id, order in order_of.items()
@@ -95,7 +95,7 @@ def pick_examples(answers: Sequence[Answered]) -> list[Answered]:
 
 
 def side_by_side(answered: Answered) -> str:
-    """The best of both orders next to each other; of each reranked hit, from which engine rank it came."""
+    """The best hits of both orders next to each other, and from which engine rank each reranked hit came."""
     rank_of = {name: rank for rank, name in enumerate(answered.engine_order, start=1)}
     lines = [
         f'"{answered.question.text}"   nDCG@10 {gain(answered):+.3f}',

@@ -64,7 +64,7 @@ deadline_s = {deadline_s}
 class Demo:
     """One run of the demo.
 
-    `scorer` is who judges. `directory` keeps Redis's data, logs and the configuration between runs. Without an
+    `scorer` judges the documents. `directory` keeps Redis's data, logs and the configuration between runs. Without an
     `engine_url` the embedded engine is started; `login` and `ca_file` are for an engine of the user's. With `stay` it
     goes on serving until it is told to stop.
     """
@@ -89,13 +89,13 @@ class Demo:
         self._stay = stay
 
     def run(self) -> int:
-        """Show everything; 0. Raises EsRerankError. However it ends, every process that it started has ended."""
+        """Show everything and return 0. Raises EsRerankError. However it ends, no process that it started is left."""
         for ending in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(ending, _stop)
         if is_listening(self._port):
             raise ProcessError(f"port {self._port} is taken: stop what listens there, or choose another by --port")
         if self._engine_url is not None:
-            self._connect(self._engine_url).close()  # raises what is wrong with it before anything is started
+            self._connect(self._engine_url).close()  # an engine that can't be used is found before anything starts
         if self._scorer.said_first:
             _say(self._scorer.said_first)
         with Supervisor(self._directory / "logs") as supervisor:
@@ -117,7 +117,7 @@ class Demo:
         return 0
 
     def _start_parts(self, supervisor: Supervisor) -> str:
-        """Redis, the engine, a worker and the proxy; the engine's URL."""
+        """Start Redis, the engine, a worker and the proxy. Returns the engine's URL."""
         redis_port = free_port()
         _say("starting Redis" + ("" if self._engine_url else ", the embedded engine") + ", a worker and the proxy")
         start_redis(supervisor, redis_port, self._directory / "redis")
@@ -232,7 +232,7 @@ class Demo:
             )
 
     def _show_thoughts(self, answers: Sequence[Answered]) -> None:
-        """What was thought about the first hits of two questions, and one order; no means, which would say nothing."""
+        """Show the thinking about the first hits of two questions, and one order; means would say nothing."""
         print("** answers the question, * is related, ? was not judged\n")
         print(side_by_side(answers[0]), end="\n\n")
         for answered in answers[:2]:
@@ -269,10 +269,10 @@ class Demo:
 
 
 def end_with_parent() -> None:
-    """Have this process told to stop when its parent ends, be it by SIGKILL."""
+    """Have this process told to stop when its parent ends, even by SIGKILL."""
     parent = os.getppid()
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it ended in between
+    if os.getppid() != parent:  # the parent ended in between
         raise SystemExit(1)
 
 

@@ -1,4 +1,4 @@
-"""The two scorers that the demo can run, as what differs between them. Looks whether one is installed."""
+"""The two scorers that the demo can run: what differs between them, and whether one is installed."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ cpu_kv_cache_gib = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoScorer:
-    """What differs: who runs the worker, its tables of the configuration, and how much is asked of it.
+    """What differs: the Python that runs the worker, its tables of the configuration, and how much it is asked.
 
-    `rule` are more keys of the rule. `questions` is how many are asked, None for all. `shows_reasoning` where the model
-    thinks; `said_first` and `said_last` are for people.
+    `rule` holds more keys of the rule. `questions` is how many are asked, None for all. `shows_reasoning` is True where
+    the model thinks; `said_first` and `said_last` are printed for people.
     """
 
     python: str
@@ -92,7 +92,7 @@ def choose(name: Name, *, here: bool | None = None, lane: Path = LANE, model: Pa
             "4 questions with 12 documents each, 32 tokens a document."
         ),
         said_last=(
-            "Scorer: SmolLM2-135M on vLLM, for the path and nothing else: the judgments of a 135M chat model that was\n"
-            "not made for it are worth nothing, and so is this order. ERank-4B and larger on a GPU are what it is for."
+            "Scorer: SmolLM2-135M on vLLM, which only shows the path. The judgments of a 135M chat model that was not\n"
+            "made for this are worth nothing, and so is this order. vLLM is there for ERank-4B and larger, on a GPU."
         ),
     )

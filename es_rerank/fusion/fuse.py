@@ -3,8 +3,8 @@
 Pure functions on values: no clock, no network, no settings. Methods:
 
 - `zscore`: ``alpha * z(engine) + (1 - alpha) * z(rank)``, population standard deviation (ERank, arXiv 2509.00520,
-  appendix G, and `hybrid_scores` of its model card). A higher rank score also widens the spread that all are
-  measured by, so it can, unlike with the others, cost a document a place.
+  appendix G, and `hybrid_scores` of its model card). A higher rank score also widens the spread by which all scores
+  are measured. So, unlike with the other methods, a higher rank score can cost a document a place.
 - `minmax`: the same weights on scores brought to 0..1 by their minimum and maximum.
 - `rrf`: reciprocal rank fusion (Cormack et al., SIGIR 2009) with the same weights,
   ``alpha / (60 + engine_rank) + (1 - alpha) / (60 + rank_score_rank)``.
@@ -43,8 +43,8 @@ def fuse(
 
     Both sequences are parallel to the window, in engine order; a gap (None) in `rank_scores` is a document that was
     not scored. Scored documents are ordered by fused score, ties by engine rank, and take the places that scored
-    documents held; a document without a score keeps its engine rank exactly. So no scores at all is engine order,
-    and a slow model never buries a hit that it did not read. Engine statistics are over the whole window, rank
+    documents held; a document without a score keeps its engine rank exactly. So without any scores the engine's order
+    stays, and a slow model never buries a hit that it did not read. Engine statistics are over the whole window, rank
     score statistics over the documents that have one.
     """
     scored = [index for index, score in enumerate(rank_scores) if score is not None]
@@ -68,10 +68,10 @@ def fuse(
 def z_scores(scores: Sequence[float]) -> list[float]:
     """Each score's distance from the mean in population standard deviations; all 0 where all scores are equal."""
     if not scores or min(scores) == max(scores):
-        return [0.0] * len(scores)  # asked of the values: a computed deviation of equal floats need not be 0
+        return [0.0] * len(scores)  # compares the values: a computed deviation of equal floats need not be 0
     mean = math.fsum(scores) / len(scores)
     deviation = math.sqrt(math.fsum((score - mean) ** 2 for score in scores) / len(scores))
-    if deviation == 0.0:  # differences whose squares vanish
+    if deviation == 0.0:  # the squares of tiny differences can be 0
         return [0.0] * len(scores)
     return [(score - mean) / deviation for score in scores]
 

@@ -7,7 +7,7 @@ Formula, over the window, with e the engine's scores and f the fused ones::
 The lowest reranked `_score` is the window's lowest engine score, so pages past the window go on below it; the
 highest is the engine's `max_score`, so every page names the same one. Where all e are equal, their width counts as
 1. Where all f are equal, the engine's scores stay. Engines keep scores as 32-bit floats, so values are rounded to
-one, and raised to the next where rounding would make two different f equal: by that the highest can lie some such
+one, and raised to the next where rounding would make two different f equal. So the highest `_score` can lie some such
 steps above the engine's.
 """
 
@@ -75,9 +75,9 @@ def next_float32(value: float) -> float:
 def float32_text(value: float) -> str:
     """The JSON number that reads back as the same 32-bit float, as engines print scores.
 
-    It is the shortest, but for values below 1e-38, which have fewer digits than are tried here.
+    It is the shortest such number, except for values below 1e-38, which have fewer digits than are tried here.
     """
-    # Half the step to the next larger 32-bit float. The one to the next smaller is as wide, or half of it.
+    # Half the step to the next larger 32-bit float. The step to the next smaller one is as wide, or half as wide.
     half_step = math.ldexp(1.0, max(math.frexp(value)[1], SMALLEST_EXPONENT) - MANTISSA_BITS - 2)
     for digits in range(6, 9):
         near = float(f"{value:.{digits}g}")

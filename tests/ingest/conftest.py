@@ -1,4 +1,4 @@
-"""An engine that does as it is told: it refuses, falters and breaks off where a real one can't be made to."""
+"""An engine that does as it is told: it refuses, fails and breaks off in ways that a real engine can't be made to."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class FakeEngine:
 
 @pytest.fixture(params=sorted(VERSIONS))
 def fake_engine(request: pytest.FixtureRequest) -> Iterator[FakeEngine]:
-    """One that says it is OpenSearch, then one that says it is Elasticsearch."""
+    """A fake engine that says it is OpenSearch, then one that says it is Elasticsearch."""
     with serve(FakeEngine(product=request.param)) as engine:
         yield engine
 

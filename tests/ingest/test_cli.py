@@ -37,13 +37,13 @@ def collection(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No login comes from where the tests run."""
+    """Take logins out of the environment in which the tests run."""
     for name in ("ES_RERANK_INGEST_PASSWORD", "ES_RERANK_INGEST_API_KEY"):
         monkeypatch.delenv(name, raising=False)
 
 
 def test_a_beir_folder_is_loaded(osmem_url: str, collection: Path, capsys: Output) -> None:
-    """A folder is loaded under its mapping, what lies beside it is told, and 0 is returned."""
+    """A folder is loaded under its mapping, queries and judgments beside it are reported, and 0 is returned."""
     body = collection / "body.json"
     body.write_text('{"mappings": {"properties": {"title": {"type": "keyword"}}}}')
     command = ["ingest", str(collection), "--index", "birds", "--url", osmem_url]

@@ -141,7 +141,7 @@ def test_a_file_that_breaks_off_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
-    """What is not gzip under the name of gzip is an error that names the file."""
+    """A file that is named .gz and is not gzip is an error that names the file."""
     file = tmp_path / "c.jsonl.gz"
     file.write_bytes(b'{"t": "1"}\n')
     with pytest.raises(CorpusError, match=r"c\.jsonl\.gz: cannot be read: Not a gzipped file"):

@@ -53,7 +53,7 @@ def test_real_engines_get_their_own_clients(real_engine: Engine) -> None:
     ],
 )
 def test_an_unknown_engine_is_an_error(fake_engine: FakeEngine, version: dict[str, Any], problem: str) -> None:
-    """What is no engine that we know is an error that says what was found."""
+    """A server that is not a known engine is an error that says what was found."""
     fake_engine.version = version
     with pytest.raises(EngineError, match=problem):
         connect(fake_engine.url)
@@ -101,7 +101,7 @@ def test_an_engine_that_is_not_there_is_an_error() -> None:
     ],
 )
 def test_a_wrong_url_is_an_error(url: str) -> None:
-    """What is no URL of an engine is an error that shows it."""
+    """A text that is not the URL of an engine is an error that shows it."""
     with pytest.raises(SettingsError, match="an http:// or https:// URL with a host is needed"):
         connect(url)
 

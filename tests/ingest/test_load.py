@@ -1,4 +1,4 @@
-"""Loading: into the embedded engine, into real ones, and into one that falters as it is told."""
+"""Loading: into the embedded engine, into real ones, and into a fake one that fails as it is told."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_a_busy_engine_is_asked_again(fake_engine: FakeEngine) -> None:
     ],
 )
 def test_an_engine_that_stops_ends_the_load(fake_engine: FakeEngine, answer: Any, reason: str) -> None:
-    """What says that the engine takes nothing now ends the load with the count so far, and counts as no refusal."""
+    """An answer that the engine takes nothing now ends the load with the count so far, and is not a refusal."""
     fake_engine.bulk_answers.extend([{}, answer])
     with pytest.raises(
         LoadStoppedError, match=rf"stopped taking documents: .*{reason}.* It has \d+ of this load"
@@ -195,7 +195,7 @@ def test_an_index_name_is_checked_before_anything_is_sent(fake_engine: FakeEngin
 
 
 def test_a_refusal_before_the_load_is_an_error(fake_engine: FakeEngine) -> None:
-    """An engine that lets one in, and then refuses the index, is an error and no half-way stop."""
+    """An engine that takes the login, and then refuses the index, is an error, not a half-way stop."""
     fake_engine.login = None
     client = connect(fake_engine.url)
     fake_engine.login = "another"

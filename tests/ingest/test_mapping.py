@@ -1,4 +1,4 @@
-"""The index body: ours, and one's own."""
+"""The index body: the default one, and a user's own."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_body_of_ones_own_is_read_as_it_is(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_body_is_named(tmp_path: Path, text: str, problem: str) -> None:
-    """A file that is no index body is an error that says what one is."""
+    """A file that is not an index body is an error that says what one is."""
     file = tmp_path / "body.json"
     file.write_text(text)
     with pytest.raises(MappingError, match=f"body.json: {problem}"):

@@ -11,7 +11,7 @@ import pytest
 
 HAS_VLLM = importlib.util.find_spec("vllm") is not None
 ROOT = Path(__file__).parents[2]
-# What packages say that are used here only; anything else is an error, as in the other tests.
+# Warnings of packages that are used here only; any other warning is an error, as in the other tests.
 FILTERS = (
     "ignore:Unclosed context <zmq:ResourceWarning",  # vLLM leaves it to the collector when an engine is shut down
     *(

@@ -18,9 +18,9 @@ FEWEST_PROCESSES = 5
 
 
 def test_the_demo_shows_what_the_model_thought(smollm2: Path, tmp_path: Path) -> None:
-    """It states its time first, shows reasoning and a second time from the cache, says what it is worth, and is gone.
+    """It first says how long it takes, shows reasoning, again from the cache, says its worth, and leaves nothing.
 
-    What it starts is collected while it runs: vLLM's processes bear no name by which they could be found afterwards.
+    Its processes are collected while it runs: vLLM's have no name by which they could be found afterwards.
     """
     give_up_s = time.monotonic() + LIMIT_S
     started: set[tuple[int, str]] = set()

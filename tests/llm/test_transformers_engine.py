@@ -27,7 +27,7 @@ LIMIT_S = 10.0
 
 
 def make_prompt(length: int) -> list[int]:
-    """Tokens by chance, the same ones each time."""
+    """Random tokens, the same ones each time."""
     numbers = random.Random(length)
     return [numbers.randrange(10, 250) for _ in range(length)]
 
@@ -66,7 +66,7 @@ def plain(tiny_qwen3: Path) -> Any:
 
 
 def read_plainly(model: Any, prompt: Sequence[int]) -> list[float]:
-    """What a reading should give, by one forward pass."""
+    """What `read` should give, by one forward pass."""
     import torch
 
     with torch.no_grad():
@@ -75,7 +75,7 @@ def read_plainly(model: Any, prompt: Sequence[int]) -> list[float]:
 
 
 def continue_plainly(model: Any, prompt: Sequence[int], max_tokens: int) -> list[int]:
-    """What a thinking should give, by generate."""
+    """What `think` should give, by transformers' own generate."""
     import torch
 
     ids = torch.tensor([[*prompt]])
@@ -257,7 +257,7 @@ async def test_a_full_cache_makes_thinkings_wait(tiny_qwen3: Path, plain: Any, m
 
 
 async def test_seats_go_by_priority() -> None:
-    """Of those who wait, the lowest priority goes first, then the first to come, and a cancelled one not at all."""
+    """Of the calls that wait, the lowest priority goes first, then the first to come; a cancelled call gets no seat."""
     seats = _Seats(1)
     await seats.take(0)
     order: list[str] = []
@@ -338,7 +338,7 @@ async def test_a_thread_that_ends_silently_is_noticed(engine: TransformersEngine
 
 
 async def test_failed_reading_is_death(engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A forward pass that fails for no reason of the text's ends the engine."""
+    """A forward pass that fails for another reason than its text ends the engine."""
 
     def fail(_: Any) -> None:
         raise RuntimeError("the device is gone")
@@ -351,7 +351,7 @@ async def test_failed_reading_is_death(engine: TransformersEngine, monkeypatch: 
 
 
 async def expect_no_start(folder: Path, match: str, **changes: Any) -> None:
-    """Hold a start to failing with a text that matches."""
+    """Check that a start fails with a text that matches."""
     engine = make_engine(folder, **changes)
     try:
         with pytest.raises(WorkerStartError, match=match):
@@ -383,7 +383,7 @@ async def test_a_start_on_a_damaged_folder_says_so(tiny_qwen3: Path, tmp_path: P
 
 
 async def test_a_start_with_missing_tensors_says_so(tiny_qwen3: Path, tmp_path: Path) -> None:
-    """Weights that lack a tensor stop the start; transformers would fill it with chance."""
+    """Weights that lack a tensor stop the start; transformers would fill it with random numbers."""
     from safetensors.torch import load_file, save_file
 
     folder = tmp_path / "model"

@@ -1,4 +1,4 @@
-"""The scorer on real vLLM (built for the CPU), held to what its design stands on. Models are small, numbers exact."""
+"""The scorer on real vLLM (built for the CPU): does its design hold? Models are small, numbers exact."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_thinking_is_the_models_own_greedy_continuation(loop: LoopThread, scorer
 
 
 def test_a_grammar_would_not_give_raw_probabilities(loop: LoopThread, scorer: Erank) -> None:
-    """The rule that no structured output is used: vLLM renormalises under a grammar, so the mass would be lost."""
+    """Why no structured output is used: vLLM renormalises under a grammar, so the mass would be lost."""
     from vllm import SamplingParams
     from vllm.inputs.engine import tokens_input
     from vllm.sampling_params import StructuredOutputsParams
@@ -132,7 +132,7 @@ def test_a_read_finds_its_thinking_in_the_prefix_cache(loop: LoopThread, scorer:
 
 
 def test_the_documents_of_a_query_share_its_prefix(loop: LoopThread, scorer: Erank) -> None:
-    """Instruction and query are computed once: fifteen of sixteen documents that come at once find them."""
+    """Instruction and query are computed once: fifteen of sixteen documents that come at once find them cached."""
     query = "what do the sixteen documents that nobody has asked about share?"
     prompt = scorer._parts().prompt
     first, second = prompts_of(scorer, DOCUMENTS[:2], (), query)
@@ -166,7 +166,7 @@ def test_queries_share_one_batch(loop: LoopThread, scorer: Erank) -> None:
 
 
 def test_a_cancelled_query_leaves_the_engine_empty(loop: LoopThread, scorer: Erank) -> None:
-    """Who leaves takes the query's work along, and the engine has nothing left to do."""
+    """A cancelled query drops its work, and the engine has nothing left to do."""
 
     async def leave() -> None:
         asked = asyncio.ensure_future(judge(scorer, DOCUMENTS, query="who leaves?", budget_tokens=250))

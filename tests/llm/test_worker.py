@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 WORKER_LIMIT_S = 240.0
 END_LIMIT_S = 120.0
-# Of such a text the small model thinks on and on, until something stops it.
+# About such a text the small model thinks on and on, until something stops it.
 FILMS = {
     str(number): {
         "title": f"Film {number}",
@@ -86,7 +86,7 @@ class Lane:
 def start_lane(
     osmem_url: str, run_system: Callable[..., System], smollm2: Path, redis_url: str
 ) -> Callable[[int], Lane]:
-    """Starts a system whose worker serves when this returns, on a database of Redis of its own."""
+    """Start a system on a Redis database of its own; its worker serves once this returns."""
 
     def start(database: int) -> Lane:
         Engine("osmem", osmem_url).load("films", FILMS)
@@ -100,12 +100,12 @@ def start_lane(
 
 @pytest.fixture(scope="module")
 def lane(start_lane: Callable[[int], Lane]) -> Lane:
-    """The system that the tests share which break nothing."""
+    """The system that is shared by the tests that break nothing."""
     return start_lane(11)
 
 
 def judged(answer: Any) -> list[dict[str, Any]]:
-    """What is said of each hit."""
+    """The `_es_rerank` of each hit."""
     return [hit["_es_rerank"] for hit in answer["hits"]["hits"]]
 
 
@@ -199,7 +199,7 @@ def test_another_instruction_is_another_score(lane: Lane) -> None:
 
 
 def test_a_deadline_cuts_thinking_and_no_hit_is_missing(lane: Lane) -> None:
-    """Cut judgments are told and marked, are no full ones for the next search, and become full with more time."""
+    """Cut judgments are sent and marked, do not count as full for the next search, and become full with more time."""
     lane.search("with little time", mode="direct")  # so that the prompts are known to the engine
     answer = lane.search("with little time", budget_tokens=250, deadline_s=5)
     status = answer["_es_rerank"]

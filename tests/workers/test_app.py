@@ -41,7 +41,7 @@ def rule(name: str, scorer: str) -> dict[str, Any]:
 
 
 def test_the_only_scorer_in_use_is_served() -> None:
-    """Without a name it is the one that the rules use, MiniLM where there are none; several must be told apart."""
+    """Without a name it is the one that the rules use, MiniLM without rules; of several, one must be named."""
     scorers = {"small": {"kind": "minilm", "compute_type": "int8"}}
     assert choose_scorer(Settings.model_validate(BARE), None)[0] == "minilm"
     one = Settings.model_validate({**BARE, "scorers": scorers, "rules": [rule("a", "small")]})
@@ -113,7 +113,7 @@ def test_a_second_signal_ends_the_worker_in_mid_query(
 
 
 def test_an_expired_task_is_thrown_away(osmem_url: str, run_system: Callable[..., System], own_redis_url: str) -> None:
-    """A task whose asker no longer waits is not run: its claim stays untouched."""
+    """A task whose caller no longer waits is not run: its claim stays untouched."""
     system = run_system(osmem_url, redis=own_redis_url)
     settings = RedisSettings.model_validate({"url": own_redis_url})
     fingerprint = system.health()["parts"]["scorers"]["minilm"]["fingerprint"]

@@ -139,14 +139,14 @@ def test_a_template_that_hides_the_message_is_refused(change: Callable[[str], st
 
 @given(SHARES)
 def test_a_distribution_is_read_back(shares: list[float]) -> None:
-    """From what the engine says of the labels follow P(0) to P(10), ten told from one by what follows the 1."""
+    """P(0) to P(10) follow from the engine's numbers for the labels; what follows a 1 tells ten from one."""
     distribution = [share / sum(shares) for share in shares]
     found = read_distribution(reading_of(distribution))
     assert found == pytest.approx(distribution, abs=1e-6)
 
 
 def test_a_reading_without_any_answer_is_no_distribution() -> None:
-    """Where no digit has any probability, or a number is none, there is no judgment: never a zero."""
+    """Where no digit has any probability, or a number is NaN, there is no judgment: never a zero."""
     nothing = (-math.inf,) * 11
     assert read_distribution(Reading(first=nothing, second=nothing, cached_tokens=0)) is None
     broken = (math.nan,) * 11
@@ -233,7 +233,7 @@ async def test_documents_that_have_not_begun_are_read_in_time() -> None:
 
 
 async def test_documents_without_a_seat_are_read_before_it_is_too_late() -> None:
-    """Who waits behind a full engine is read directly while there is time for its whole prompt; others think on."""
+    """A document that waits behind a full engine is read directly while there is time for that; others think on."""
     engine = ScriptedEngine(make_prompt(), thinking="endless " * 100, seats=1)
     scorer = await started(engine, seats=1)
     engine.token_s = 0.01
@@ -272,7 +272,7 @@ async def test_the_best_chunk_is_the_documents_judgment() -> None:
 
 
 async def test_a_document_with_a_cut_chunk_was_cut() -> None:
-    """Any chunk might have been the best, so the document's judgment is marked, and can't be gone on with."""
+    """Any chunk might have been the best, so the document's judgment is marked, and its thinking can't be continued."""
     engine = ScriptedEngine(make_prompt(max_document_tokens=10, max_chunks=2), thinking="endless " * 100)
     scorer = await started(engine)
     engine.token_s = 0.01

@@ -1,4 +1,4 @@
-"""The scorer's own thread: nothing waits for it without a limit, and a query whose asker left is dropped."""
+"""The scorer's own thread: nothing waits for it without a limit, and a query whose caller disconnected is dropped."""
 
 from __future__ import annotations
 

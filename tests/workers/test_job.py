@@ -121,7 +121,7 @@ def scores_in(told: Sequence[Arrival]) -> dict[int, float | None]:
 
 
 async def test_scores_reach_the_cache_and_the_proxy_batch_by_batch(redis: Redis) -> None:
-    """Each batch is cached and told as it comes, a failed document without a score, and then the end."""
+    """Each batch is cached and sent as it comes, a failed document without a score, and then the end."""
     failed = DocumentScore(index=2, status="failed", reason="no words")
     scorer, cache = ScriptedScorer([ok(3, 3.0), ok(0, 0.5)], [ok(1, 10.0), failed]), MemoryScoreCache()
     await Job(scorer, redis, cache).serve(await put_claim(redis, "a"))
@@ -195,7 +195,7 @@ async def test_a_popular_new_query_is_scored_once(redis: Redis) -> None:
 
 
 async def test_a_key_that_ended_can_begin_again() -> None:
-    """Ending a key wakes those who wait with its score, and the next to begin it owns it."""
+    """Ending a key gives its score to the jobs that wait, and the next job that begins it owns it."""
     in_flight = InFlight()
     assert in_flight.begin("k") is None
     waiting = in_flight.begin("k")
@@ -217,7 +217,7 @@ async def test_the_depth_of_a_claim_reaches_the_scorer(redis: Redis) -> None:
 
 
 async def test_a_judgment_that_a_deadline_cut_is_told_and_kept_apart(redis: Redis) -> None:
-    """It reaches the proxy with its mark and never lies where full judgments are looked for; a budget's cut does."""
+    """It reaches the proxy with its mark and is not kept among full judgments; one that a budget cut is."""
     cache = MemoryScoreCache()
     scorer = ScriptedScorer([thought(0, cut="deadline"), thought(1, cut="budget")])
     await Job(scorer, redis, cache).serve(await put_claim(redis, "a", KEYS[:2], budget_tokens=9))
@@ -229,7 +229,7 @@ async def test_a_judgment_that_a_deadline_cut_is_told_and_kept_apart(redis: Redi
 
 
 async def test_what_a_deadline_cut_is_gone_on_with(redis: Redis) -> None:
-    """The next query for it hands the scorer the thinking so far, at its place among what is to be scored."""
+    """The next query for it hands the scorer the thinking so far, at the document's place in the job."""
     cache = MemoryScoreCache()
     before = thought(0, cut="deadline")
     assert before.judgment is not None
@@ -255,7 +255,7 @@ async def test_reasoning_is_kept_where_it_was_asked_for(redis: Redis) -> None:
 
 
 async def test_who_waits_for_a_cancelled_query_scores_it_itself(redis: Redis) -> None:
-    """A query dropped because its asker left takes nothing from another that waited for its documents."""
+    """A query dropped because its caller left takes nothing from another that waited for its documents."""
     scorer = ScriptedScorer([ok(0, 1.0)])
     scorer.go.clear()
     job = Job(scorer, redis, MemoryScoreCache())

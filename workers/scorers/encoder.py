@@ -67,7 +67,7 @@ class Encoder:
         states = np.asarray(self._model.forward_batch(token_ids).last_hidden_state)
         lengths = np.array([len(ids) for ids in token_ids])
         is_token = np.arange(states.shape[1]) < lengths[:, None]
-        # The mean over the tokens is their sum but for a factor, which the division by the length takes out again.
+        # The mean over the tokens is their sum except for a factor, which the division by the length takes out again.
         vectors: Vector = np.einsum("btd,bt->bd", states, is_token.astype(np.float32))
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         return vectors

@@ -149,7 +149,7 @@ class MiniLM:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._encode, encoder, texts)
 
     def _encode(self, encoder: Encoder, texts: Sequence[_Text]) -> list[Vector | None]:
-        """See `_embed`. Looks for new texts only here, behind the queue, since jobs that run at once often share texts."""
+        """See `_embed`. Looks for new texts only here, behind the queue: jobs that run at once often share texts."""
         vectors = {text.key: self._kept.get(text.key) for text in texts}
         new = {text.key: text.content for text in texts if vectors[text.key] is None}
         if new:

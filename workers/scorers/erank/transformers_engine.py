@@ -432,7 +432,7 @@ def _load(folder: Path, *, dtype: str, device: str, max_model_tokens: int, max_n
     if device == "cuda" and not torch.cuda.is_available():
         raise WorkerStartError(
             'The scorer has device = "cuda", and torch finds no GPU that it can use here. Check the driver with '
-            "`nvidia-smi`, that the container was given the GPU, and that torch is no build for CPUs; or set device = "
+            "`nvidia-smi`, that the container was given the GPU, that torch is not a build for CPUs; or set device = "
             '"cpu" or "auto".'
         )
     disable_progress_bar()  # a bar starts a thread that never ends
@@ -461,8 +461,8 @@ def _load(folder: Path, *, dtype: str, device: str, max_model_tokens: int, max_n
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise WorkerStartError(
             f"The model in {folder} does not fit into the memory of this machine's {device}: {error}. Stop other "
-            "programs that use it, lower max_query_tokens, max_document_tokens, max_think_tokens or concurrency, or take a smaller "
-            "model."
+            "programs that use it, lower max_query_tokens, max_document_tokens, max_think_tokens or concurrency, or "
+            "take a smaller model."
         ) from error
     return network
 
@@ -514,8 +514,8 @@ def _count_blocks(model: Any, free_bytes: int, *, max_model_tokens: int, max_num
     heads: int = config.num_attention_heads
     kv_heads = getattr(config, "num_key_value_heads", None) or heads
     head_size = getattr(config, "head_dim", None) or config.hidden_size // heads
-    # What one token needs: keys and values in every layer; those of one layer, copied for each head, while it is computed; and its
-    # column of the mask.
+    # What one token needs: keys and values in every layer; those of one layer, copied for each head, while that layer
+    # is computed; and a column of the mask.
     numbers = 2 * config.num_hidden_layers * kv_heads * head_size + (2 * heads + kv_heads) * head_size
     numbers += max(STEP_TOKENS[device], max_num_seqs)
     block_bytes: int = PAGE_TOKENS * numbers * model.dtype.itemsize

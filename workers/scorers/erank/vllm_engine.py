@@ -112,7 +112,7 @@ class VllmEngine:
     async def read(
         self, prompt_ids: Sequence[int], *, forced_id: int, label_ids: Sequence[int], priority: int
     ) -> Reading:
-        """See `TokenEngine`. The log-probabilities are taken before the token is forced, so forcing does not change them."""
+        """See `TokenEngine`. Log-probabilities are taken before the token is forced, so forcing changes none."""
         from vllm.sampling_params import RequestOutputKind, SamplingParams  # noqa: PLC0415  as above
 
         parameters = SamplingParams(
