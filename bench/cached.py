@@ -1,14 +1,14 @@
-"""What a rerank from the cache costs: a cached search of 100 hits over the same search of the engine itself.
+"""What a rerank from the cache costs: a cached search of 100 hits, next to the same search on the engine itself.
 
     python bench/cached.py                                    on an OpenSearch started for it
     python bench/cached.py --engine http://127.0.0.1:9200     on an engine of yours
     python bench/cached.py --before ../other-checkout         with another es-rerank beside it
     python bench/cached.py --profile                          where this one's time goes
 
-Real texts in two lengths, some tens of queries, all hits scored by MiniLM beforehand; the workers are gone before
-anything is timed. One caller asks one search after the other, on one connection for the engine and one for each
-proxy, in turns. It times raw bytes until the last one is there and parses none of them. The texts are those of a BEIR
-collection, the documentation of this Python where there is none.
+The texts are real, in two lengths. For some tens of queries, MiniLM scores all hits beforehand, and the workers are
+stopped before anything is timed. One caller sends one search after the other, in turns to the engine and to each proxy,
+on one connection to each. It measures the time until the last byte of the answer, and parses nothing. The texts come
+from a BEIR collection, or from this Python's documentation if there is none.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ CHARACTERS = {"short": 300, "long": 2000}
 WARM_TURNS = 300
 STATUS_TURNS = 3
 MOST_MS = 3.0
-# A deadline that no window needs: what isn't cached would be no cached search.
+# The deadline is longer than any window needs, so that all scores are in the cache before anything is timed.
 CONFIG = """\
 [upstream]
 urls = ["{engine}"]
@@ -118,7 +118,7 @@ def read_texts(collection: Path) -> Texts:
 
 
 def cut(texts: Sequence[str], characters: int) -> list[str]:
-    """Each text in exactly so many characters: cut, or going on with the texts that follow it."""
+    """Each text in exactly so many characters: a long one is cut, a short one continued with the texts after it."""
     whole = " ".join(texts)
     starts = accumulate((len(text) + 1 for text in texts[:-1]), initial=0)
     endless = whole + " " + whole[:characters]
@@ -167,7 +167,7 @@ def searches(queries: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def with_status(search: Mapping[str, Any]) -> dict[str, Any]:
-    """The same search, asking what became of it."""
+    """The same search, which also asks for its status."""
     return {**search, "ext": {"es_rerank": {"include": ["status"]}}}
 
 
@@ -180,7 +180,7 @@ class Side:
     session: int
 
     def prepare(self, index: str, asked: Sequence[Mapping[str, Any]], *, status: bool) -> list[bytes]:
-        """The requests for these searches, a proxy being asked for the status where it is wanted."""
+        """The requests for these searches; with `status`, those to a proxy also ask for it."""
         wanted = status and self.name != DIRECT
         return [self.caller.search(index, with_status(search) if wanted else search) for search in asked]
 
@@ -192,7 +192,7 @@ class Side:
 
 
 def read_status(answer: bytes, *, cached: int = 0) -> dict[str, Any]:
-    """The status in an answer. Raises BenchError unless a whole window was scored, so many of it from the cache."""
+    """The status in an answer. Raises BenchError unless a whole window has scores, `cached` or more from the cache."""
     said: dict[str, Any] = json.loads(answer)["_es_rerank"]
     if said["status"] != "full" or said["window"] != WINDOW or said["cached"] < cached:
         raise BenchError(f"a search was not reranked in full, or not from the cache: {said}")
@@ -220,7 +220,7 @@ class Bench:
         return config
 
     def start(self, checkout: Checkout, database: int) -> Side:
-        """A proxy of a checkout, with everything in its cache and no worker any more."""
+        """A proxy of a checkout, once everything is in its cache and its worker has ended."""
         port = free_port()
         config = self.configure(port, database)
         serve = checkout.command("serve", "--config", str(config))
@@ -267,7 +267,7 @@ def begun(options: argparse.Namespace) -> Iterator[Bench]:
 
 
 def pick_searches(engine: str, queries: Sequence[str], count: int) -> list[dict[str, Any]]:
-    """The first searches that find a whole window in every index. Raises BenchError where there is none."""
+    """The first searches that find a whole window in every index. Raises BenchError if there is none."""
     found = (
         search
         for search in searches(queries)
@@ -287,7 +287,7 @@ def pick_searches(engine: str, queries: Sequence[str], count: int) -> list[dict[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """What one side took: milliseconds of each search by round, a proxy's CPU for one, and its steps by its status."""
+    """What one side took: milliseconds of each search by round, a proxy's CPU per search, and the steps it reported."""
 
     rounds: Sequence[Sequence[float]]
     cpu_ms: float
@@ -303,7 +303,7 @@ class Figures:
         return [statistics.median(one) for one in self.rounds]
 
     def median_steps(self) -> dict[str, float]:
-        """Each step's median; one that a search did not have counts nothing."""
+        """Each step's median; a step that a search did not have counts as 0."""
         names = dict.fromkeys(name for one in self.steps for name in one)
         return {name: statistics.median(one.get(name, 0.0) for one in self.steps) for name in names}
 
@@ -311,11 +311,11 @@ class Figures:
 def take_turns(
     sides: Sequence[Side], requests: Mapping[str, Sequence[bytes]], turns: int
 ) -> dict[str, list[tuple[float, bytes]]]:
-    """Ask every side so often, one after the other; seconds and answers by side."""
+    """Ask every side so many times, one after the other; seconds and answers by side."""
     taken: dict[str, list[tuple[float, bytes]]] = {side.name: [] for side in sides}
     for turn in range(turns):
         again, number = divmod(turn, len(requests[DIRECT]))
-        # Each time that a query comes again, another side is the first to ask it.
+        # Each time that a query comes again, another side is asked first.
         for side in rotated(sides, turn + again):
             taken[side.name].append(side.caller.ask(requests[side.name][number]))
     return taken
@@ -324,7 +324,7 @@ def take_turns(
 def measure(
     sides: Sequence[Side], index: str, asked: Sequence[Mapping[str, Any]], *, rounds: int, requests: int
 ) -> dict[str, Figures]:
-    """What each side takes for the searches, once everything is warm, and what the proxies then say of their steps."""
+    """How long each side takes for the searches once everything is warm, and what the proxies say of their steps."""
     plain, telling = (
         {side.name: side.prepare(index, asked, status=status) for side in sides} for status in (False, True)
     )
@@ -442,7 +442,7 @@ def main() -> int:
     """Read the options and measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--requests", type=int, default=100, help="searches of each in a round (%(default)s)")
+    parser.add_argument("--requests", type=int, default=100, help="searches on each side in a round (%(default)s)")
     parser.add_argument("--queries", type=int, default=20, help="how many different ones (%(default)s)")
     parser.add_argument(
         "--collection",

@@ -1,8 +1,8 @@
 """What the front costs requests that no proxy needs: nginx with its configuration, next to an nginx that only proxies.
 
 Both run one worker, with buffers of the same size, before the same upstream: a third nginx that answers 10 KB from
-memory. The front's configuration is what `es-rerank front` prints for so many rules. A round measures both, in an order
-that turns from round to round, and ratios are of the same round. wrk, upstream and proxies share the machine, so CPU
+memory. The front's configuration is what `es-rerank front` prints for `--rules` rules. A round measures both, the other
+one first in each next round, and ratios are of the same round. wrk, upstream and proxies share the machine, so CPU
 seconds of nginx per 1000 requests are printed beside requests/s. Loads, processes and measurement are those of
 bench/stack.py.
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from stack import Sample
 
 BARE, FRONT = "bare nginx", "front"
-# As the front's: larger ones than nginx's own are faster, which is no merit of the front.
+# As large as the front's: larger buffers are faster, and that must not count for the front.
 BUFFERS = "proxy_buffering off; proxy_buffer_size 64k; proxy_buffers 4 64k;"
 GOAL = 0.95
 CONFIG = """\

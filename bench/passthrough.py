@@ -1,14 +1,15 @@
-"""What passing through costs: es-rerank next to nginx as a proxy, before a real engine and before one that is free.
+"""What passing through costs: es-rerank next to nginx as a proxy, before a real engine and before a free one.
 
     python bench/passthrough.py                                    on an OpenSearch started for it
     python bench/passthrough.py --engine http://127.0.0.1:9200     on an engine of yours
     python bench/passthrough.py --before ../other-checkout         with another es-rerank in the same rounds
     python bench/passthrough.py --profile                          where this one's time goes, before the free engine
 
-Three loads: a plain GET, a search on an index without a rule, a search on an index with one that is not reranked,
-because it is sorted. The free engine is an nginx that answers everything with 10 KB JSON, so that the proxy is all
-that costs. In each round every candidate has every load for some seconds, the first one rotating. wrk, engine and
-proxies share the machine: CPU seconds of the proxy are the steadier figure. Needs Linux with `nginx` and `wrk`.
+Three loads: a plain GET, a search on an index without a rule, and a search on an index with a rule that is not reranked
+because it is sorted. The free engine is an nginx that answers everything with 10 KB JSON, so that only the proxy costs
+time. In each round every candidate gets every load for some seconds, and each round begins with another candidate. wrk,
+engine and proxies share the machine, so CPU seconds of the proxy are the steadier figure. Needs Linux with `nginx` and
+`wrk`.
 """
 
 from __future__ import annotations
@@ -70,12 +71,12 @@ if TYPE_CHECKING:
 
     from es_rerank.demo.processes import Child
 
-    Samples = Mapping[str, Mapping[str, Sequence[Sample]]]  # by load, then by candidate, one of each round
+    Samples = Mapping[str, Mapping[str, Sequence[Sample]]]  # by load, then by candidate, one for each round
 
 FREE_INDEX, RULED_INDEX = INDEX_PREFIX + "free", INDEX_PREFIX + "films-1"
 DOCUMENTS = 4000
 WARM_S = 2.0
-ENGINE_WARM_S = 15.0  # Java compiles what is asked often
+ENGINE_WARM_S = 15.0  # Java compiles its hot code only after a while
 LEAST_OF_NGINX, MOST_OF_GET = 0.65, 1.3
 CONFIG = """\
 [upstream]
@@ -89,7 +90,7 @@ name = "films"
 indices = ["{prefix}films-*"]
 fields = ["title", "text"]
 """
-# Any path and method; a mirror that goes nowhere makes nginx read the body before it answers, as an engine does.
+# It answers any path and method. The mirror, which leads nowhere, makes nginx read the body first, as an engine does.
 NGINX_FREE = """
   server {{ listen 127.0.0.1:{port} backlog=1024; root {folder};
     location ~ . {{ mirror /nowhere; alias {folder}/ten.json; error_page 405 =200 /ten.json; }}
@@ -137,7 +138,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Way(Load):
-    """A load, with its body and the reason for which es-rerank passes it on; None where it is no search."""
+    """A load, with its body and the reason for which es-rerank passes it on; both are None if it is not a search."""
 
     body: bytes | None = None
     reason: str | None = None
@@ -183,7 +184,7 @@ class Bench:
     redis_port: int
 
     def es_rerank(self, checkout: Checkout, engine: str, stats: Path | None = None) -> tuple[Candidate, Child]:
-        """A proxy of a checkout; where `stats` is given, of this one, under a profiler that writes it."""
+        """A proxy of a checkout; if `stats` is given, of this one, under a profiler that writes that file."""
         port = free_port()
         config = self.folder / f"{checkout.name}-{port}.toml"
         config.write_text(CONFIG.format(engine=engine, redis_port=self.redis_port, port=port, prefix=INDEX_PREFIX))
@@ -246,7 +247,7 @@ def ask(candidate: Candidate, way: Way, body: bytes | None) -> bytes:
 
 
 def check(candidate: Candidate, direct: Candidate) -> None:
-    """Raise BenchError unless the candidate answers as its engine does, es-rerank for the reason that is meant."""
+    """Raise BenchError unless the candidate answers as its engine does, and es-rerank gives the expected reason."""
     for way in WAYS:
         answer, expected = (TOOK.sub(b"", ask(one, way, way.body)) for one in (candidate, direct))
         if answer != expected:
@@ -318,7 +319,7 @@ def table(samples: Samples) -> str:
 
 
 def goals(samples: Samples, *, real: bool) -> str:
-    """How each es-rerank keeps the goals; that for the throughput is about a real engine."""
+    """How each es-rerank keeps the goals; the goal for throughput counts only before a real engine."""
     lines = []
     for name, rounds in samples[FREE.name].items():
         if name in (DIRECT, BASELINE):

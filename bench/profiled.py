@@ -1,6 +1,6 @@
 """es-rerank's proxy under cProfile: `python bench/profiled.py CONFIG STATS`, which writes STATS when it is stopped.
 
-For the benchmarks' `--profile`. Times are of the event loop's thread, and about twice what they are without a profiler.
+The benchmarks' `--profile` uses it. It times the event loop's thread, and its times are about twice those without it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-# The last two so that no import is in the profile.
+# The last two are imported here so that no import is in the profile.
 import es_rerank.proxy.app
 import es_rerank.proxy.http.server  # noqa: F401
 from es_rerank.cli import main

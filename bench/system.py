@@ -1,4 +1,4 @@
-"""What the benchmarks that compare checkouts share: processes, an engine with documents, figures. No script itself."""
+"""What the benchmarks that compare checkouts share: processes, an engine with documents, figures. Not a script."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 OURS, BEFORE, DIRECT = "es-rerank", "before", "(no proxy)"
-NO_SESSION = -1  # of an engine that others started: no process has it
+NO_SESSION = -1  # for an engine that others started: no process has this session
 INDEX_PREFIX = "es-rerank-bench-"
 START_LIMIT_S = 120.0
 HOT_SPOTS = 25
-# Ends on SIGTERM when the benchmark is killed, so that it can take its own children with it.
+# A process started by this gets SIGTERM when the benchmark is killed, so that it can end its own children too.
 GENTLE = ("setpriv", "--pdeathsig", "TERM", "--")
 
 Item = TypeVar("Item")
@@ -60,7 +60,7 @@ class Checkout:
 
 
 def checkouts(before: Path | None) -> list[Checkout]:
-    """Our own, and the other one where there is one. Raises BenchError for a folder that is none."""
+    """Our own checkout, and the other one if it is given. Raises BenchError if that folder is not a checkout."""
     ours = Checkout(name=OURS, root=ROOT)
     if before is None:
         return [ours]
@@ -95,7 +95,7 @@ def start_opensearch(supervisor: Supervisor) -> tuple[str, int]:
 
 
 def stop_by_exception() -> None:
-    """Have SIGTERM end this process as Ctrl-C does: through every `with`, so that nothing is left running."""
+    """Make SIGTERM end this process as Ctrl-C does: through every `with`, so that nothing is left running."""
     signal.signal(signal.SIGTERM, _interrupt)
 
 
@@ -107,7 +107,7 @@ def _interrupt(_: int, __: FrameType | None) -> None:
 
 
 def send(url: str, body: Any = None, *, method: str = "GET") -> Any:
-    """One request with a JSON body, and its answer. Raises BenchError where there is no good one."""
+    """One request with a JSON body, and its answer. Raises BenchError if there is no good one."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"content-type": "application/json"}, method=method)
     try:
@@ -121,7 +121,7 @@ def load(engine: str, index: str, sources: Iterable[Mapping[str, Any]]) -> None:
     """Replace an index by these documents, which get the ids 0, 1, ... Raises EsRerankError."""
     documents = ((str(number), source) for number, source in enumerate(sources))
     load_documents(engine, index, documents, text_mapping(), recreate=True, progress=False)
-    # In one segment scores don't depend on how the documents happened to be written.
+    # In one segment, scores don't depend on how the engine happened to write the documents.
     send(f"{engine}/{index}/_forcemerge?max_num_segments=1", method="POST")
 
 
@@ -166,7 +166,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def rotated(items: Sequence[Item], turn: int) -> Iterator[Item]:
-    """All items, from another one on each turn, so that none always comes first."""
+    """All items, beginning with another one on each turn, so that none always comes first."""
     shift = turn % len(items)
     yield from items[shift:]
     yield from items[:shift]
@@ -192,9 +192,9 @@ def verdict(said: str, values: Sequence[float], *, digits: int, least: float | N
 
 
 def hot_spots(stats: Path, requests: int) -> str:
-    """Where a profiled proxy spent its time: two tables, by own time and by time with all that was called.
+    """Where a profiled proxy spent its time: two tables, by own time and by time with callees.
 
-    What was called less often than every other request is left out: the start, and the loop that waits.
+    A function with fewer calls than half the requests is left out: that is the start, and the loop that waits.
     """
     profile: Any = pstats.Stats(str(stats))
     rows: list[tuple[Any, ...]] = [

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Clock(Protocol):
-    """Where the time comes from. Tests bring one of their own, and so decide when a wait is over."""
+    """Where the time comes from. Tests use a clock of their own, and so decide when a wait ends."""
 
     def monotonic_s(self) -> float:
         """The instant, in seconds that never run backwards."""
@@ -40,7 +40,7 @@ class SystemClock:
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """The instant `due_s` by which one search has to be answered. Made when the request arrives, kept by every wait."""
+    """The instant `due_s` by which one search has to be answered: every wait of the search keeps it."""
 
     clock: Clock
     due_s: float

@@ -1,9 +1,9 @@
-"""The pool of connections to the engine: aiohttp's, with a stricter word on which connection may be used again.
+"""The pool of connections to the engine: aiohttp's, with a stricter rule for which connection may be used again.
 
-A connection that is out of step gives one caller the answer of another. So one is used again only if the request was
-written before the answer came, the answer is of a kind after which engines are known to be in step, and not one byte
-lies behind it. What comes on a connection that waits in the pool closes it. Uses insides of aiohttp:
-tests/test_insides.py names them.
+A connection that is out of step gives one caller the answer of another. So a connection is used again only if the
+whole request was written before the answer came, engines are known to be in step after an answer with this status,
+and no byte follows the answer. A connection that waits in the pool is closed when any byte comes on it. Uses internals
+of aiohttp: tests/test_insides.py lists them.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from aiohttp.connector import Connection
     from aiohttp.http import RawResponseMessage
 
-# With these an engine may answer before it has read the request: some read what is left of it as the next one, some
-# stay open and deaf (RFC 9110, 15.5; both measured on OpenSearch 2.19 and Elasticsearch 8.19).
+# With one of these an engine may answer before it has read the whole request. Some engines then read the rest as the
+# next request; some keep the connection open but read nothing more from it (RFC 9110, 15.5; both measured on
+# OpenSearch 2.19 and Elasticsearch 8.19).
 OUT_OF_STEP = frozenset({101, 400, 405, 408, 411, 413, 414, 415, 417, 426, 431, 501, 505})
 NO_BODY = frozenset({204, 304})
 HEAD_END = b"\r\n\r\n"
@@ -38,14 +39,14 @@ class EngineConnection(ResponseHandler):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self.idle = False
-        """Whether it waits in the pool, where nothing may come."""
+        """Whether it waits in the pool. No byte may come then."""
         self._expect_answer()
 
     def _expect_answer(self) -> None:
         self._head: bytes | None = b""  # all that came, until the head of the final answer is whole
         self._interim_count = 0
         self._length: int | None = None  # of the answer's body, None where chunks tell its end
-        self._body_bytes = 0  # that came behind the head
+        self._body_bytes = 0  # how many came after the head
         self._last = b""  # the last few of them
 
     @property
@@ -55,7 +56,7 @@ class EngineConnection(ResponseHandler):
             return True
         if self._length is not None:
             return self._body_bytes != self._length
-        # The last chunk, or a trailer, and then one empty line.
+        # A chunked body ends with its last chunk or a trailer, and then one empty line.
         return not self._last.endswith(HEAD_END) or self._last[:1] in b"\r\n"
 
     def set_response_params(self, **params: Any) -> None:
@@ -66,11 +67,11 @@ class EngineConnection(ResponseHandler):
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
-        if self.idle and data:  # aiohttp calls this with nothing to go on with what it has
+        if self.idle and data:  # aiohttp also calls this without data, to go on with buffered data
             self.abort()
             return
         if self.transport is not None and self.transport.get_write_buffer_size():
-            self.force_close()  # this answers a request that is not written yet
+            self.force_close()  # the answer comes before the whole request is written
         if self._head is None:
             self._note_body(data)
         else:
@@ -100,9 +101,9 @@ class EngineConnection(ResponseHandler):
 
 
 class EnginePool:
-    """Connections to the engine's hosts, kept for those who ask next.
+    """Connections to the engine's hosts, kept open for the next requests.
 
-    `limit` bounds the connections to all hosts together; who asks for one more waits.
+    `limit` bounds the connections to all hosts together; a caller that asks for one more waits.
     """
 
     def __init__(self, *, limit: int, keepalive_s: float, connect_timeout_s: float, tls: ssl.SSLContext | bool) -> None:
@@ -116,7 +117,7 @@ class EnginePool:
         Raises aiohttp.ClientConnectorError, or TimeoutError where connecting takes too long.
         """
         ask = self._asks.get(url)
-        if ask is None:  # the connector takes from a request only where it leads
+        if ask is None:  # the connector reads only the address from a request
             ask = self._asks[url] = aiohttp.ClientRequest("GET", URL(url))
         return await self._connector.connect(ask, [], self._timeout)
 
@@ -126,7 +127,7 @@ class EnginePool:
 
 
 class _Connector(aiohttp.TCPConnector):
-    """aiohttp's pool with these connections in it."""
+    """aiohttp's pool, but of `EngineConnection`s."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)

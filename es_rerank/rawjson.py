@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 RawObject = dict[str, msgspec.Raw]
 RAW_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 RAW_LIST = msgspec.json.Decoder(list[msgspec.Raw])
-# Nesting that must be left to spare: who reads a body again stands deeper on the stack than who read it first.
+# How many levels of nesting are kept in reserve: a later reading of a body runs deeper on the stack than the first.
 SPARE_LEVELS = 200
 OPENING, CLOSING = "[" * SPARE_LEVELS, "]" * SPARE_LEVELS
 SURELY_FINITE_DIGITS = 300
@@ -23,11 +23,11 @@ HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def read_object(body: bytes) -> dict[str, Any] | None:
-    """The object that a body says; None for anything else.
+    """The JSON object in a body; None for anything else.
 
-    Stricter than most parsers, since what is edited here is read again by an engine: a key that is there twice is
-    refused, as the engines do (an edit would drop one of the two), and so are NaN, numbers beyond a 64-bit float, half
-    a surrogate pair, and nesting that leaves no room for a second reading.
+    Stricter than most parsers, since an engine reads again what is edited here. It refuses a key that comes twice, as
+    the engines do (an edit would drop one of the two), NaN, numbers beyond a 64-bit float, half a surrogate pair, and
+    nesting that leaves no room for a second reading.
     """
     try:
         text = body.decode()
@@ -41,7 +41,7 @@ def read_object(body: bytes) -> dict[str, Any] | None:
         for _ in range(SPARE_LEVELS):
             [parsed] = parsed
         if HALF_PAIR.search(text):
-            msgspec.json.decode(body)  # knows which pairs are whole
+            msgspec.json.decode(body)  # msgspec knows which pairs are whole
     except (ValueError, RecursionError):  # msgspec's errors are ValueErrors, as is text that isn't Unicode
         return None
     return parsed if isinstance(parsed, dict) else None
@@ -69,7 +69,7 @@ def edit_object(body: bytes, changes: Mapping[str, Any]) -> bytes:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
-        raise ValueError("a key is there twice")
+        raise ValueError("a key comes twice")
     return members
 
 
@@ -87,4 +87,4 @@ def _whole(number: str) -> int:
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not JSON")

@@ -1,6 +1,7 @@
-"""Every word that says why a search was not reranked, or not in full, and the outcomes that it can stand beside.
+"""Every word that says why a search was not reranked, or not in full, and the outcomes that it can come with.
 
-The one list: who gives a reason is typed by `Reason`, and the manual's tables (docs/search.md) are checked against it.
+This is the only list: all code that gives a reason uses the type `Reason`, and the manual's tables (docs/search.md) are
+checked against it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ Foreign = Literal[
     "search_pipeline",
     "explain",
 ]
-"""The search has an order, a first stage or a paging of its own; the word is that of its key."""
+"""The search has an order, a first stage or a paging of its own; the word is the name of its key."""
 
 NotOurs = Literal[
     "product_origin",
@@ -68,14 +69,14 @@ OUTCOMES: dict[str, frozenset[Outcome]] = {
     **dict.fromkeys(get_args(Literal[NoRule, Foreign, NotOurs]), frozenset[Outcome]({"skipped"})),
     **dict.fromkeys(get_args(Gap), frozenset[Outcome]({"partial", "failed"})),
     **dict.fromkeys(get_args(Failure), frozenset[Outcome]({"failed"})),
-    # What the engine refuses to the caller's own search as well is no failure of ours.
+    # If the engine refuses the caller's own search too, the failure is not ours.
     "engine_refused": frozenset[Outcome]({"failed", "skipped"}),
 }
-"""By reason, the outcomes that it can stand beside."""
+"""By reason: the outcomes that it can come with."""
 
 WORKER_REASONS: dict[str, Gap] = {
     "scorer_failed": "scorer_failed",
     "claim_lost": "claim_lost",
     "claim_unreadable": "claim_unreadable",
 }
-"""What a worker may say of a whole query; any other word of one means that its scorer failed."""
+"""What a worker may say about a whole query; any other word from a worker means that its scorer failed."""

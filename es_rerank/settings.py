@@ -1,11 +1,11 @@
-"""Every setting of es-rerank: one TOML file under environment variables, checked once at start.
+"""Every setting of es-rerank: one TOML file, overridden by environment variables, checked once at the start.
 
-Loads and explains; what the tables hold is in `tables`, `scorers` and `rules`.
+This module loads the settings and explains mistakes; the tables themselves are in `tables`, `scorers` and `rules`.
 
-Precedence: environment over file over default. A variable is named `ES_RERANK__` and the key's path joined by two
-underscores (`ES_RERANK__REDIS__URL`, `ES_RERANK__RULES__0__ALPHA`), its value read as TOML, or as text where it is
-none. It may change an item of a list, or set a whole list, but add no item. Nothing else reads the environment, and
-nothing is read after the start. docs/configuration.md lists every key.
+Precedence: environment over file over default. A variable's name is `ES_RERANK__` and the parts of the key's path,
+joined by two underscores (`ES_RERANK__REDIS__URL`, `ES_RERANK__RULES__0__ALPHA`). Its value is read as TOML, or as text
+if it is not TOML. A variable may change an item of a list, or set a whole list, but it can't add an item. Nothing else
+reads the environment, and nothing is read after the start. docs/configuration.md lists every key.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ TOML_WORDS = {
     "model_type": "a table is needed",
     "dict_type": "a table is needed",
 }
-"""What pydantic says in words of Python, by its type of problem."""
+"""By pydantic's type of problem: our words where pydantic's own text speaks of Python types."""
 LONGEST_SHOWN = 200
 
 
@@ -129,7 +129,7 @@ def _overlay(values: dict[str, Any], name: str, text: str) -> None:
 
 
 def _key_in(place: Any, part: str) -> Any:
-    """The key or index that a part of a variable's name spells: names are in capitals, keys as they are written."""
+    """The key or index that a part of a variable's name stands for; keys are compared without case."""
     if isinstance(place, list):
         return int(part)
     key = next((key for key in place if key.lower() == part), part)
@@ -183,7 +183,7 @@ def _show(location: list[Any], value: Any) -> str:
 
 
 def _allowed_keys(location: list[Any], values: dict[str, Any]) -> str:
-    """What the table of an unknown key knows, and what was probably meant."""
+    """The keys that the table of an unknown key has, and the one that was probably meant."""
     if location[0] == "scorers":
         kind = kind_of(values["scorers"][location[1]])
         section = SCORER_KINDS[kind]

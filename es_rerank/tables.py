@@ -35,14 +35,14 @@ class Section(BaseModel):
 
 
 def not_empty(items: tuple[str, ...]) -> tuple[str, ...]:
-    """Refuse an empty list; a minimum length of pydantic's would not count the items that are wrong themselves."""
+    """Refuse an empty list. pydantic's own minimum length does not count items that are wrong themselves."""
     if not items:
         raise ValueError("at least one item is needed")
     return items
 
 
 def _split_url(url: str, *schemes: str) -> SplitResult | None:
-    """The URL's parts, or None where scheme, host or port is wrong. What the parser says may hold a password."""
+    """The URL's parts, or None if scheme, host or port is wrong. The parser's own text may hold a password."""
     try:
         parts = urlsplit(url)
         right = parts.scheme in schemes and parts.hostname and parts.port != 0
@@ -123,14 +123,14 @@ class LimitSettings(Section):
 
 
 class CacheSettings(Section):
-    """The score cache in Redis. Reasoning, finished or cut by a deadline, is larger and sooner forgotten."""
+    """The score cache in Redis. Reasoning, complete or cut by a deadline, is larger, so it expires sooner."""
 
     ttl_s: Annotated[StrictInt, Field(ge=1)] = 30 * 24 * 3600
     reasoning_ttl_s: Annotated[StrictInt, Field(ge=1)] = 24 * 3600
 
 
 class MetricsSettings(Section):
-    """Where a worker serves its Prometheus metrics. Without a port it does not."""
+    """Where a worker serves its Prometheus metrics. Without a port it serves none."""
 
     host: StrictStr = "127.0.0.1"
     port: Annotated[StrictInt, Field(ge=0, le=65535)] | None = None

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 SEARCH_LOG = logging.getLogger("es_rerank.search")
 FIELDS = "es_rerank_fields"
-# Lines that wait to be written: a standard error that takes none must not fill the memory.
+# How many lines may wait to be written: they must not fill the memory when standard error takes none.
 WAITING_LINES = 10_000
-# How long a process that ends waits for what is still to be written.
+# How long a process that ends waits until its last lines are written.
 LAST_LINES_S = 5.0
 QUIET = ("aiohttp", "asyncio", "celery.app.trace", "celery.worker.strategy", "uvicorn.error")
 """Loggers of libraries that say at `info` what only their developers want to know."""
@@ -56,7 +56,7 @@ class LineQueue(QueueHandler):
         self._dropped_count = 0
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        """The record as it is: it stays in this process, and the formatter wants its exception."""
+        """The record as it is: it stays in this process, and the formatter needs its exception."""
         return record
 
     def enqueue(self, record: logging.LogRecord) -> None:
@@ -72,7 +72,7 @@ class LineQueue(QueueHandler):
 
 
 class LineWriter:
-    """The thread that writes them, as `handler` does."""
+    """The thread that writes the waiting records with `handler`."""
 
     def __init__(self, waiting: queue.Queue[logging.LogRecord | None], handler: logging.Handler) -> None:
         self._waiting = waiting
@@ -84,7 +84,7 @@ class LineWriter:
         self._thread.start()
 
     def stop(self) -> None:
-        """Write what is waiting, and end; a standard error that is stuck is not waited for."""
+        """Write what is waiting, and end; don't wait long for a standard error that is stuck."""
         with contextlib.suppress(queue.Full):
             self._waiting.put(None, timeout=LAST_LINES_S)
             self._thread.join(LAST_LINES_S)
@@ -114,5 +114,5 @@ def start_logging(settings: LogSettings, *, queued: bool = False) -> None:
 
 
 def log_event(logger: logging.Logger, level: int, message: str, **fields: Any) -> None:
-    """One record with fields of its own."""
+    """Log one record with fields of its own."""
     logger.log(level, message, extra={FIELDS: fields})

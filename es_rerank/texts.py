@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
     FieldDecoder = msgspec.json.Decoder[msgspec.Struct]
 
-# Names that `msgspec` takes for a member of a struct.
+# Field names that `msgspec` accepts for the members of a struct.
 PLAIN_NAME = re.compile(r"[^\"\\\x00-\x1f]*")
 TEMPLATE_FIELD = re.compile(r"\{([^{}]+)\}")
 
 
 @dataclass(frozen=True, slots=True)
 class TextSpec:
-    """What text is scored: `fields` joined by line ends, or a `template` with fields in braces. One is empty."""
+    """What text is scored: `fields` joined by line ends, or a `template` with fields in braces. Only one is set."""
 
     fields: tuple[str, ...] = ()
     template: str = ""
@@ -40,7 +40,7 @@ class TextSpec:
 
 
 def texts_of(documents: Iterable[msgspec.Raw | None], spec: TextSpec) -> tuple[str | None, ...]:
-    """The text of each document, a JSON object: parallel, None for one that is missing, has none, or can't be read.
+    """The text of each document (a JSON object): parallel, None for one that is missing, unreadable or without text.
 
     Values of a list are joined by a blank, objects give their values in order, null and missing are equal.
     """
@@ -53,7 +53,7 @@ def texts_of(documents: Iterable[msgspec.Raw | None], spec: TextSpec) -> tuple[s
             try:
                 text = _compose(_values(document, names, decoder), names, spec)
             except (ValueError, RecursionError):
-                text = None  # not Unicode, or too deep to walk: this document goes without a text, and it alone
+                text = None  # not Unicode, or nested too deep: only this document has no text
         texts.append(text)
     return tuple(texts)
 
@@ -69,7 +69,7 @@ def _values(document: msgspec.Raw, names: tuple[str, ...], decoder: FieldDecoder
 
 
 def _compose(values: list[str], names: tuple[str, ...], spec: TextSpec) -> str | None:
-    """One text of the fields' values, which are parallel to their names; None where no field says anything."""
+    """One text from the fields' values, which are parallel to their names; None if all of them are blank."""
     said = [value for value in values if value and not value.isspace()]
     if not said:
         return None
@@ -83,7 +83,7 @@ def _compose(values: list[str], names: tuple[str, ...], spec: TextSpec) -> str |
 
 @lru_cache(maxsize=256)
 def _decoder(names: tuple[str, ...]) -> FieldDecoder | None:
-    """What reads these fields and skips all others; None where a name may lead into an object, or is none for it."""
+    """The decoder that reads only these fields; None if a name may lead into an object, or msgspec can't take it."""
     if any("." in name or not PLAIN_NAME.fullmatch(name) for name in names):
         return None
     members = [(f"field_{place}", Any, None) for place in range(len(names))]
@@ -112,7 +112,7 @@ def _descend(value: Any, name: str) -> Any:
 
 
 def _splits(name: str) -> Iterator[tuple[str, str]]:
-    """A dotted name in two, at each of its dots."""
+    """A dotted name split in two, once at each of its dots."""
     parts = name.split(".")
     return ((".".join(parts[:end]), ".".join(parts[end:])) for end in range(1, len(parts)))
 

@@ -1,7 +1,7 @@
 """The proxy's only way to the engine: HTTP bytes in, HTTP bytes out, over one shared keep-alive pool.
 
-Knows nothing of searches. An answer of whatever status is the engine's word and is handed on; only the lack of one
-is an error. Nothing of the caller's is kept: credentials and cookies live as long as their request.
+Knows of searches only that they may be sent twice. An answer is handed on whatever its status is; only a missing
+answer is an error. Nothing of the caller is kept: credentials and cookies live only as long as their request.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ HOP_BY_HOP = (
     b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade",
 )  # fmt: skip
 PRODUCT_HEADER = b"x-elastic-product"
-# Engines warn in headers, once for each deprecated thing: far more than the 8 KiB that the client allows by itself.
+# Engines send a Warning header for each deprecated feature: together far more than the 8 KiB that aiohttp allows.
 MAX_REPLY_HEAD_BYTES = 256 * 1024
 MAX_REPLY_HEADERS = 4096
 IDLE_CONNECTION_S = 60.0
-# Of an answer's body that its reader has not taken yet; twice as much stops the reading.
+# How much of an answer's body may wait for its reader; at twice as much, aiohttp stops reading from the socket.
 READ_BUFFER_BYTES = 64 * 1024
 
 
@@ -85,7 +85,7 @@ class Upstream:
         self._host_lines = {url: b"Host: %b\r\n" % _host_of(url) for url in settings.urls}
         self._pool: EnginePool | None = None
         self.product: bytes | None = None
-        """The engine's X-Elastic-Product, as last seen; our own answers carry the same, None for none."""
+        """The engine's X-Elastic-Product, as last seen, or None; our own answers carry the same header."""
 
     async def __aenter__(self) -> Self:
         """Open the pool; connections are made when they are needed."""
@@ -107,16 +107,16 @@ class Upstream:
     async def send(self, request: Request) -> AsyncIterator[StreamedReply]:
         """Send the request and yield the answer as soon as its headers are there.
 
-        A host that can't be reached is passed over for the next, each once, since nothing was sent. A search
-        whose body we hold is sent once more when its connection broke before any answer. Leaving the block
-        early closes the connection, by which the engine learns to cancel. Raises UpstreamError.
+        If a host can't be reached, nothing was sent, so the next one is tried, each host once. A search whose
+        body we hold is sent once more if its connection broke before any answer. Leaving the block early
+        closes the connection, and so the engine cancels its work. Raises UpstreamError.
         """
         asking = await self._first_answer(request)
         try:
             reply = asking.reply
             if reply.status == 101:
                 raise UpstreamError("the engine switched protocols, which nobody asked for")
-            if reply.status < 300:  # an error may be that of something in between
+            if reply.status < 300:  # an error may come from a server in between
                 self.product = reply.product
             yield reply
         finally:
@@ -197,7 +197,7 @@ class _Asking:
         )
 
     async def ask(self, host_line: bytes) -> None:
-        """Write the request and read the head of the answer: from then on there is a `reply`."""
+        """Write the request, read the head of the answer, and set `reply`."""
         request, body = self._request, self._request.body
         lines = [b"%b %b HTTP/1.1\r\n" % (request.method.encode(), request.target), host_line]
         lines += [b"%b: %b\r\n" % header for header in forwardable(request)]
@@ -216,11 +216,11 @@ class _Asking:
         while 100 <= message.code < 200 and message.code != 101:
             message, self._payload = await self._protocol.read()
         if self._writing is not None and not self._writing.done():
-            self._protocol.force_close()  # the engine may not read what is still to come as a body
+            self._protocol.force_close()  # the engine may read the rest of the body as the next request
         self.reply = StreamedReply(message, self._payload)
 
     async def _write(self, body: AsyncIterator[bytes], *, chunked: bool) -> None:
-        """Write a body as it comes. Where it breaks off, the answer does too."""
+        """Write a body as it comes. If the body breaks off, the answer breaks off too."""
         try:
             async for chunk in body:
                 self._transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunked else chunk)
@@ -228,7 +228,7 @@ class _Asking:
             if chunked:
                 self._transport.write(b"0\r\n\r\n")
             self._protocol.start_timeout()
-        except Exception as error:  # noqa: BLE001  whoever waits for the answer is told
+        except Exception as error:  # noqa: BLE001  the reader of the answer gets the error
             self._protocol.set_exception(error)
             if self._payload is not None:
                 self._payload.set_exception(error)
@@ -254,10 +254,10 @@ def end_to_end(headers: Headers, *others: bytes) -> Headers:
 
 
 def forwardable(request: Request) -> Headers:
-    """The request's headers for the engine: end to end, and without what we say and meet ourselves.
+    """The request's headers for the engine: the end-to-end ones, without those that we write or answer ourselves.
 
-    That is Host, the length of a body that we hold, and any expectation: engines that answer one with 417 read the
-    body as the next request on the same connection.
+    We write Host and the length of a body that we hold. We answer an Expect header, since engines that refuse one with
+    417 read the body as the next request on the same connection.
     """
     ours = [b"host", b"expect"]
     if request.body is None or isinstance(request.body, bytes):
@@ -266,7 +266,7 @@ def forwardable(request: Request) -> Headers:
 
 
 def _host_of(url: str) -> bytes:
-    """The Host header's value for a URL: without the port where that is the scheme's own."""
+    """The Host header's value for a URL: without the port if it is the scheme's default."""
     return (URL(url).host_port_subcomponent or "").encode()
 
 
@@ -281,13 +281,13 @@ def _tls(settings: UpstreamSettings) -> ssl.SSLContext | bool:
 
 
 def _no_answer(error: Exception) -> UpstreamError:
-    """What the lack of an answer means for the caller, who needn't know where the engine is."""
+    """The error that the caller gets when no answer came; it does not tell where the engine is."""
     if isinstance(error, _ConnectTimeoutError):
         return UpstreamError("no engine host could be reached in time", status=504)
     if isinstance(error, TimeoutError):
         return UpstreamError("the engine did not answer in time", status=504)
     if isinstance(error, aiohttp.ClientSSLError):
-        return UpstreamError("the engine's certificate is not trusted, or it speaks no TLS")
+        return UpstreamError("the engine's certificate is not trusted, or the engine does not speak TLS")
     if isinstance(error, aiohttp.ClientConnectorError):
         return UpstreamError("no engine host could be reached")
     return UpstreamError(f"the engine's answer broke off or can't be read ({type(error).__name__})")

@@ -37,7 +37,7 @@ deadline_s = 3.0
 
 
 def test_the_readmes_configuration_can_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """check-config says what the file means: its rules with their defaults, and the scorer that serves them."""
+    """The README's configuration passes check-config, which prints its rules with their defaults, and their scorer."""
     file = tmp_path / "c.toml"
     file.write_text(GOOD)
     assert main(["check-config", str(file)]) == 0
@@ -87,7 +87,7 @@ def test_what_thinking_means_is_said(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_a_missing_file_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A file that isn't there is named, without a traceback."""
+    """A missing file is named in the error, without a traceback."""
     assert main(["check-config", str(tmp_path / "none.toml")]) == 2
     assert "none.toml: cannot be read" in capsys.readouterr().err
 

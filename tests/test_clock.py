@@ -28,7 +28,7 @@ def test_the_system_clock_is_the_machines() -> None:
 
 @given(seconds, seconds, seconds)
 def test_what_remains_falls_with_the_clock_to_zero(start_s: float, length_s: float, passed_s: float) -> None:
-    """A deadline has its length less the time since its start, and never less than nothing."""
+    """What remains of a deadline is its length less the time since its start, and never below 0."""
     clock = VirtualClock(start_s)
     deadline = Deadline(clock, clock.monotonic_s() + length_s)
     assert deadline.remaining_s() == length_s
@@ -43,14 +43,14 @@ def test_a_deadline_counts_from_the_start_that_it_is_given() -> None:
 
 
 async def wait_for_ever(limit: AbstractAsyncContextManager[object]) -> None:
-    """Wait in this block for what never comes."""
+    """Wait in this block for something that never comes."""
     async with limit:
         await asyncio.Event().wait()
 
 
 @pytest.mark.parametrize("due_in_s", [-1.0, 0.0, 0.05])
 async def test_the_system_clock_ends_what_still_runs_at_its_limit(due_in_s: float) -> None:
-    """A block ends by TimeoutError at the instant that was named, at once where that is over, and not before."""
+    """A block ends with TimeoutError at the given instant, not before, and at once if that instant is over."""
     clock = SystemClock()
     due_s = clock.monotonic_s() + due_in_s
     with pytest.raises(TimeoutError):
@@ -59,7 +59,7 @@ async def test_the_system_clock_ends_what_still_runs_at_its_limit(due_in_s: floa
 
 
 async def test_what_is_done_before_its_limit_is_left_alone() -> None:
-    """A block that ends by itself is none the worse for its limit, and what follows it isn't either."""
+    """The limit changes nothing for a block that ends before it, nor for what follows that block."""
     clock = SystemClock()
     async with clock.limit(clock.monotonic_s() + 0.02):
         await asyncio.sleep(0)
@@ -68,7 +68,7 @@ async def test_what_is_done_before_its_limit_is_left_alone() -> None:
 
 @pytest.mark.parametrize(("margin_s", "due_s"), [(0.0, 3.0), (0.5, 2.5)])
 async def test_a_deadline_ends_a_wait_its_margin_early(margin_s: float, due_s: float) -> None:
-    """A wait for a deadline ends so much before it as was asked, to the instant."""
+    """A wait with a margin ends exactly that margin before the deadline."""
     clock = VirtualClock()
     waiting = asyncio.create_task(wait_for_ever(Deadline(clock, 3.0).limit(margin_s)))
     await clock.advance(due_s - 0.25)

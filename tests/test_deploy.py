@@ -45,7 +45,7 @@ def instructions(dockerfile: Path, name: str) -> list[str]:
 
 
 def chosen(text: str, **environment: str) -> str:
-    """A value of the Compose file with its variables filled in, as Compose does it."""
+    """A value of the Compose file with its variables filled in, as Compose fills them in."""
     return re.sub(r"\$\{(\w+):-([^}]*)\}", lambda found: environment.get(found[1]) or found[2], text)
 
 
@@ -65,7 +65,7 @@ def test_the_compose_file_is_one() -> None:
 
 
 def test_the_system_is_whole() -> None:
-    """Both engines, both dashboards, Redis, the proxy and a worker are there; what not all need is in a profile."""
+    """Both engines, both dashboards, Redis, the proxy and a worker are there; optional services are in a profile."""
     profiles = {name: service.get("profiles") for name, service in SERVICES.items()}
     other = {"elasticsearch": ["elasticsearch"], "kibana": ["elasticsearch"], "worker-gpu": ["gpu"]}
     assert profiles == dict.fromkeys(("redis", "proxy", "worker", "opensearch", "dashboards")) | other
@@ -137,7 +137,7 @@ def test_dashboards_search_through_the_proxy(name: str) -> None:
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_the_configuration_fits_the_services(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The configuration can be used; its hosts are services, its port the one that is published and checked."""
+    """The configuration can be used; its hosts are services, and its port is the one that is published and checked."""
     assert main(["check-config", str(config)]) == 0
     settings = load_settings(config, {})
     [engine] = settings.upstream.urls
@@ -149,7 +149,7 @@ def test_the_configuration_fits_the_services(config: Path, capsys: pytest.Captur
 
 
 def test_the_example_of_the_other_engine_works() -> None:
-    """What the Compose file says to export makes Elasticsearch the engine, and reaches the proxy."""
+    """The variable that the Compose file says to export makes Elasticsearch the engine, and reaches the proxy."""
     text = (ROOT / "docker-compose.yml").read_text()
     [example] = set(re.findall(r"(ES_RERANK__UPSTREAM__URLS)='([^']+)'", text))
     for config in CONFIGS.values():
@@ -204,7 +204,7 @@ def test_the_gpus_are_reserved_and_the_scorer_fits_them() -> None:
 
 
 def test_the_gpu_worker_can_compile_and_keeps_what_it_makes() -> None:
-    """Its caches are volumes that belong to its user, its /tmp may run what is compiled, and it has a compiler."""
+    """Its caches are volumes that belong to its user, its /tmp may run compiled code, and it has a compiler."""
     service, dockerfile = SERVICES["worker-gpu"], ROOT / "workers" / "gpu.Dockerfile"
     assert service["tmpfs"] == ["/tmp:exec"]
     variables = dict(pair.split("=", 1) for line in instructions(dockerfile, "ENV") for pair in line.split())
@@ -219,7 +219,7 @@ def test_the_gpu_worker_can_compile_and_keeps_what_it_makes() -> None:
 
 
 def test_a_stop_of_the_gpu_worker_leaves_time_and_nothing_behind() -> None:
-    """A first process that reaps is there, searches in flight may end, and a slow first start is not unhealthy."""
+    """An init process reaps children, searches in flight may end, and a slow first start is not called unhealthy."""
     service = SERVICES["worker-gpu"]
     settings = load_settings(GPU_CONFIG, {})
     [scorer] = settings.used_scorers().values()
@@ -243,7 +243,7 @@ def test_the_gpu_example_starts_what_it_says() -> None:
 
 
 def test_the_gpu_image_fetches_vllm_once() -> None:
-    """What is gigabytes is installed before our source is copied, and the source is installed without it."""
+    """Gigabytes of dependencies are installed before our source is copied, and the source is installed without them."""
     text = (ROOT / "workers" / "gpu.Dockerfile").read_text()
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     [extra] = re.findall(r"pip install '\.\[(\w+)\]'", text)

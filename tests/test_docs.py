@@ -1,4 +1,4 @@
-"""The manual says what the code does: no key, default or bound is missing from it, wrong in it, or made up by it."""
+"""The manual says what the code does: no key, default or bound is missing from it, wrong in it, or invented there."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PAGE = (Path(__file__).parents[1] / "docs" / "configuration.md").read_text(encod
 HEADING = re.compile(r"^## `\[+(\w+)(?:\.NAME)?\]+`$")
 KIND_HEADING = re.compile(r"^### `kind = \"(\w+)\"`( or `\"\w+\"`)?$")
 ROW = re.compile(r"^\| `(\w+)` \| (.+?) \| (.+?) \| (.+) \|$")
-# Each table of the page: the keys of LLMs stand once, for every kind of engine.
+# Each table of the page: the keys of LLMs stand there once, for all kinds of engines.
 TABLES: dict[str, type[Section]] = {
     **{name: model for name, model in SECTIONS.items() if name != "rules"},
     "minilm": SCORER_KINDS["minilm"],
@@ -39,7 +39,7 @@ def code_blocks(language: str) -> list[str]:
 
 
 def documented() -> dict[str, dict[str, tuple[str, str]]]:
-    """What the page's tables say: for each section and key its type and its default."""
+    """What the page's tables say: for each section and key, its type and its default."""
     tables: dict[str, dict[str, tuple[str, str]]] = {}
     table: dict[str, tuple[str, str]] = {}
     for line in PAGE.splitlines():
@@ -83,7 +83,7 @@ def test_every_section_is_documented() -> None:
 
 @pytest.mark.parametrize("section", TABLES)
 def test_every_key_and_default_is_documented(section: str) -> None:
-    """The page's table has exactly the section's keys, in its order, each with the default that counts."""
+    """The page's table has exactly the section's keys, in the section's order, each with its default."""
     expected = [(key, default_text(TABLES[section], key)) for key in keys_of(section)]
     assert [(key, default) for key, (_, default) in documented()[section].items()] == expected
 
@@ -108,14 +108,14 @@ def test_every_key_that_the_prose_names_exists() -> None:
 
 @pytest.mark.parametrize("block", code_blocks("toml"))
 def test_every_file_on_the_page_loads(block: str, tmp_path: Path) -> None:
-    """What can be copied can be used."""
+    """Every file that the page shows is a configuration that loads."""
     file = tmp_path / "config.toml"
     file.write_text(block, encoding="utf-8")
     assert load_settings(file, {}).rules
 
 
 def test_the_variables_on_the_page_do_what_it_says(tmp_path: Path) -> None:
-    """The page's example of the environment, over its example of a file."""
+    """The page's example variables, over its example file, set what the page says."""
     file = tmp_path / "config.toml"
     file.write_text(code_blocks("toml")[0], encoding="utf-8")
     lines = re.findall(r"^(\w+)=('?)(.+?)\2(?:\s+#.*)?$", code_blocks("sh")[0], flags=re.MULTILINE)

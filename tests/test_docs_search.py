@@ -69,7 +69,7 @@ def test_every_wish_is_explained_with_its_limits() -> None:
 
 
 def test_every_text_query_is_explained() -> None:
-    """What gives a question, and what is followed to find one, is listed."""
+    """Every query that gives a text, and every compound query that is followed to find one, is listed."""
     assert {*FIELD_TEXT, *BODY_TEXT, *SYNTAX_TEXT, *INNER_QUERY} <= WORDS
     assert f"{MAX_SYNTAX_CHARS} characters" in PAGE
 

@@ -25,14 +25,14 @@ def test_hosts_take_turns(clock: VirtualClock) -> None:
 
 
 def test_a_single_host_is_always_tried(clock: VirtualClock) -> None:
-    """Even while it pauses, since there is no other."""
+    """A single host is tried even while it pauses, since there is no other."""
     hosts = Hosts([A], clock)
     hosts.mark_dead(A)
     assert [hosts.in_turn(), hosts.in_turn()] == [[A], [A]]
 
 
 def test_a_host_that_pauses_comes_last(clock: VirtualClock) -> None:
-    """It is no longer the first choice in any turn, and the others go on taking theirs."""
+    """A host that pauses comes last in every turn, and the others go on taking turns."""
     hosts = Hosts([A, B, C], clock)
     hosts.mark_dead(A)
     assert [hosts.in_turn() for _ in range(3)] == [[B, C, A], [B, C, A], [C, B, A]]
@@ -58,7 +58,7 @@ def test_a_pause_ends_by_itself(clock: VirtualClock) -> None:
 
 
 def lengths_of_pauses(hosts: Hosts, clock: VirtualClock, count: int) -> list[float]:
-    """Let A fail, again and again, as soon as its pause is over: how long each pause was, in steps of 0.5 s."""
+    """How long each pause is, in steps of 0.5 s, if host A fails again as soon as its pause is over."""
     lengths = []
     for _ in range(count):
         hosts.mark_dead(A)
@@ -75,7 +75,7 @@ def test_pauses_double_up_to_half_a_minute(clock: VirtualClock) -> None:
 
 
 def test_an_answer_ends_the_pause_and_its_doubling(clock: VirtualClock) -> None:
-    """A host that answered is as good as any, and its next failure is a first one."""
+    """A host that answered takes turns like the others, and its next failure counts as its first."""
     hosts = Hosts([A, B], clock)
     assert lengths_of_pauses(hosts, clock, 3) == [1, 2, 4]
     hosts.mark_dead(A)
@@ -93,7 +93,7 @@ def test_many_requests_that_fail_together_are_one_failure(clock: VirtualClock) -
 
 
 def test_a_live_host_can_be_called_live(clock: VirtualClock) -> None:
-    """Every answer says so, whether there was a pause or not."""
+    """A host may be marked live at any time, whether it pauses or not."""
     hosts = Hosts([A, B], clock)
     hosts.mark_live(A)
     assert hosts.in_turn() == [A, B]

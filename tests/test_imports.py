@@ -1,4 +1,4 @@
-"""What is loaded with what: the base package needs none of the packages that lie beside it."""
+"""What is imported when: the base package needs none of the packages beside it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The insides of other packages that we use: what a new version may take away without a word.
+"""The internals of other packages that we use: a new version may remove them without notice.
 
 Where one of these tests fails after an update, the code named beside it has to be looked at.
 """
@@ -24,7 +24,7 @@ PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
 
 @pytest.mark.parametrize("package", ["aiohttp", "httptools", "uvicorn"])
 def test_their_versions_are_bounded_above(package: str) -> None:
-    """Of a package whose insides are used, no version is installed that these tests have not seen."""
+    """A package whose internals we use has a bounded version, so that no version is installed untested."""
     required = loads(PYPROJECT.read_text())["project"]["dependencies"]
     [bounds] = [line.removeprefix(package) for line in required if re.match(rf"{package}[<>=]", line)]
     assert re.fullmatch(r">=[0-9.]+,<0\.[0-9]+|>=[0-9.]+,<[0-9]+\.[0-9]+", bounds), bounds
@@ -45,7 +45,7 @@ async def test_aiohttp_for_the_pool() -> None:
 
 
 async def test_aiohttp_for_the_upstream() -> None:
-    """es_rerank/upstream.py: how a connection is told of a request, waited for, and read."""
+    """es_rerank/upstream.py: how a connection learns of a request, and how its answer is awaited and read."""
     handler = ResponseHandler(asyncio.get_running_loop())
     expected = {
         "skip_payload",

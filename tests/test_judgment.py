@@ -1,4 +1,4 @@
-"""A judgment: which are none, and both rank scores from one distribution."""
+"""A judgment: which values are refused, and both rank scores from one distribution."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def sure_of(**shares: float) -> Judgment:
     ],
 )
 def test_both_scores_follow_from_one_judgment(judgment: Judgment, paper: float, expected: float) -> None:
-    """`paper` is s times its probability, the lower s of two; `expected` the mean, over the mass."""
+    """`paper` is the likeliest answer (the lower of two) times its probability; `expected` the mean, over the mass."""
     assert judgment.score("paper") == pytest.approx(paper)
     assert judgment.score("expected") == pytest.approx(expected)
 
 
 def test_a_malformed_answer_is_marked_and_no_silent_zero() -> None:
-    """Little mass is low mass, and the expected answer is not lowered by it."""
+    """A judgment with little mass has `low_mass`, and the little mass does not lower its expected score."""
     malformed = sure_of(a8=0.03, a9=0.03)
     assert malformed.low_mass
     assert malformed.score("expected") == pytest.approx(8.5)
@@ -60,7 +60,7 @@ def test_a_malformed_answer_is_marked_and_no_silent_zero() -> None:
     ],
 )
 def test_what_is_no_judgment_is_refused(members: dict[str, Any]) -> None:
-    """Neither or both of number and distribution, and numbers out of range, are an error, read or made."""
+    """Neither or both of number and distribution, and numbers out of range, are an error, in reading and in making."""
     with pytest.raises(ValueError, match="a "):
         Judgment(**members)
     with pytest.raises(msgspec.ValidationError):

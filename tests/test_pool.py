@@ -1,4 +1,4 @@
-"""Connections to the engine: which are used again, told by raw bytes on real sockets."""
+"""Connections to the engine: which ones are used again, tested with raw bytes on real sockets."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Engine:
 
 @asynccontextmanager
 async def upstream_of(engine: Engine) -> AsyncIterator[Upstream]:
-    """A pool before the engine."""
+    """The way to the engine, with its pool."""
     async with await asyncio.start_server(engine.serve, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         settings = UpstreamSettings.model_validate({"urls": [f"http://127.0.0.1:{port}"]})
@@ -70,7 +70,7 @@ async def upstream_of(engine: Engine) -> AsyncIterator[Upstream]:
 
 
 async def connections_for(engine: Engine, *, method: str = "GET", rest_s: float = 0.0) -> int:
-    """How many connections two requests one after the other take."""
+    """How many connections two requests need, one after the other."""
     async with upstream_of(engine) as upstream:
         for _ in range(2):
             await upstream.fetch(Request(method=method, target=b"/a", headers=()), max_bytes=1000)
@@ -88,7 +88,7 @@ async def test_a_connection_in_step_is_used_again(kind: str, *, bytewise: bool) 
 
 
 async def test_the_answer_to_head_ends_with_its_head() -> None:
-    """A length that tells of a body which is not sent keeps no connection from use."""
+    """After an answer to HEAD, the connection is used again, although its length tells of a body that is not sent."""
     engine = Engine()
     engine.pieces = [OK + b"content-length: 5\r\n\r\n"]
     assert await connections_for(engine, method="HEAD") == 1
@@ -96,14 +96,14 @@ async def test_the_answer_to_head_ends_with_its_head() -> None:
 
 @pytest.mark.parametrize("kind", BEYOND)
 async def test_bytes_beyond_the_answer_end_the_connection(kind: str) -> None:
-    """Whatever lies behind an answer, the next request goes over another connection and gets its own answer."""
+    """If any bytes follow an answer, the next request goes over another connection and gets its own answer."""
     engine = Engine()
     engine.pieces = [BEYOND[kind]]
     assert await connections_for(engine) == 2
 
 
 async def test_bytes_that_come_later_end_the_connection() -> None:
-    """An answer that comes while nobody asked is nobody's."""
+    """An answer that comes without a request closes its connection and is given to no request."""
     engine = Engine()
     engine.pieces, engine.pause_s = [WHOLE["length"], WHOLE["length"]], 0.05
     assert await connections_for(engine, rest_s=0.5) == 2
@@ -118,7 +118,7 @@ async def test_a_refusal_ends_the_connection(status: int) -> None:
 
 
 async def test_an_engine_that_switches_protocols_is_not_followed() -> None:
-    """Nobody offered an upgrade, so a 101 is no answer, and what comes behind it is nobody's."""
+    """A 101 is not taken as an answer, since nobody offered an upgrade, and what follows it goes to no request."""
     engine = Engine()
     engine.pieces = [b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\ncontent-length: 2\r\n\r\n{}"]
     async with upstream_of(engine) as upstream:

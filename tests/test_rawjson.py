@@ -1,4 +1,4 @@
-"""JSON that is edited: what is read without doubt, and that an edit keeps the bytes of everything else."""
+"""JSON that is edited: what is read for certain, and that an edit keeps the bytes of everything else."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DOUBTFUL_PIECES = [
     rb"\ud83d\ude00", rb"\ud800", rb"\uDBFF", rb"\udc00", rb"\uDFFF", rb"ud800", rb"\x", rb"\u12", b"\t", b"\x00",
     b"\xff", b"\xed\xa0\x80",
 ]  # fmt: skip
-# Most of what is generated must be plain, or nothing but refusals would be compared.
+# Most of what is generated must be plain, or the test would compare only refusals.
 PIECES = st.sampled_from([*PLAIN_PIECES * 6, *DOUBTFUL_PIECES])
 STRINGS = st.lists(PIECES, max_size=3).map(lambda pieces: b'"' + b"".join(pieces) + b'"')
 KEYS = st.sampled_from([*(b'"%c"' % letter for letter in b"abcdefgh"), rb'"\u0061"', b'""']) | STRINGS
@@ -58,7 +58,7 @@ NEARLY_OBJECTS = st.lists(st.tuples(KEYS, BLANKS, LIKE_JSON), max_size=4).map(in
 
 
 def read_strictly(body: bytes) -> Any:
-    """What a strict parser makes of a body, and a second one that has no key twice and leaves room; else None."""
+    """What two strict parsers read from a body without a repeated key, with levels of nesting in reserve; else None."""
 
     def unique(pairs: list[tuple[str, Any]]) -> None:
         if len(dict(pairs)) < len(pairs):
@@ -80,40 +80,40 @@ def read_strictly(body: bytes) -> Any:
 @example(b'{"a":{"b":[-1e999]}}')
 @example('{"size": 1}'.encode("utf-16"))
 def test_what_is_read_is_what_two_strict_parsers_agree_on(body: bytes) -> None:
-    """An object is read exactly where msgspec reads it and it has no key twice, and as the same values."""
+    """An object is read exactly if msgspec reads it and no key comes twice, and it has the same values."""
     assert repr(read_object(body)) == repr(read_strictly(body))
 
 
 @pytest.mark.parametrize("depth", [1, 400, 600, 700, 740, 780, 820, 900, 1100, 100_000])
 @pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}")])
 def test_depth_is_read_as_far_as_two_strict_parsers_go(depth: int, opening: bytes, closing: bytes) -> None:
-    """Nesting of lists or objects ends for both at the same depth, and never in another error."""
+    """Nested lists or objects are refused from the same depth on by both readers, and never with another error."""
     body = b'{"query":' + opening * depth + b"1" + closing * depth + b"}"
     assert (read_object(body) is None) == (read_strictly(body) is None)
 
 
 @given(st.dictionaries(st.text(), JSON_VALUES))
 def test_objects_are_read_as_they_are(search: dict[str, Any]) -> None:
-    """Every JSON object is read as what it says, whether its characters are escaped or not."""
+    """Every JSON object is read with its own values, whether its characters are escaped or not."""
     for escaped in (False, True):
         assert read_object(json.dumps(search, ensure_ascii=escaped).encode()) == search
 
 
 @given(NEARLY_OBJECTS)
 def test_what_was_read_can_be_edited(body: bytes) -> None:
-    """No body that was read fails to be edited, and the edit can be read again, as the same with the change."""
+    """Every body that was read can be edited, and the result reads as the same object with the change."""
     found = read_object(body)
     if found is not None:
         assert read_object(edit_object(body, {"size": 7})) == {**found, "size": 7}
 
 
 def deeper(frames: int, act: Callable[[], Any]) -> Any:
-    """What `act` gives when called so many frames down the stack."""
+    """What `act` gives when it is called so many frames deeper on the stack."""
     return act() if frames == 0 else deeper(frames - 1, act)
 
 
 def nested(depth: int) -> bytes:
-    """A body that nests so deep."""
+    """A body that is nested so deep."""
     return b'{"query": ' + b"[" * depth + b"]" * depth + b"}"
 
 
@@ -132,7 +132,7 @@ def test_a_body_that_was_read_can_be_edited_deeper_on_the_stack() -> None:
 def test_editing_an_object_keeps_every_other_value(
     search: dict[str, Any], changes: dict[str, Any], indent: int | None
 ) -> None:
-    """Keys keep their place and values their bytes, also as a client laid them out."""
+    """Keys keep their place and values their bytes, the client's own blanks and line ends included."""
     body = json.dumps(search, indent=indent).encode()
     edited = edit_object(body, changes)
     expected = {**search, **changes}

@@ -33,12 +33,12 @@ def test_the_first_value_of_a_header_is_found_in_any_case(name: bytes) -> None:
 
 
 def test_a_missing_header_is_none() -> None:
-    """No value is not an empty one."""
+    """A header that is missing is None, and not an empty value."""
     assert first_header(HEADERS, b"cookie") is None
     assert first_header(((b"cookie", b""),), b"cookie") == b""
 
 
 def test_headers_left_out_leave_the_others_in_order() -> None:
-    """All fields of the named headers go, in any case; the others stay as they were, names included."""
+    """All fields of the named headers are left out, in any case; the others stay as they were, names included."""
     assert without_headers(HEADERS, b"x-twice", b"cookie") == ((b"Host", b"a"), (b"accept", b"*/*"))
     assert without_headers(HEADERS) == HEADERS

@@ -66,7 +66,7 @@ def load(tmp_path: Path) -> Callable[..., Settings]:
 
 @pytest.fixture
 def refusal(load: Callable[..., Settings]) -> Callable[..., str]:
-    """What loading says that must not succeed."""
+    """The error text of a load that must fail."""
 
     def refuse(text: str, **environment: str) -> str:
         with pytest.raises(SettingsError) as failure:
@@ -94,10 +94,10 @@ def test_upstream_and_redis_are_enough(load: Callable[..., Settings]) -> None:
 
 
 def test_settings_never_change(load: Callable[..., Settings]) -> None:
-    """They are read once and frozen, so no part can see other ones than another part."""
+    """Settings are frozen, so no part of the process can see other settings than another part."""
     settings = load(WHOLE)
     with pytest.raises(ValidationError, match="frozen"):
-        settings.limits.deadline_s = 1.0  # type: ignore[misc]  # that it is refused is what is tested
+        settings.limits.deadline_s = 1.0  # type: ignore[misc]  # the test is that this is refused
     with pytest.raises(ValidationError, match="frozen"):
         settings.rules[0].alpha = 1.0  # type: ignore[misc]  # see above
 
@@ -110,7 +110,7 @@ def test_settings_never_change(load: Callable[..., Settings]) -> None:
     [("deadline_s = 3", 3), ("deadline_s = 0.25", 0.25), ("alpha = 0", 0), ("alpha = 1", 1), ("alpha = 0.5", 0.5)],
 )
 def test_a_whole_number_is_a_number(load: Callable[..., Settings], line: str, value: float) -> None:
-    """TOML tells 3 from 3.0, and people don't."""
+    """A number may be written as 3 or as 3.0: TOML sees a difference, people don't."""
     found = getattr(load(NEEDED + RULE + line).rules[0], line.partition(" ")[0])
     assert found == value
     assert isinstance(found, float)
@@ -131,7 +131,7 @@ def test_a_whole_number_is_a_number(load: Callable[..., Settings], line: str, va
     ],
 )
 def test_other_types_are_refused(refusal: Callable[..., str], line: str, shown: str) -> None:
-    """Booleans and text are no numbers, fractions no whole numbers, and nothing is text but text."""
+    """Booleans and text are not numbers, fractions are not whole numbers, and only text is text."""
     assert shown in refusal(NEEDED + RULE + line)
 
 
@@ -145,7 +145,7 @@ def test_other_types_are_refused(refusal: Callable[..., str], line: str, shown: 
     ],
 )
 def test_engine_urls_are_kept_as_scheme_host_and_port(load: Callable[..., Settings], url: str, kept: str) -> None:
-    """What follows the port is the caller's, so a last slash goes."""
+    """A last slash is dropped from an engine URL, since what follows the port is the caller's path."""
     assert load(NEEDED, ES_RERANK__UPSTREAM__URLS=f'["{url}"]').upstream.urls == (kept,)
 
 
@@ -154,7 +154,7 @@ def test_engine_urls_are_kept_as_scheme_host_and_port(load: Callable[..., Settin
     ["redis://localhost", "redis://:p%40ss@redis:6379/1", "rediss://user:pass@redis.example:6380", "redis://[::1]"],
 )
 def test_redis_urls(load: Callable[..., Settings], url: str) -> None:
-    """With TLS or without, with a password or without."""
+    """A Redis URL may have TLS and a password, or not."""
     assert load(NEEDED, ES_RERANK__REDIS__URL=url).redis.url.get_secret_value() == url
 
 
@@ -227,7 +227,7 @@ def test_a_certificate_file_must_exist(
 def test_a_mistake_is_named_with_its_value_and_what_is_allowed(
     refusal: Callable[..., str], extra: str, problem: str
 ) -> None:
-    """The text begins with the file, and says for the key what it was and what it may be."""
+    """The error begins with the file, and says what the key's value was and what it may be."""
     message = refusal(NEEDED + extra)
     assert "config.toml: the configuration cannot be used:\n" in message
     assert f"\n  {problem}" in message
@@ -235,7 +235,7 @@ def test_a_mistake_is_named_with_its_value_and_what_is_allowed(
 
 @pytest.mark.parametrize("pattern", [".security", "-movies", "_all", "a,b", "log-?", "log-[ab]"])
 def test_patterns_that_mean_something_else_are_refused(refusal: Callable[..., str], pattern: str) -> None:
-    """System indices, exclusions and wildcards that engines don't have would not do what they seem to."""
+    """Patterns for system indices, exclusions, and wildcards that engines don't have are refused."""
     message = refusal(NEEDED + RULE.replace("movies-*", pattern))
     assert f"{pattern!r}: one index name or pattern each" in message
 
@@ -252,12 +252,12 @@ def test_engine_urls_that_reach_nothing_are_refused(refusal: Callable[..., str],
 
 @pytest.mark.parametrize("url", ["http://es:9200/path", "http://es:9200/?a=b", "http://es:9200/#a"])
 def test_engine_urls_end_behind_the_port(refusal: Callable[..., str], url: str) -> None:
-    """The path of a request is the caller's."""
+    """An engine URL ends after the port, since the path of a request is the caller's."""
     assert "must end behind host and port" in refusal(NEEDED.replace("http://127.0.0.1:9200", url))
 
 
 def test_every_mistake_is_named_at_once(refusal: Callable[..., str]) -> None:
-    """One start tells all that is wrong."""
+    """One start names every mistake."""
     message = refusal("[redis]\ntimeout_s = 0\n[limits]\nmax_window = 0\n" + RULE + "alpha = 2")
     assert [line.split(":")[0] for line in message.splitlines()[1:]] == [
         "  upstream",
@@ -269,7 +269,7 @@ def test_every_mistake_is_named_at_once(refusal: Callable[..., str]) -> None:
 
 
 def test_what_is_missing_is_named(refusal: Callable[..., str]) -> None:
-    """A file without its two needed tables is told so."""
+    """A required table or key that is missing is named."""
     assert refusal("").splitlines()[1:] == ["  upstream: is missing", "  redis: is missing"]
     assert "\n  rules[0].name: is missing" in refusal(NEEDED + RULE.replace("name", "#"))
 
@@ -297,13 +297,13 @@ def test_what_is_missing_is_named(refusal: Callable[..., str]) -> None:
 def test_an_unknown_key_is_named_with_its_nearest(
     refusal: Callable[..., str], extra: str, key: str, meant: str
 ) -> None:
-    """A slip of the pen is an error, not a default, and the text says what was probably meant."""
+    """A misspelt key is an error, not a default, and the error says what was probably meant."""
     assert f"\n  {key}: unknown key; did you mean {meant!r}? allowed are " in refusal(NEEDED + extra)
 
 
 @pytest.mark.parametrize("section", SECTIONS)
 def test_an_unknown_key_without_a_neighbour_lists_what_is_allowed(refusal: Callable[..., str], section: str) -> None:
-    """Every table says which keys it has."""
+    """If no key is similar, the error lists the keys that the table has."""
     heading, place = ("[[rules]]", "rules[0]") if section == "rules" else (f"[{section}]", section)
     allowed = ", ".join(SECTIONS[section].model_fields)
     assert f"\n  {place}.qqqqqq: unknown key; allowed are {allowed}" in refusal(f"{heading}\nqqqqqq = 1\n")
@@ -311,7 +311,7 @@ def test_an_unknown_key_without_a_neighbour_lists_what_is_allowed(refusal: Calla
 
 @pytest.mark.parametrize("kind", SCORER_KINDS)
 def test_an_unknown_key_of_a_scorer_lists_those_of_its_kind(refusal: Callable[..., str], kind: str) -> None:
-    """What one kind has is not offered to another."""
+    """For an unknown key of a scorer, the error lists only the keys of its own kind."""
     message = refusal(NEEDED + f'[scorers.x]\nkind = "{kind}"\nqqqqqq = 1\n')
     allowed = ", ".join(SCORER_KINDS[kind].model_fields)
     assert f"\n  scorers.x.qqqqqq: unknown key; allowed are {allowed}" in message
@@ -330,7 +330,7 @@ def test_an_unknown_key_of_a_scorer_lists_those_of_its_kind(refusal: Callable[..
     ],
 )
 def test_a_key_of_another_kind_is_named_with_that_kind(refusal: Callable[..., str], lines: str, problem: str) -> None:
-    """A forgotten `kind` means MiniLM, and the text about the model's name has to say so."""
+    """A missing `kind` means MiniLM, so the error for a key of another kind names both kinds."""
     assert f"\n  scorers.x.{problem}" in refusal(NEEDED + "[scorers.x]\n" + lines)
 
 
@@ -355,7 +355,7 @@ def test_a_key_of_another_kind_is_named_with_that_kind(refusal: Callable[..., st
     ],
 )
 def test_a_mistake_in_a_scorer_is_named_by_its_key(refusal: Callable[..., str], lines: str, problem: str) -> None:
-    """The kind, by which the table was chosen, is no part of the key's name."""
+    """A mistake in a scorer is named by its key as the file writes it, without the kind."""
     message = refusal(NEEDED + "[scorers.erank]\n" + LLM.format("vllm") + lines)
     assert f"\n  scorers.erank.{problem}" in message
     assert len(message.splitlines()) == 2
@@ -396,12 +396,12 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, refusal: Callable[.
     ],
 )  # fmt: skip
 def test_no_message_has_a_password(refusal: Callable[..., str], file: str) -> None:
-    """However wrong the line with the password is, the text about it doesn't repeat it."""
+    """However wrong the line with the password is, the error doesn't repeat it."""
     assert PASSWORD not in refusal(file)
 
 
 def test_no_message_about_a_variable_has_its_value(refusal: Callable[..., str]) -> None:
-    """A password may also come by a variable that has the wrong name or form."""
+    """An error about a variable with a wrong name or form doesn't show its value, which may be a password."""
     for name in ("REDIS__URL", "REDIS", "REDIS__URL__X", "RULES__0__URL"):
         variable = f"ES_RERANK__{name}"
         message = refusal(NEEDED, **{variable: f"radis://:{PASSWORD}@host"})
@@ -410,7 +410,7 @@ def test_no_message_about_a_variable_has_its_value(refusal: Callable[..., str]) 
 
 
 def test_no_repr_has_a_password(load: Callable[..., Settings]) -> None:
-    """Settings may be printed and logged."""
+    """Settings that are printed or logged show no password."""
     settings = load(NEEDED.replace("redis://", f"redis://:{PASSWORD}@"))
     shown = f"{settings!r} {settings} {settings.redis!r} {settings.redis.url} {settings.model_dump_json()}"
     assert PASSWORD not in shown
@@ -420,7 +420,7 @@ def test_no_repr_has_a_password(load: Callable[..., Settings]) -> None:
 
 
 def test_engine_urls_carry_no_password(refusal: Callable[..., str]) -> None:
-    """The proxy has no credentials of its own, so that it can do nothing that its caller may not."""
+    """An engine URL with a password is refused: the proxy has no credentials of its own."""
     problem = refusal(NEEDED.replace("http://", "http://user@")).splitlines()[1:]
     assert len(problem) == 1
     assert problem[0].startswith("  upstream.urls[0] = (hidden): must carry no user or password: ")
@@ -430,7 +430,7 @@ def test_engine_urls_carry_no_password(refusal: Callable[..., str]) -> None:
 
 
 def test_a_variable_wins_over_the_file(load: Callable[..., Settings]) -> None:
-    """Environment over file over default, for each key by itself."""
+    """For each key by itself, the environment wins over the file, and the file over the default."""
     settings = load(
         WHOLE,
         ES_RERANK__SERVER__PORT="9400",
@@ -464,21 +464,21 @@ def test_a_value_that_is_no_toml_is_text(load: Callable[..., Settings], text: st
 
 
 def test_text_that_looks_like_a_number_needs_its_quotation_marks(refusal: Callable[..., str]) -> None:
-    """The value is read as TOML, and the refusal names the variable that it came by."""
+    """A variable's value is read as TOML, and an error names the variable."""
     message = refusal(WHOLE, ES_RERANK__RULES__0__INSTRUCTION="2024")
     assert "config.toml under ES_RERANK__RULES__0__INSTRUCTION: the configuration cannot be used" in message
     assert "rules[0].instruction = 2024: input should be a valid string" in message
 
 
 def test_a_list_can_be_set_whole_and_then_changed(load: Callable[..., Settings]) -> None:
-    """Rules may come from the environment alone; a longer name changes what a shorter one set."""
+    """Rules may come from the environment alone; a variable with a longer path changes what a shorter one set."""
     rules = '[{name = "all", indices = ["*"], fields = ["text"], alpha = 0.1}]'
     settings = load(NEEDED, ES_RERANK__RULES__0__ALPHA="0.9", ES_RERANK__RULES=rules)
     assert [(rule.name, rule.alpha) for rule in settings.rules] == [("all", 0.9)]
 
 
 def test_a_variable_finds_a_name_in_capitals(load: Callable[..., Settings]) -> None:
-    """Variables have no case, names in the file do: the one that is there is changed, none is added."""
+    """A variable in capitals finds a name in the file in any case, and changes it instead of adding one."""
     settings = load(NEEDED + "[scorers.My-Model]\nthreads = 4\n", **{"ES_RERANK__SCORERS__MY-MODEL__THREADS": "8"})
     assert settings.scorers == {"My-Model": MinilmSettings(threads=8)}
 
@@ -487,7 +487,7 @@ def test_a_variable_finds_a_name_in_capitals(load: Callable[..., Settings]) -> N
     "name", ["RULES__1__ALPHA", "RULES__FIRST__ALPHA", "SERVER__PORT__X", "RULES__0__ALPHA__X", "SERVER____PORT", ""]
 )
 def test_a_variable_without_a_place_is_an_error(refusal: Callable[..., str], name: str) -> None:
-    """A variable that can't be what was meant stops the start by its own name."""
+    """A variable that points to no place in the configuration stops the start, and the error names it."""
     message = refusal(WHOLE + "alpha = 0.5", **{f"ES_RERANK__{name}": "1"})
     assert message == f"ES_RERANK__{name}: the configuration has no such place for it to change"
 
@@ -498,13 +498,13 @@ def test_a_variable_for_an_item_of_no_list_is_an_error(refusal: Callable[..., st
 
 
 def test_other_variables_are_not_read(load: Callable[..., Settings]) -> None:
-    """Only the prefix counts; the process's own environment counts not at all."""
+    """Only variables with the prefix are read, and only from the environment that is passed in."""
     others = {"ES_RERANK_SERVER__PORT": "1", "SERVER__PORT": "2", "es_rerank__server__port": "3", "PATH": "["}
     assert load(WHOLE, **others) == load(WHOLE)
 
 
 def test_an_unknown_variable_is_an_unknown_key(refusal: Callable[..., str]) -> None:
-    """A slip of the pen in a variable's name is an error too, and the variable is named."""
+    """A misspelt variable is an error too, and the error names the variable."""
     message = refusal(WHOLE, ES_RERANK__REDIS_URL="redis://other")
     assert message.splitlines()[0].endswith("under ES_RERANK__REDIS_URL: the configuration cannot be used:")
     assert "\n  redis_url: unknown key; did you mean 'redis'?" in message
@@ -514,7 +514,7 @@ def test_an_unknown_variable_is_an_unknown_key(refusal: Callable[..., str]) -> N
 
 
 def test_a_rules_deadline_wins_over_the_limits(load: Callable[..., Settings]) -> None:
-    """A rule without one has that of all searches."""
+    """A rule's deadline wins; a rule without one has that of `limits`."""
     settings = load(WHOLE + RULE.replace('"movies"', '"other"') + "[limits]\ndeadline_s = 1.5")
     assert [bound.deadline_s for bound in settings.book().rules] == [3.0, 1.5]
 
@@ -529,7 +529,7 @@ def test_only_the_scorers_that_rules_name_are_used(load: Callable[..., Settings]
 
 
 def test_a_scorer_is_of_the_kind_that_it_names(load: Callable[..., Settings]) -> None:
-    """Each kind has its own keys and defaults; without one it is MiniLM."""
+    """A scorer's kind decides its keys and defaults; without a kind it is MiniLM."""
     tables = f"[scorers.v]\n{LLM.format('vllm')}[scorers.t]\n{LLM.format('transformers')}[scorers.m]\n"
     assert load(NEEDED + tables).scorers == {
         "v": VllmSettings(kind="vllm", model="owner/model"),
@@ -541,7 +541,7 @@ def test_a_scorer_is_of_the_kind_that_it_names(load: Callable[..., Settings]) ->
 
 
 def test_what_a_new_section_says_by_itself(load: Callable[..., Settings]) -> None:
-    """Nothing is served, thinking is on, and its text is not kept, until someone asks."""
+    """By default no metrics are served, thinking is on, and reasoning is not kept."""
     settings = load(THINKING)
     assert (settings.metrics.host, settings.metrics.port) == ("127.0.0.1", None)
     assert settings.cache.reasoning_ttl_s == 86_400
@@ -551,7 +551,7 @@ def test_what_a_new_section_says_by_itself(load: Callable[..., Settings]) -> Non
 
 
 def test_a_variable_reaches_a_scorer_of_any_kind(load: Callable[..., Settings]) -> None:
-    """A model may be named by the environment, and so may a scorer as a whole, with its kind."""
+    """A variable may name a scorer's model, or set a whole scorer with its kind."""
     settings = load(
         ERANK,
         ES_RERANK__SCORERS__ERANK__MODEL="/models/erank-4b",
@@ -580,7 +580,7 @@ def test_a_variable_reaches_a_scorer_of_any_kind(load: Callable[..., Settings]) 
     ],
 )
 def test_a_rule_says_how_its_scorer_thinks(load: Callable[..., Settings], lines: str) -> None:
-    """All of it fits a scorer that thinks."""
+    """A rule may set every key about thinking if its scorer thinks."""
     [rule] = load(THINKING + lines).rules
     assert rule.model_fields_set > {line.split()[0] for line in lines.splitlines()}
 
@@ -599,13 +599,13 @@ def test_a_rule_says_how_its_scorer_thinks(load: Callable[..., Settings], lines:
 def test_a_scorer_that_does_not_think_is_told_nothing_about_it(
     refusal: Callable[..., str], line: str, shown: str
 ) -> None:
-    """A key that could have no effect is a mistake, of the scorer's name most likely."""
+    """A key about thinking is an error if the scorer does not think: the scorer's name is probably wrong."""
     problem = f"rules[0].{shown}: the scorer 'minilm' is of kind 'minilm', which does not think"
     assert f"\n  {problem}" in refusal(NEEDED + RULE + line)
 
 
 def test_a_budget_fits_mode_and_scorer(refusal: Callable[..., str]) -> None:
-    """No budget without thinking, and none above what the worker was started for."""
+    """A budget is refused with mode `direct`, and above the scorer's `max_think_tokens`."""
     direct = refusal(THINKING + 'mode = "direct"\nbudget_tokens = 64')
     assert "\n  rules[0].budget_tokens = 64: mode 'direct' answers without thinking" in direct
     above = refusal(THINKING + "budget_tokens = 1025")

@@ -45,7 +45,7 @@ def test_a_traceback_is_in_its_line(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_lines_that_nobody_takes_are_dropped_and_counted() -> None:
-    """A standard error that is stuck costs lines and no memory; what comes next says how many are missing."""
+    """If standard error is stuck, lines are dropped instead of filling the memory, and the next line counts them."""
     waiting: queue.Queue[logging.LogRecord | None] = queue.Queue(2)
     handler = LineQueue(waiting)
     for number in range(5):
@@ -83,7 +83,7 @@ def test_what_waits_is_written_before_the_end() -> None:
 def test_every_search_has_one_line_without_secrets_or_texts(
     osmem_url: str, run_system: Callable[..., System], own_redis_url: str
 ) -> None:
-    """Searches under a rule log one line each, others none; never credentials, queries or documents."""
+    """A search under a rule logs one line, other searches log none; no line has credentials, queries or documents."""
     Engine("osmem", osmem_url).load("films-log", {"1": {"title": "t", "text": "unspeakable"}})
     Engine("osmem", osmem_url).load("uncovered", {"1": {"title": "t", "text": "unspeakable"}})
     system = run_system(osmem_url, redis=own_redis_url)
@@ -102,7 +102,7 @@ def test_every_search_has_one_line_without_secrets_or_texts(
     search({"query": {"match_all": {}}})
     searches: list[dict[str, Any]] = []
     give_up_s = time.monotonic() + 30
-    while len(searches) < 2:  # a line is written behind its answer
+    while len(searches) < 2:  # the line is written after the answer
         assert time.monotonic() < give_up_s
         lines = [json.loads(line) for line in system.proxy.log.read_text().splitlines()]
         searches = [line for line in lines if line["logger"] == "es_rerank.search"]

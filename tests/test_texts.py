@@ -1,4 +1,4 @@
-"""The text of a document: composed in a fixed way, since equal texts are what the cache knows a document by."""
+"""The text of a document: composed in a fixed way, since the cache knows a document by its text."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def text_in(source: Any, *fields: str, template: str = "") -> str | None:
     ],
 )
 def test_fields_are_named_once_in_order_of_use(spec: TextSpec, names: tuple[str, ...]) -> None:
-    """What is fetched is what the text is made of."""
+    """`names` has each field of the text once, in order of use."""
     assert spec.names == names
 
 
@@ -74,12 +74,12 @@ def test_text_is_joined_in_a_fixed_way(source: dict[str, Any], text: str | None)
     ],
 )
 def test_a_dotted_field_is_found_in_every_form(source: dict[str, Any]) -> None:
-    """Objects and dots mean the same to an engine, in documents and in answered fields, through lists too."""
+    """A dotted field is found as a dotted key or in nested objects, through lists too, in `_source` and in `fields`."""
     assert text_in(source, "a.b.c") == "fox"
 
 
 def test_a_dotted_field_that_is_missing_has_no_text() -> None:
-    """A path that ends early leads to nothing."""
+    """A dotted field whose path ends early has no text."""
     assert text_in({"a": {"x": 1}}, "a.b.c") is None
     assert text_in({"a": "fox"}, "a.b") is None
 
@@ -94,12 +94,12 @@ def test_a_dotted_field_that_is_missing_has_no_text() -> None:
     ],
 )
 def test_a_template_is_filled(source: dict[str, Any], text: str | None) -> None:
-    """Missing fields are empty in a template, and all of them missing means no text; values aren't templates."""
+    """Missing fields are empty in a template; if all are missing, there is no text; braces in values mean nothing."""
     assert text_in(source, template="{title}: {text} ({title})") == text
 
 
 def test_each_document_has_a_text_of_its_own_or_none() -> None:
-    """Missing, no object, not Unicode, or nested too deep: such a document alone has no text, and that is no error."""
+    """A document that is missing, not an object, not Unicode or nested too deep has no text; the others have theirs."""
     documents = [
         b'{"text":"a"}',
         None,
@@ -118,7 +118,7 @@ def test_each_document_has_a_text_of_its_own_or_none() -> None:
 
 
 def test_a_field_that_is_named_twice_counts_twice() -> None:
-    """A rule may weigh a field by naming it more than once, at the places where it names it."""
+    """A field that a rule names twice is in the text twice, at the places where it is named."""
     assert text_in({"title": "Fox", "text": "It jumps."}, "title", "text", "title") == "Fox\nIt jumps.\nFox"
     assert text_in({"title": " ", "text": "It jumps."}, "title", "text", "title") == "It jumps."
 
@@ -128,7 +128,7 @@ NAMES = st.sampled_from(["a", "b", "é", "a b", "field_0", 'a"b', "a\\b", "a\nb"
 
 @given(st.dictionaries(NAMES, SOME_JSON, max_size=4), st.lists(NAMES, min_size=1, max_size=4))
 def test_a_text_is_made_of_the_texts_of_its_fields(source: dict[str, Any], fields: list[str]) -> None:
-    """Whatever characters a field's name has, and whatever other fields are read with it, it adds the same text."""
+    """A field adds the same text whatever characters its name has, and whatever other fields are read with it."""
     alone = [text_in(source, field, "no.such") for field in fields]
     said = [text for text in alone if text is not None]
     assert text_in(source, *fields) == ("\n".join(said) if said else None)
@@ -137,6 +137,6 @@ def test_a_text_is_made_of_the_texts_of_its_fields(source: dict[str, Any], field
 
 @given(st.dictionaries(st.sampled_from(["a", "b", "a.b", "c"]), SOME_JSON, max_size=4))
 def test_reading_a_text_never_fails(source: dict[str, Any]) -> None:
-    """Whatever a document holds, its text is something to read or None."""
+    """Whatever a document holds, its text is None or not blank."""
     for text in (text_in(source, "a", "a.b", "a.b.c"), text_in(source, template="{a} {a.b.c}")):
         assert text is None or text.strip()

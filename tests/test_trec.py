@@ -1,4 +1,4 @@
-"""Query sets and judgments: what is wrong is named with its line."""
+"""Query sets and judgments: an error names the line that is wrong."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_wrong_query_is_named(tmp_path: Path, line: str, problem: str) -> None
 
 @pytest.mark.parametrize("header", [HEADER, "", "\ufeff" + HEADER])
 def test_judgments_are_read_with_and_without_header(tmp_path: Path, header: str) -> None:
-    """A header is no judgment, and none is needed; a line that comes twice is one judgment."""
+    """A header line is optional and is not a judgment; a line that comes twice is one judgment."""
     file = written(tmp_path, header + "1\td 7\t2\r\n1\td8\t0\n1\td8\t0\n2\td7\t-1\n")
     assert read_judgments(file) == (
         Judgment(query_id="1", document_id="d 7", grade=2),
@@ -76,7 +76,7 @@ def test_a_wrong_judgment_is_named(tmp_path: Path, line: str, problem: str) -> N
 
 
 def test_what_is_empty_missing_or_binary_is_an_error(tmp_path: Path) -> None:
-    """A file without content, a missing file and one that is no text are errors that name it."""
+    """A file that is empty, missing or not text is an error that names the file."""
     empty, missing, binary = written(tmp_path, HEADER), tmp_path / "missing", tmp_path / "binary"
     binary.write_bytes(b"\x1f\x8b\x08\xff")
     for read, file, problem in (

@@ -1,4 +1,4 @@
-"""Messages between proxy and worker: what is written is read, and anything else is a WireError."""
+"""Messages between proxy and worker: what was written can be read, and anything else is a WireError."""
 
 from __future__ import annotations
 
@@ -72,14 +72,14 @@ def test_an_arrival_is_read_as_it_was_written(arrival: Arrival) -> None:
 
 
 def test_half_an_emoji_becomes_a_question_mark() -> None:
-    """UTF-8 can't hold a lone surrogate, and the rest of its text must still be scored."""
+    """A lone surrogate, which UTF-8 can't hold, becomes a question mark, so that the rest of its text is scored."""
     broken = Claim(query="q\ud83d", instruction="i\udc80", texts=["ok", "a\ud83db"], keys=["k1", "k2"], lifetime_ms=5)
     read = wire.decode_claim(wire.encode_claim(broken))
     assert (read.query, read.instruction, read.texts, read.keys) == ("q?", "i?", ["ok", "a?b"], ["k1", "k2"])
 
 
 def test_a_claim_is_much_smaller_than_its_texts() -> None:
-    """Claims lie in Redis, so they are compressed."""
+    """Claims are kept in Redis, so they are compressed."""
     claim = Claim(
         query="q", instruction="i", texts=["a train leaves at noon. " * 300] * 100, keys=["k"] * 100, lifetime_ms=5
     )
@@ -97,7 +97,7 @@ def test_another_version_is_named(version: int) -> None:
 
 
 def test_a_newer_version_with_more_members_is_still_called_a_version() -> None:
-    """Members that were added at the end must not hide what is wrong."""
+    """A message of a newer version with more members is refused for its version, not for its members."""
     with pytest.raises(WireError, match="message version"):
         wire.decode_claim(packed(wire.VERSION + 1, "q", "i", [], [], "new"))
 
@@ -126,7 +126,7 @@ def test_a_newer_version_with_more_members_is_still_called_a_version() -> None:
     ],
 )  # fmt: skip
 def test_what_is_no_claim_is_a_wire_error(data: bytes) -> None:
-    """Bytes of any other kind can't be read, and no other error says so."""
+    """Bytes that are not a claim give a WireError, and no other error."""
     with pytest.raises(WireError):
         wire.decode_claim(data)
 
@@ -155,7 +155,7 @@ def test_what_is_no_claim_is_a_wire_error(data: bytes) -> None:
     ],
 )  # fmt: skip
 def test_what_is_no_arrival_is_a_wire_error(data: bytes) -> None:
-    """Bytes of any other kind can't be read, among them a score that is none: it would spoil every fused score."""
+    """Bytes that are not an arrival give a WireError; so does an invalid score, which would spoil every fused score."""
     with pytest.raises(WireError):
         wire.decode_arrival(data)
 
@@ -171,12 +171,12 @@ def test_random_bytes_are_a_wire_error(data: bytes) -> None:
 
 
 def frame_of(size: int, blocks: bytes) -> bytes:
-    """A zstd frame (RFC 8878) whose header says that `size` bytes will come out of it."""
+    """A zstd frame (RFC 8878) whose header says that it inflates to `size` bytes."""
     return b"\x28\xb5\x2f\xfd\xe0" + struct.pack("<Q", size) + blocks
 
 
 def zeros(count: int) -> bytes:
-    """Blocks of zstd that become this many zero bytes, 128 KiB from four bytes each."""
+    """Blocks of zstd that inflate to this many zero bytes, each block of four bytes to 128 KiB."""
     sizes = [131_072] * (count // 131_072) + [count % 131_072]
     last = len(sizes) - 1
     headers = [(size << 3 | 1 << 1 | (place == last)).to_bytes(3, "little") for place, size in enumerate(sizes)]
@@ -190,7 +190,7 @@ def test_the_frames_of_this_test_are_zstd() -> None:
 
 @pytest.mark.parametrize("size", [wire.MAX_CLAIM_BYTES + 1, 2**40, 2**62])
 def test_a_zip_bomb_is_refused_before_it_goes_off(size: int) -> None:
-    """A frame that says it holds more than a claim may is refused by its header, without room being made for it."""
+    """A frame whose header says that it holds more than a claim may is refused without allocating memory for it."""
     tracemalloc.start()
     try:
         with pytest.raises(WireError, match=str(wire.MAX_CLAIM_BYTES)):
@@ -201,20 +201,20 @@ def test_a_zip_bomb_is_refused_before_it_goes_off(size: int) -> None:
 
 
 def test_a_frame_that_hides_its_size_is_refused() -> None:
-    """Our own frames say their size, so one that doesn't is no claim of ours, and could be a bomb."""
+    """A frame that does not say its size is refused: our own frames say it, and another could be a bomb."""
     compressor = zstandard.ZstdCompressor().compressobj()
     with pytest.raises(WireError):
         wire.decode_claim(compressor.compress(bytes(1000)) + compressor.flush())
 
 
 def test_a_frame_that_lies_about_its_size_is_refused() -> None:
-    """More bytes than the header said are never let out."""
+    """A frame that inflates to more bytes than its header says is refused."""
     with pytest.raises(WireError):
         wire.decode_claim(frame_of(300, zeros(300_000)))
 
 
 def test_names_in_redis_are_told_apart() -> None:
-    """Queue, claims, streams and channels of the same word are different keys, and each carries its word."""
+    """Queue, claim, stream and channel of the same word are different keys, and each key contains the word."""
     names = [wire.queue_name("x1"), wire.claim_key("x1"), wire.reply_key("x1"), wire.presence_channel("x1")]
     assert len(set(names)) == len(names)
     assert all("x1" in name and name.startswith("es-rerank") for name in names)

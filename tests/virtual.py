@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-# More steps of the loop than any path here takes from one wait to the next.
+# More steps of the event loop than any path in these tests takes from one wait to the next.
 SETTLING_STEPS = 200
 
 
 class VirtualClock:
-    """Time that stands still until it is turned. See `es_rerank.clock.Clock`."""
+    """A clock that stands still until a test turns it. See `es_rerank.clock.Clock`."""
 
     def __init__(self, now_s: float = 0.0) -> None:
         self.now_s = now_s
@@ -36,14 +36,14 @@ class VirtualClock:
                 del self._limits[limit]
 
     async def advance(self, seconds: float) -> None:
-        """Let everything go as far as it can, then turn the clock, and let everything go on."""
+        """Let every task run as far as it can, then turn the clock, and let every task run on."""
         await settle()
         self.now_s += seconds
         self._end_due()
         await settle()
 
     def next_due_s(self) -> float | None:
-        """The instant at which the first wait ends, None where nobody waits."""
+        """The instant at which the first wait ends, None if no task waits."""
         return min(self._limits.values(), default=None)
 
     def _end_due(self) -> None:
@@ -53,6 +53,6 @@ class VirtualClock:
 
 
 async def settle() -> None:
-    """Let every task run until it waits for something that is not there."""
+    """Let every task run until it waits for something that has not come yet."""
     for _ in range(SETTLING_STEPS):
         await asyncio.sleep(0)

@@ -1,1 +1,1 @@
-"""A configuration for nginx or Envoy that brings to the proxies what may need them, and all else to the engine."""
+"""A configuration for nginx or Envoy: requests that may need a proxy go to the proxies, all others to the engine."""

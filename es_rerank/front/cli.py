@@ -22,25 +22,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the proxies' TOML file")
     parser.add_argument(
-        "--for", dest="server", choices=tuple(RENDERERS), default="nginx", help="the front server (nginx)"
+        "--for", dest="server", choices=tuple(RENDERERS), default="nginx", help="the front server (default: nginx)"
     )
     parser.add_argument(
         "--proxy",
         action="append",
         default=[],
         metavar="HOST:PORT",
-        help="a proxy to send searches to, once for each (the file's server.host and server.port)",
+        help="a proxy; repeat the option for each one (default: the file's server.host and server.port)",
     )
     parser.add_argument(
         "--listen",
         default=DEFAULT_LISTEN,
         metavar="[HOST:]PORT",
-        help=f"where the front listens ({DEFAULT_LISTEN}; without a host on 127.0.0.1)",
+        help=f"where the front listens (default: {DEFAULT_LISTEN}); without a host, on 127.0.0.1",
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the configuration; 0 when it was made. Raises EsRerankError with what is wrong."""
+    """Print the configuration, and return 0. Raises EsRerankError with what is wrong."""
     plan = make_plan(
         load_settings(options.config, os.environ),
         listen=read_address("--listen", options.listen, default_host="127.0.0.1"),

@@ -1,7 +1,7 @@
 """A plan as Envoy's bootstrap configuration, in JSON. Pure. Names and meaning of the fields are those of its v3 API.
 
-An aggregate cluster is the proxies first and the engine behind them; a retry that has used up the first goes to the
-second.
+An aggregate cluster holds the proxies first and then the engine: a retry goes to the engine once it has tried all
+proxies.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from es_rerank.front.routes import Address, Plan, Route, Trust
 
 BOTH, PROXIES, ENGINE = "es_rerank", "es_rerank_proxies", "es_rerank_engine"
-# What is retried is buffered, up to so much; the proxies read no longer searches either.
+# A request that may be retried is buffered, up to this size; by default, the proxies don't read longer searches either.
 BUFFER_BYTES = 4 * 1024 * 1024
 NOTHING_SENT = "connect-failure"
 NOTHING_ANSWERED = "connect-failure,refused-stream,reset"
@@ -57,7 +57,7 @@ def _listener(plan: Plan) -> dict[str, Any]:
         "@type": f"{TYPES}.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "es_rerank",
         "codec_type": "HTTP1",
-        # The target as it came: an encoded slash, two of them and dots are the engine's to read.
+        # The target stays as it came: it is the engine that reads encoded slashes, double slashes and dots.
         "normalize_path": False,
         "merge_slashes": False,
         "path_with_escaped_slashes_action": "KEEP_UNCHANGED",
@@ -109,7 +109,7 @@ def _route(route: Route, plan: Plan) -> dict[str, Any]:
         headers.append({"name": ":method", "string_match": {"safe_regex": {"regex": "|".join(route.methods)}}})
     if route.asking:
         headers.append({"name": CONTROL_HEADER.lower(), "present_match": True})
-    # An expression has to be UTF-8 all through, which a path need not be.
+    # An expression matches only a path that is valid UTF-8, which a path need not be.
     match: dict[str, Any] = {"prefix": "/"} if route.path == ANY_PATH else {"safe_regex": {"regex": route.path}}
     if headers:
         match["headers"] = headers
@@ -117,7 +117,7 @@ def _route(route: Route, plan: Plan) -> dict[str, Any]:
 
 
 def _action(route: Route, plan: Plan) -> dict[str, Any]:
-    """What becomes of a route's requests. Envoy knows when nothing was sent, so even a write may try a next host."""
+    """What becomes of a route's requests. Envoy knows if nothing was sent, so even a write may go to the next host."""
     if route.target == "own":
         return {"cluster": PROXIES, "timeout": _seconds(10)}
     engine = {"timeout": _seconds(0), "host_rewrite_literal": plan.engine_host}
@@ -153,7 +153,7 @@ def _action(route: Route, plan: Plan) -> dict[str, Any]:
 
 
 def _other_host(hosts: Sequence[Address]) -> dict[str, Any]:
-    """That a retry goes to a host that was not asked yet, where there is one."""
+    """The settings that send a retry to a host that was not asked yet, if there is one."""
     return {
         "retry_host_predicate": [
             {
@@ -182,7 +182,7 @@ def _clusters(plan: Plan) -> list[dict[str, Any]]:
         **every,
         **_hosts(PROXIES, plan.proxies),
         "connect_timeout": _seconds(PROXY_CONNECT_S),
-        # Whatever a proxy says of itself, it is there; with none there, the engine is next.
+        # A proxy that answers its health check is alive, whatever it answers; if none is alive, the engine is next.
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
         "health_checks": [
             {
@@ -204,7 +204,7 @@ def _clusters(plan: Plan) -> list[dict[str, Any]]:
 
 
 def _hosts(name: str, addresses: Sequence[Address]) -> dict[str, Any]:
-    """A cluster of hosts in rotation, their names looked up now and then, spoken to in HTTP/1.1."""
+    """A cluster of hosts, used in rotation over HTTP/1.1; Envoy looks up their names again and again."""
     return {
         "name": name,
         "type": "STRICT_DNS",
@@ -213,7 +213,7 @@ def _hosts(name: str, addresses: Sequence[Address]) -> dict[str, Any]:
         "load_assignment": {
             "cluster_name": name,
             "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _socket(address)}} for address in addresses]}],
-            # One that is up takes the load of all: by itself Envoy would give a part of it to what comes next.
+            # One host that is up takes the load of all: by default Envoy would give part of it to the next cluster.
             "policy": {"overprovisioning_factor": 100 * max(2, len(addresses))},
         },
         "typed_extension_protocol_options": {

@@ -1,4 +1,4 @@
-"""What a front answers by itself, as the engines write an error. Pure."""
+"""The errors that a front answers itself, in the engines' form. Pure."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A plan as nginx's configuration: what stands inside `http { }`. Pure. Needs nginx 1.15.3, and no extra module.
+"""A plan as nginx's configuration, for the inside of `http { }`. Pure. Needs nginx 1.15.3 or newer, no extra module.
 
-nginx decides by the raw target in a map, since its locations see a decoded one; and it goes on in named locations,
-which leave the target as it came.
+A map decides by the raw target, since nginx's locations see a decoded one. The request then goes on in a named
+location, which leaves the target as it came.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
     from es_rerank.front.routes import Address, Plan, Route
 
 BRANCHES = {"proxies": 471, "own": 472, "engine_search": 473, "engine_once": 474}
-# As long as a pause of one of the engine's hosts after its first failure, or a little longer.
+# How long nginx gives a host nothing after a failure: a little longer than a proxy's first pause (hosts.py).
 PAUSE_S = 2
 PROXY_CONNECT_S = 1.0
 HEAD = """\
-# Made by `es-rerank front`: belongs inside nginx's http {{ }}. Make it anew when rules or hosts change.
+# Made by `es-rerank front`: belongs inside nginx's http {{ }}. Make it again when rules or hosts change.
 
 {upstreams}
-# What a request asks: a plus for our header, the method, the raw target. nginx's own locations would see it decoded.
+# The route depends on a plus for our header, the method and the raw target. nginx's own locations see a decoded one.
 map $http_es_rerank $es_rerank_asking {{
     default "+";
     "" "";
 }}
 map "$es_rerank_asking$request_method $request_uri" $es_rerank_route {{
     default engine_once;
-    # longer than engines and proxies look at
+    # targets too long for the engines and the proxies to read
     "~^[+]?(?:GET|HEAD|POST) .{{{longest}}}" engine;
 {routes}
 }}
@@ -41,7 +41,7 @@ map "$es_rerank_asking$request_method $request_uri" $es_rerank_route {{
 server {{
     listen {listen} backlog=1024;
 
-    # Headers and bodies as they came, as large as the engines take them.
+    # Headers and bodies pass as they came, as large as the engines accept them.
     underscores_in_headers on;
     ignore_invalid_headers off;
     merge_slashes off;
@@ -49,7 +49,7 @@ server {{
     large_client_header_buffers 8 64k;
     client_max_body_size 100m;
 
-    # Engines don't close idle connections, and wait for slow callers.
+    # As the engines do: keep idle connections open, and wait for slow callers.
     keepalive_timeout 1h;
     keepalive_requests 1000000000;
     client_body_timeout {read_s};
@@ -68,7 +68,7 @@ server {{
     proxy_send_timeout {read_s};
     proxy_read_timeout {read_s};
 {trust}
-    # Answers of nginx itself, in the engine's form. What engine or proxies answer is never touched.
+    # Answers of nginx itself, in the engine's form. Answers of the engine or the proxies are never changed.
     recursive_error_pages on;
     error_page 400 494 = /_es_rerank/front/400;
     error_page 413 = /_es_rerank/front/413;
@@ -76,11 +76,11 @@ server {{
     error_page 502 = /_es_rerank/front/502;
     error_page 504 = /_es_rerank/front/504;
 
-    # Codes that nobody answers, by which the first location sends a request on.
+    # Status codes that no server answers: with them, the first location sends a request on to another one.
 {branches}
 
-    # What is no search of ours: straight to the engine, bodies streamed, so that nothing is written to disk.
-    # POST goes to another host only where nothing was sent.
+    # Requests that are not searches: straight to the engine, bodies streamed, so that nothing is written to disk.
+    # A POST goes to another host only if nothing was sent.
     location / {{
 {conditions}
         proxy_request_buffering off;
@@ -96,8 +96,8 @@ server {{
         proxy_pass {scheme}://es_rerank_engine;
     }}
 
-    # Searches on the engine's own word: those of no rule, and all while no proxy answers. The body is kept to be sent
-    # again. Our header goes; what a body asks of us nobody can take out here.
+    # Searches that the engine answers alone: those without a rule, and all while no proxy answers. The body is kept, so
+    # that it can be sent again. Our header is taken out; what a body asks of us can't be taken out here.
     location @engine_search {{
         client_body_buffer_size 1m;
         proxy_set_header Host "{engine_host}";
@@ -108,8 +108,8 @@ server {{
         proxy_pass {scheme}://es_rerank_engine;
     }}
 
-    # Searches that may be ours: any proxy, then the engine. A silent proxy is given up after {hung_s}, which is the
-    # longest deadline and time for the engine; then there is none left to try another proxy.
+    # Searches that may be ours: any proxy, then the engine. A silent proxy is given up after {hung_s}: the longest
+    # deadline and time for the engine. After that, no time is left to try another proxy.
     location @proxies {{
         client_body_buffer_size 1m;
 {to_proxies}
@@ -132,7 +132,7 @@ server {{
 {answers}
 }}
 """
-# Reached by nginx alone. A named location won't do: it needs a target that could be read.
+# Only nginx itself reaches these. A named location does not work here: it needs a target that nginx could read.
 ANSWER = """\
     location = /_es_rerank/front/{status} {{
         internal;
@@ -140,7 +140,7 @@ ANSWER = """\
         return {status} '{text}';
     }}"""
 ANSWERS = (
-    (400, "illegal_argument_exception", "the request, or its target, is none that nginx accepts"),
+    (400, "illegal_argument_exception", "nginx does not accept this request or its target"),
     (413, "illegal_argument_exception", "the request is larger than client_max_body_size of the nginx in front"),
     (414, "illegal_argument_exception", "the target is longer than large_client_header_buffers of the nginx in front"),
     (502, UPSTREAM_KIND, NO_ENGINE),
@@ -170,7 +170,7 @@ def render(plan: Plan) -> str:
         conditions="\n".join(
             f"        if ($es_rerank_route = {target}) {{ return {code}; }}" for target, code in BRANCHES.items()
         ),
-        # No longer than it takes to find that hosts can't be reached: what was sent to one is not repeated after that.
+        # As long as it takes to find that no host can be reached: what was sent to a host is not repeated after that.
         next_s=_seconds(plan.connect_timeout_s * len(plan.engines)),
         scheme="http" if plan.trust is None else "https",
         hung_s=_seconds(plan.hung_s),
@@ -193,7 +193,7 @@ def _upstream(name: str, addresses: Iterable[Address]) -> str:
 
 
 def _entries(routes: Iterable[Route]) -> Iterable[str]:
-    """The map's entries: nginx takes the first that matches, as the plan does."""
+    """The map's entries: nginx takes the first one that matches, as the plan requires."""
     note = ""
     for route in routes:
         if route.note != note:

@@ -1,7 +1,7 @@
-"""Where a front server sends a request: decided by method, raw path and one header, first match first. Pure.
+"""Where a front server sends a request: the first route that matches its method, raw path and one header. Pure.
 
-A route to the proxies may hold too much, since they pass on what isn't theirs, but never too little: whatever a proxy
-would rerank, or change at all, has to come to it. Expressions keep to what Python, PCRE and RE2 read alike.
+A route to the proxies may match too much, since they pass on what isn't theirs, but never too little: every request
+that a proxy would rerank, or change at all, has to reach it. Expressions use only what Python, PCRE and RE2 read alike.
 """
 
 from __future__ import annotations
@@ -21,22 +21,23 @@ if TYPE_CHECKING:
     from es_rerank.tables import UpstreamSettings
 
 Target = Literal["proxies", "own", "engine_search", "engine_once", "engine"]
-"""The proxies, or the engine where none answers; the proxies alone; the engine, asked again where an answer breaks off;
-the engine, asked once; the engine, asked again only where nothing was sent, or nothing but a GET."""
+"""`proxies`: the proxies, or the engine if none answers. `own`: the proxies alone. `engine_search`: the engine, asked
+again if the connection breaks before an answer. `engine_once`: the engine, asked once. `engine`: the engine, asked
+again only if nothing was sent, or the request was a GET."""
 CONTROL_HEADER = "ES-Rerank"
 SEARCH_METHODS = ("GET", "POST")
-# What may be sent twice: a POST is held back by nginx itself once something was sent.
+# What may be sent twice: nginx itself does not repeat a POST once something was sent.
 REPEATABLE_METHODS = ("GET", "HEAD", "POST")
-# What is longer the proxies pass on, and expressions that go back and forth in a list would take long.
+# The proxies pass longer targets on, and expressions that backtrack in a list would take long.
 MAX_TARGET_BYTES = 4096
 DEFAULT_PORTS = {"http": 80, "https": 443}
-WILDCARD_HOSTS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104  one listens there, nobody asks there
-# How long the engine itself may take before a proxy counts as hung, beside the longest deadline.
+WILDCARD_HOSTS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104  for listening only, never to connect to
+# How long the engine itself may take, on top of the longest deadline, before a silent proxy counts as hung.
 ENGINE_MARGIN_S = 30.0
 ADDRESS = re.compile(r"(?:(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):)?(?P<port>[0-9]{1,5})")
 HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
 
-# ---- Paths. An index expression is one segment of the raw path, its members parted by commas. ----
+# ---- Paths. An index expression is one segment of the raw path, its members separated by commas. ----
 
 PLAIN_LETTERS = "A-Za-z0-9._-"
 ANY = "[^/?]*"
@@ -44,12 +45,12 @@ MEMBER = "[^,/?]*"
 # A system index is never reranked, and the proxies pass its searches on.
 MEMBER_NOT_OF_THE_SYSTEM = "[^.,/?][^,/?]*"
 BY_INDEX = "(?:_search(?:/template)?|_async_search)/?"
-# Of the expression, what a name does not tell: a wildcard, date math, a remote cluster, anything percent-encoded.
+# Expressions whose names don't tell which rule covers them: a wildcard, date math, a remote cluster, percent-encoding.
 UNDECIDED_EXPRESSIONS = (
     ("a wildcard, date math, a remote cluster, percent-encoding", f"{ANY}[^/?,{PLAIN_LETTERS}]{ANY}"),
     ("every index", f"(?:{ANY},)?_all(?:,{ANY})?"),
     ("an exclusion", f"(?:{ANY},)?-{ANY}"),
-    ("a member that is empty", f"(?:,{ANY}|{ANY},,{ANY}|{ANY},)"),
+    ("an empty member", f"(?:,{ANY}|{ANY},,{ANY}|{ANY},)"),
 )
 UNDECIDED_PATHS = (
     ("no index in the path", "/_search(?:/template)?/?"),
@@ -58,7 +59,7 @@ UNDECIDED_PATHS = (
 )
 ANY_SEARCH = f"/(?:{ANY}/)?{BY_INDEX}"
 OWN_PATHS = "/_es_rerank(?:/[^?]*)?"
-# Each answer of a scroll moves it on: asked twice, a page is lost.
+# Each answer of a scroll moves it on: if it is asked for twice, a page is lost.
 SCROLL = "/_search/scroll(?:/[^?]*)?"
 ANY_PATH = "[^?]*"
 
@@ -77,9 +78,9 @@ class Address:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """Where requests go, and which: with one of these methods (() is any), and a raw path that `path` matches whole.
+    """Where some requests go: those with one of `methods` (() is any) and a raw path that `path` matches as a whole.
 
-    With `asking`, only those that have a control header too. `note` says what they are.
+    With `asking`, only those that also have the control header. `note` says what requests they are.
     """
 
     target: Target
@@ -91,7 +92,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trust:
-    """How the engine's certificate is checked: against a name and a file of authorities, or, without a file, not."""
+    """How the engine's certificate is checked: against a name and a file of authorities; without a file, it is not."""
 
     name: str
     ca_file: str | None
@@ -101,7 +102,7 @@ class Trust:
 class Plan:
     """Everything that a front's configuration says.
 
-    `engine_host` is the Host that the engine is told. `trust` is None where the engine speaks plain HTTP. A proxy that
+    `engine_host` is the Host header that the engine gets. `trust` is None if the engine speaks plain HTTP. A proxy that
     is silent for `hung_s` is given up.
     """
 
@@ -119,9 +120,9 @@ class Plan:
 def make_plan(
     settings: Settings, *, listen: Address, proxies: Sequence[Address] = (), system_ca_file: str | None
 ) -> Plan:
-    """The plan for a configuration; without `proxies`, the one that it has listen.
+    """The plan for a configuration; without `proxies`, with the one proxy that the configuration describes.
 
-    `system_ca_file` is whom this machine trusts. Raises SettingsError for what no front can do.
+    `system_ca_file` has the authorities that this machine trusts. Raises SettingsError for what no front can do.
     """
     upstream = settings.upstream
     return Plan(
@@ -161,15 +162,15 @@ def make_routes(rules: Sequence[Rule]) -> tuple[Route, ...]:
         ),
         Route(target="engine_search", methods=SEARCH_METHODS, path=ANY_SEARCH, note="all other searches"),
         Route(target="engine_once", path=SCROLL, note="scrolls"),
-        Route(target="engine", methods=REPEATABLE_METHODS, path=ANY_PATH, note="what may be asked again"),
-        Route(target="engine_once", path=ANY_PATH, note="all else"),
+        Route(target="engine", methods=REPEATABLE_METHODS, path=ANY_PATH, note="requests that may be sent again"),
+        Route(target="engine_once", path=ANY_PATH, note="all other requests"),
     )
 
 
 def covered_path(pattern: str) -> str | None:
     """The paths of searches on an index that a rule's pattern matches, alone or in a list.
 
-    None for a pattern with a letter that no plain name has: a search for it is never decided by its name.
+    None for a pattern with a character that no plain name has: a name with such a character goes to the proxies anyway.
     """
     if re.fullmatch(f"[*{PLAIN_LETTERS}]+", pattern) is None:
         return None
@@ -177,7 +178,7 @@ def covered_path(pattern: str) -> str | None:
     name = start + "".join(MEMBER + part for part in others)
     if not start:
         rest = name.removeprefix(MEMBER)
-        # What the first wildcard stands for may be nothing, unless the name would begin with the dot behind it.
+        # The first wildcard may stand for nothing, unless the name would then be empty or begin with a dot.
         needed = not rest or rest.startswith(r"\.")
         name = (MEMBER_NOT_OF_THE_SYSTEM if needed else f"(?:{MEMBER_NOT_OF_THE_SYSTEM})?") + rest
     return f"/(?:{ANY},)?{name}(?:,{ANY})?/{BY_INDEX}"
@@ -207,14 +208,14 @@ def _engine(url: str) -> Address:
 
 
 def _host_header(url: str) -> str:
-    """The engine's own name as a client that knows no front says it: with its port where the URL has one."""
+    """The engine's own name, as a client without a front sends it: with its port if the URL has one."""
     host, port = _engine(url).host, urlsplit(url).port
     shown = f"[{host}]" if ":" in host else host
     return shown if port is None else f"{shown}:{port}"
 
 
 def _safe_host(key: str, host: str) -> str:
-    """The host, which must mean nothing else in a configuration."""
+    """The host. Raises SettingsError for characters that mean something else in a front's configuration."""
     if HOST.fullmatch(host) is None:
         raise SettingsError(f"{key}: {host!r}: letters, digits, '.', '_' and '-', or an IP address, are needed")
     return host

@@ -1,4 +1,4 @@
-"""From judgments to an order: the one function for it, whether a search is served or a recorded window replayed."""
+"""From judgments to an order: one function, used both to serve a search and to replay a recorded window."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """The engine's first hits as they can be kept, and ranked again by any recipe.
+    """The engine's first hits, in a form that can be kept and ranked again by any recipe.
 
     All three are parallel, in engine order: (`_index`, `_id`) of each hit, the engine's score, and the judgment, None
     for a hit that has none.

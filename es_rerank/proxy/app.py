@@ -1,4 +1,4 @@
-"""The proxy as an ASGI application: which of three things a request is, and what a failure looks like.
+"""The proxy as an ASGI application: it tells three kinds of requests apart, and answers when something fails.
 
 A search goes to the pipeline, our own paths are answered from a table, everything else streams through.
 """
@@ -64,7 +64,7 @@ class App:
 
 
 async def serve(exchange: Exchange, parts: Parts) -> None:
-    """Answer one request, whatever happens. A reply that breaks off ends with its connection."""
+    """Answer one request, whatever happens. If an answer breaks off, its connection is closed."""
     product = parts.engine.product
     try:
         await _route(exchange, parts)
@@ -79,7 +79,7 @@ async def serve(exchange: Exchange, parts: Parts) -> None:
             return
         kind = "es_rerank_upstream_exception" if isinstance(error, UpstreamError) else "illegal_argument_exception"
         reply = error_reply(exchange.request, error.status, kind, str(error), product)
-        if error.status == 417:  # whether a body still comes is not known, so no other request can follow
+        if error.status == 417:  # nobody knows whether a body still comes, so no other request can follow
             reply = replace(reply, headers=(*reply.headers, (b"connection", b"close")))
         await exchange.reply(reply)
     except Exception:
@@ -104,7 +104,7 @@ async def _route(exchange: Exchange, parts: Parts) -> None:
             await _search(exchange, request, expression, parts)
             return
     elif exchange.body_bytes is not None and exchange.body_bytes <= HELD_BODY_BYTES:
-        # Held back until it is whole, a body that comes slowly keeps no connection to the engine.
+        # A small body is read whole first, so that a slow caller does not keep a connection to the engine.
         request = replace(request, body=await exchange.read_body(HELD_BODY_BYTES))
     async with parts.engine.send(request) as reply:
         await exchange.stream(reply)
@@ -121,7 +121,7 @@ async def _search(exchange: Exchange, request: Request, expression: str, parts: 
             async with parts.engine.send(outcome.forward) as reply:
                 if reply.status == 200:
                     reply.headers = with_warning(reply.headers, status)
-                elif status.status == "failed":  # what the engine refuses to the client itself is no failure of ours
+                elif status.status == "failed":  # the engine refuses the client's own request: not our failure
                     status = replace(status, status="skipped")
                 await exchange.stream(reply)
     except UpstreamError:
@@ -131,7 +131,7 @@ async def _search(exchange: Exchange, request: Request, expression: str, parts: 
 
 
 def _log(request: Request, expression: str, status: SearchStatus) -> None:
-    """The one line a search has. It names neither query nor documents."""
+    """Write the one log line of a search. It holds neither the query nor documents."""
     opaque_id = request.header(b"x-opaque-id")
     log_event(
         SEARCH_LOG,
@@ -144,7 +144,7 @@ def _log(request: Request, expression: str, status: SearchStatus) -> None:
 
 
 def _own_paths(parts: Parts) -> dict[bytes, OwnPath]:
-    """All that is answered below our path."""
+    """Everything that we answer below our own path."""
 
     async def health() -> tuple[int, dict[str, Any]]:
         state = await check_health(parts)
@@ -154,7 +154,7 @@ def _own_paths(parts: Parts) -> dict[bytes, OwnPath]:
 
 
 def _with_forwarded(request: Request, client: str) -> Request:
-    """The request with the de-facto headers that tell the engine who asked."""
+    """The request with the usual X-Forwarded headers, which tell the engine who asked."""
     host = request.header(b"host") or b""
     added = ((b"x-forwarded-for", client.encode()), (b"x-forwarded-host", host), (b"x-forwarded-proto", b"http"))
     return replace(request, headers=(*request.headers, *added))

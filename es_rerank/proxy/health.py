@@ -21,8 +21,8 @@ MAX_ANSWER_BYTES = 1024 * 1024
 async def check_health(parts: Parts) -> dict[str, Any]:
     """The state of everything, within two seconds.
 
-    `live` is always true: who can say so is. `ready` means that searches are answered, for which only the engine is
-    needed; `reranking` that Redis and a worker for every scorer in use are there too.
+    `live` is always true: a proxy that answers is alive. `ready` means that searches are answered, which needs only the
+    engine. `reranking` means that Redis and a worker for every scorer in use are there too.
     """
     book = parts.rules.book
     used = book.scorers()
@@ -44,7 +44,7 @@ async def check_health(parts: Parts) -> dict[str, Any]:
 
 
 async def _check_engine(parts: Parts) -> dict[str, Any]:
-    """Any answer will do: without the caller's credentials it is often a 401."""
+    """Whether the engine answers, with any status: without a caller's credentials it is often 401."""
     request = Request(method="GET", target=b"/", headers=((b"accept", b"application/json"),))
     try:
         async with parts.clock.limit(parts.clock.monotonic_s() + CHECK_S):

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class Laps:
-    """A stop watch from the arrival of a request on."""
+    """A stopwatch that starts when it is made."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -17,12 +17,12 @@ class Laps:
         self._took_s: dict[str, float] = {}
 
     def lap(self, name: str) -> None:
-        """Name the time since the last lap."""
+        """Add the time since the last lap to the step with this name."""
         now_s = self._clock.monotonic_s()
         self._took_s[name] = self._took_s.get(name, 0.0) + now_s - self._last_s
         self._last_s = now_s
 
     def took_ms(self) -> dict[str, float]:
-        """The laps so far, and `total` from the arrival until now, in milliseconds to a tenth."""
+        """Milliseconds of each step so far, and `total` from the start until now, rounded to a tenth."""
         total_s = self._clock.monotonic_s() - self.started_s
         return {name: round(took_s * 1000, 1) for name, took_s in (*self._took_s.items(), ("total", total_s))}

@@ -1,7 +1,7 @@
 """The path of a search, top to bottom: read, decide, plan, fetch the window, judge it, finish.
 
-The one place that degrades. Deciding, planning, ranking and rendering are pure and live in files of their own; the
-awaits are the engine and the scores.
+Only this file decides what a search falls back to when something fails. Deciding, planning, ranking and rendering are
+pure and have files of their own; what this file waits for is the engine and the scores.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ class Outcome:
 
 
 async def answer(request: Request, expression: str, parts: Parts) -> Outcome:
-    """Answer a search for an index expression ('' for none). `request.body` was read, or is too large to be.
+    """Answer a search for an index expression ('' for none). `request.body` is a stream only if too large to hold.
 
-    Raises CallerError where the request asks es-rerank for something that isn't allowed, UpstreamError where no
-    engine host answers. Nothing else fails a search.
+    Raises CallerError if the request asks es-rerank for something that isn't allowed, and UpstreamError if no engine
+    host answers. Nothing else makes a search fail.
     """
     laps = Laps(parts.clock)
     try:
@@ -77,7 +77,7 @@ async def answer(request: Request, expression: str, parts: Parts) -> Outcome:
         return await _rerank(call, decision, parts, laps)
     except UpstreamError:
         raise
-    except Exception:  # as above, and by now nothing of ours is in the request
+    except Exception:  # as above; by now the request holds nothing that is meant for es-rerank
         LOG.exception("reranking broke; the search goes through")
         return await _pass_on(call, decision.include, _failed(decision, "internal_error"), parts, laps)
 
@@ -122,7 +122,7 @@ async def _rerank(call: SearchCall, decision: Rerank, parts: Parts, laps: Laps) 
 async def _pass_on(
     call: SearchCall, include: AbstractSet[str], status: SearchStatus, parts: Parts, laps: Laps
 ) -> Outcome:
-    """The engine's own answer: as it comes, or, where the status was asked for, with it inside."""
+    """The engine's own answer as it comes; if the status was asked for, with the status in it."""
     forwarded = Outcome(forward=call.carrier.request, status=replace(status, took_ms=laps.took_ms()))
     if "status" not in include or not call.held:
         return forwarded
@@ -146,14 +146,14 @@ async def _fetch(request: Request, parts: Parts) -> tuple[Reply, bytes]:
 
 
 def _why_unfit(reply: Reply, found: EngineAnswer | None, decision: Rerank) -> SearchStatus | None:
-    """Why the client's own request has to be asked instead, or None where the window can be reranked."""
+    """Why the client's own request has to be sent instead, or None if the window can be reranked."""
     if reply.status != 200:
-        # It may be our window that the engine won't have; and if not, the refusal must be the one to their request.
+        # The engine may refuse only our window. If not, the client must get the refusal of its own request.
         return _failed(decision, "engine_refused")
     if found is None:
         return _failed(decision, "unreadable_answer")
     if not found.complete:
-        # Some shard may have failed on our window alone, and then their own request finds more.
+        # A shard may have failed on our window alone; then the client's own request finds more.
         return _skipped("partial_answer", decision.rule)
     return _skipped("system_index", decision.rule) if found.has_system_hits else None
 
@@ -161,7 +161,7 @@ def _why_unfit(reply: Reply, found: EngineAnswer | None, decision: Rerank) -> Se
 def _status_of(decision: Rerank, scores: WindowScores, laps: Laps) -> SearchStatus:
     """What became of a window."""
     size = len(scores.judgments)
-    # A hit without text is nothing to score; a window without any points to a rule with the wrong fields.
+    # A hit without text can't be scored. If no hit of a window has text, the rule probably names the wrong fields.
     expected = size - scores.missing_text or size
     outcome, reason = outcome_of(window=expected, scored=scores.scored, reason=scores.reason)
     return SearchStatus(

@@ -1,6 +1,6 @@
-"""The book: all rules in force, checked against scorers and limits, each with what it comes to. Frozen and versioned.
+"""The book of rules: all rules in force, each with its scorer and deadline, checked, frozen and versioned.
 
-A search reads the book once and keeps to it. A change of rules is another book, swapped whole.
+A search reads the book once and keeps to it. A change of rules makes another book, which replaces the first as a whole.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from es_rerank.scorers.kinds import ScorerSettings
     from es_rerank.tables import LimitSettings
 
-# Of a remote cluster or spelt as date math too.
+# A system index, also one of a remote cluster, or one in date math.
 SYSTEM_INDEX = re.compile(r"([^:<]*:)?<?\.")
 THINKING_KEYS = ("mode", "budget_tokens", "think_top", "score", "keep_reasoning")
-# Index expressions whose rule is remembered: far more than clients have, and bounded for those who make them up.
+# For how many index expressions the rule is remembered: far more than clients use; the bound is for invented ones.
 REMEMBERED_EXPRESSIONS = 1024
 
 
@@ -40,8 +40,8 @@ class BoundRule:
 class RuleBook:
     """The rules in force, in the order in which they are tried. Made by `make_book`.
 
-    `version` names what the rules and their scorers say, on any machine; `limits`, which are the process's, are no part
-    of it.
+    `version` is a hash of what the rules and their scorers say, the same on every machine. Of `limits`, which belong to
+    the process, it covers only the deadline of rules that have none of their own.
     """
 
     version: str
@@ -59,7 +59,7 @@ class RuleBook:
         return found
 
     def scorers(self) -> dict[str, BoundRule]:
-        """By name of each scorer in use, some rule that uses it."""
+        """By the name of each scorer in use: the first rule that uses it."""
         return {bound.rule.scorer: bound for bound in reversed(self.rules)}
 
 
@@ -102,7 +102,7 @@ def make_book(rules: Sequence[Rule], scorers: Mapping[str, ScorerSettings], limi
 
 
 def _problem(rule: Rule, scorers: Mapping[str, ScorerSettings], limits: LimitSettings) -> str:
-    """What of a rule does not fit the rest of the configuration, as `key = value: why`; '' where all fits."""
+    """The first key of a rule that does not fit the rest of the configuration, as `key = value: why`, or ''."""
     if rule.scorer not in scorers:
         return f"scorer = {rule.scorer!r}: known are {', '.join(scorers)}"
     if rule.window > limits.max_window:
@@ -113,7 +113,7 @@ def _problem(rule: Rule, scorers: Mapping[str, ScorerSettings], limits: LimitSet
 
 
 def _thinking_problem(rule: Rule, scorer: ScorerSettings) -> str:
-    """What of a rule's thinking does not fit its scorer, or ''."""
+    """The first key about thinking that does not fit the rule's scorer, as above, or ''."""
     most = scorer.abilities.max_think_tokens
     if not scorer.abilities.thinks:
         asked = [key for key in THINKING_KEYS if key in rule.model_fields_set]

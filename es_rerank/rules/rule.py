@@ -1,4 +1,4 @@
-"""One rule: which indices it matches, what text is scored, and by what policy. Checked by itself alone."""
+"""One rule: which indices it matches, what text is scored, and by what policy. Here it is checked by itself."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The kinds of scorers, as the proxy has to know them: settings, abilities, fingerprint. One file a kind."""
+"""What the proxy has to know of each kind of scorer: settings, abilities, fingerprint. One file for each kind."""

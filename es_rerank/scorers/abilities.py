@@ -1,4 +1,4 @@
-"""What can be asked of a scorer, so that nobody has to ask of which kind it is."""
+"""What a scorer can do, so that no other code has to know its kind."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class Abilities:
     """What a kind of scorer can do.
 
     `max_think_tokens` is the longest thinking about a document that may be asked for, 0 for a scorer that does not
-    think. `reads_instruction` is False where an instruction changes no score, so that it is no part of a cache key.
+    think. `reads_instruction` is False if an instruction changes no score; cache keys then don't depend on it.
     """
 
     max_think_tokens: int = 0

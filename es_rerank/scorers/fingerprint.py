@@ -1,9 +1,9 @@
 """A scorer's fingerprint: a short name for everything that changes a score.
 
-It is made from the settings, so a proxy can make cache keys before any worker has spoken. It covers the weights, the
-precision, where text is cut, the prompt's text, and `method`: a number that is raised with every change of how a
-scorer comes from text to score (how an answer is read, which piece of a long document counts, how vectors are
-pooled). What does not change a score, such as a batch size, is no part of it.
+It is made from the settings, so a proxy can make cache keys before any worker has started. It covers the weights, the
+precision, where text is cut, the prompt's text, and `method`: a number that is raised whenever the way from text to
+score changes (how an answer is read, which piece of a long document counts, how vectors are pooled). What does not
+change a score, such as a batch size, is not part of it.
 """
 
 from __future__ import annotations

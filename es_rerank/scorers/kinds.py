@@ -1,4 +1,4 @@
-"""Every kind of scorer there is, by the word that the configuration has for it. A new kind is added here."""
+"""Every kind of scorer, by its word in the configuration. A new kind is added here."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SCORER_KINDS: dict[str, type[Section]] = {
 
 
 def kind_of(scorer: Any) -> Any:
-    """The kind that a scorer's table names, checked or not yet; `minilm` where it names none."""
+    """The kind that a scorer's table names, before or after the table is checked; `minilm` if it names none."""
     return scorer.get("kind", "minilm") if isinstance(scorer, dict) else getattr(scorer, "kind", None)
 
 

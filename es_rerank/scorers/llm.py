@@ -9,9 +9,10 @@ from pydantic import Field, StrictInt, StrictStr
 from es_rerank.scorers.abilities import Abilities
 from es_rerank.tables import Seconds, Section
 
-# Of the prompt's text, which lies with the workers: a proxy must name it in fingerprints without having it.
+# The hash of the prompt's text. Only the workers have that text, but the proxy needs its hash for fingerprints.
 PROMPT_SHA256 = "4b83a9a63363df7354690b519b068404c1addd6e56a47505ec422677d30eb8e1"
-# 1: the eleven answers read behind `</think><answer>`, ten by its two tokens; the best piece of a long document counts.
+# 1: the eleven answers are read after `</think><answer>`, the answer 10 by its two tokens; of a long document, the best
+# piece counts.
 METHOD = 1
 
 
@@ -19,7 +20,7 @@ class LlmSettings(Section):
     """An LLM that thinks about each document and answers with an integer from 0 to 10: ERank or one like it.
 
     `model` is a name on the model hub or a local folder. `max_think_tokens` is the longest reasoning that any search
-    may ask for; ERank was trained on none above 2,048. `concurrency` is how many queries are served at once.
+    may ask for; ERank was trained on at most 2,048 tokens. `concurrency` is how many queries are served at once.
     """
 
     model: Annotated[StrictStr, Field(min_length=1)]
@@ -35,7 +36,7 @@ class LlmSettings(Section):
 
     @property
     def abilities(self) -> Abilities:
-        """It thinks, and is told what counts as relevant."""
+        """It thinks, and it reads the instruction that says what counts as relevant."""
         return Abilities(max_think_tokens=self.max_think_tokens, reads_instruction=True)
 
     def _fingerprint_parts(self) -> dict[str, str | float]:

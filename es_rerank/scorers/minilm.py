@@ -12,7 +12,7 @@ from es_rerank.tables import Seconds, Section
 
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 MAX_TOKENS = 256
-# 1: mean of the last hidden states, normalised; ten times the cosine, 0 for a negative one; the text's beginning.
+# 1: the normalised mean of the last hidden states of the text's beginning; ten times the cosine, 0 if it is negative.
 METHOD = 1
 
 
@@ -29,7 +29,7 @@ class MinilmSettings(Section):
 
     @property
     def abilities(self) -> Abilities:
-        """It gives one number for a document, and nothing can be asked of it."""
+        """It gives one number for a document; it neither thinks nor reads an instruction."""
         return Abilities()
 
     def fingerprint(self) -> str:

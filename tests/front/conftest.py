@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 PROGRAM_PATH = os.pathsep.join(
     (str(Path(sys.executable).parent), os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin")
 )
-# Started by root, nginx gives its workers to a user who can't enter a test's folder; one process alone has no workers.
+# Started by root, nginx runs its workers as a user who can't enter a test's folder; a single process has no workers.
 MAIN = """\
 daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/error.log info;
 events {{ worker_connections 512; }}

@@ -36,7 +36,7 @@ def plan_of(config: Path, **upstream: object) -> Plan:
 
 @pytest.mark.parametrize(("server", "file"), [("nginx", "nginx.conf"), ("envoy", "envoy.json")])
 def test_the_configuration_is_as_it_was(server: str, file: str) -> None:
-    """Each server's configuration, word for word; a change shows in the golden file, made anew by the command."""
+    """The command prints each server's golden file word for word; after a change, the command makes that file again."""
     said = run_front(CONFIG, "--for", server, "--listen", "0.0.0.0:9200", *PROXIES)
     assert said == (GOLDEN / file).read_text()
 
@@ -71,9 +71,9 @@ def test_a_proxy_on_any_port_has_to_be_named(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_nginx_finds_nothing_wrong(nginx: str, tmp_path: Path) -> None:
-    """The golden file is one for nginx itself too."""
+    """The golden file is one that nginx itself accepts."""
     text = (GOLDEN / "nginx.conf").read_text()
-    text = re.sub(r"(es|proxy-)(\d)(?=:\d+ fail)", r"127.0.0.\2", text)  # names that nobody knows here
+    text = re.sub(r"(es|proxy-)(\d)(?=:\d+ fail)", r"127.0.0.\2", text)  # host names that are not known on this machine
     (tmp_path / "front.conf").write_text(text)
     (tmp_path / "nginx.conf").write_text(MAIN.format(folder=tmp_path))
     tested = subprocess.run(
@@ -86,7 +86,7 @@ def test_nginx_finds_nothing_wrong(nginx: str, tmp_path: Path) -> None:
 
 
 def test_a_certificate_of_an_address_is_not_nginxs_to_check() -> None:
-    """Names only are compared by nginx, so an IP address behind https:// is refused, unless anyone is trusted."""
+    """An https:// IP address is refused unless anyone is trusted: nginx checks certificates against names only."""
     with pytest.raises(SettingsError, match=r"10\.0\.0\.1: nginx checks certificates against names only"):
         nginx_front.render(plan_of(CONFIG, urls=("https://10.0.0.1",)))
     assert "proxy_ssl_verify " not in nginx_front.render(plan_of(CONFIG, urls=("https://10.0.0.1",), verify_tls=False))
@@ -94,7 +94,7 @@ def test_a_certificate_of_an_address_is_not_nginxs_to_check() -> None:
 
 
 def test_envoys_routes_are_the_plans() -> None:
-    """Envoy's file is YAML as well as JSON, and has the plan's routes in order, each with its cluster and its tries."""
+    """Envoy's file is YAML as well as JSON, and has the plan's routes in order, each with its cluster and retries."""
     plan = plan_of(CONFIG)
     text = envoy.render(plan)
     config = yaml.safe_load(text)
@@ -129,7 +129,7 @@ def test_envoys_routes_are_the_plans() -> None:
 
 
 def test_envoys_clusters_are_the_plans() -> None:
-    """The aggregate is the proxies, then the engine, whose certificate is checked where it speaks TLS."""
+    """The aggregate cluster has the proxies, then the engine, whose certificate is checked if it speaks TLS."""
     clusters = {
         cluster["name"]: cluster
         for cluster in json.loads(envoy.render(plan_of(CONFIG, urls=("https://es1",))))["static_resources"]["clusters"]

@@ -1,4 +1,4 @@
-"""Envoy with the printed configuration: the same ways as nginx's, as far as Envoy can."""
+"""Envoy with the printed configuration: the same routes and failovers as nginx's, as far as Envoy can."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def engine() -> Iterator[ScriptedEngine]:
 
 @pytest.fixture(scope="module")
 def proxy() -> Iterator[ScriptedEngine]:
-    """What stands where a proxy would."""
+    """A scripted server in the place of a proxy."""
     proxy = ScriptedEngine()
     yield proxy
     proxy.close()
@@ -36,7 +36,7 @@ def proxy() -> Iterator[ScriptedEngine]:
 
 @pytest.fixture(scope="module")
 def port(engine: ScriptedEngine, proxy: ScriptedEngine, start_envoy: Callable[..., int]) -> int:
-    """A front before both; a proxy that is silent is given up after a second."""
+    """A front in front of both; a proxy that is silent is given up after a second."""
     return start_envoy(url_of(engine), proxies=[address_of(proxy)], upstream="read_timeout_s = 0.5", max_deadline_s=0.5)
 
 
@@ -48,7 +48,7 @@ def _fresh(engine: ScriptedEngine, proxy: ScriptedEngine) -> None:
 
 
 def asked(upstream: ScriptedEngine) -> list[bytes]:
-    """What reached it, without Envoy's own questions."""
+    """The requests that reached it, without Envoy's own health checks."""
     return [request for request in upstream.requests if not (request.startswith(HEALTH) and b"Envoy/HC" in request)]
 
 
@@ -78,14 +78,14 @@ def targets(upstream: ScriptedEngine) -> list[bytes]:
 def test_raw_targets_go_the_planned_way(
     port: int, engine: ScriptedEngine, proxy: ScriptedEngine, method: bytes, target: bytes, *, ours: bool
 ) -> None:
-    """A request reaches the one upstream that the plan says, its target byte for byte."""
+    """A request reaches only the upstream that the plan says, with its target byte for byte."""
     line, _, _ = exchange(port, method + b" " + target + b" HTTP/1.1\r\nhost: x\r\n")
     assert status_of(line) == 200
     assert (targets(engine), targets(proxy)) == (([], [target]) if ours else ([target], []))
 
 
 def test_a_search_with_our_header_goes_to_the_proxies(port: int, engine: ScriptedEngine, proxy: ScriptedEngine) -> None:
-    """`ES-Rerank` is the proxies' to take out of any search, and means nothing elsewhere."""
+    """Any search with the header `ES-Rerank` goes to the proxies; on other requests the header means nothing."""
     exchange(port, b"POST /logs/_search HTTP/1.1\r\nhost: x\r\nes-rerank: off\r\n")
     exchange(port, b"PUT /logs/_doc/1 HTTP/1.1\r\nhost: x\r\nes-rerank: off\r\n")
     assert (targets(proxy), targets(engine)) == ([b"/logs/_search"], [b"/logs/_doc/1"])
@@ -122,7 +122,7 @@ def test_large_bodies_arrive(port: int, engine: ScriptedEngine, proxy: ScriptedE
 def test_answers_arrive_as_they_are(
     port: int, engine: ScriptedEngine, proxy: ScriptedEngine, target: bytes, status: int
 ) -> None:
-    """An error of engine or proxy is relayed with its headers, and nobody is asked twice for it."""
+    """An error of engine or proxy is relayed with its headers, and no server is asked twice."""
     engine.reply = proxy.reply = (
         b'HTTP/1.1 %d X\r\nX-Elastic-Product: Elasticsearch\r\nWarning: 299 a\r\ncontent-length: 5\r\n\r\n{"a"}'
     ) % status
@@ -151,7 +151,7 @@ def test_a_search_whose_proxy_fails_is_the_engines(
 
 
 def test_without_a_proxy_our_own_paths_are_unavailable(engine: ScriptedEngine, start_envoy: Callable[..., int]) -> None:
-    """While no proxy answers, searches are the engine's, and our own paths a 503 in its form that it never sees."""
+    """While no proxy answers, searches go to the engine, and our own paths are a 503 in its form without asking it."""
     port = start_envoy(url_of(engine), proxies=[f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"])
     for _ in range(4):
         line, _, _ = exchange(port, b"POST /films/_search HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n", b"{}")
@@ -187,7 +187,7 @@ def test_one_of_two_proxies_is_enough(
 def test_only_searches_are_sent_again(
     port: int, engine: ScriptedEngine, method: bytes, target: bytes, times: int
 ) -> None:
-    """When a connection breaks before any answer, a search is asked once more, and no write and no scroll is."""
+    """When a connection breaks before any answer, a search is sent once more, but no write and no scroll is."""
     exchange(port, b"GET /a HTTP/1.1\r\nhost: x\r\n")
     engine.requests.clear()
     engine.reply = dies
@@ -197,7 +197,7 @@ def test_only_searches_are_sent_again(
 
 
 def test_an_engine_host_that_is_down_is_passed_over(engine: ScriptedEngine, start_envoy: Callable[..., int]) -> None:
-    """Of several hosts those share the load that are up, for writes too: Envoy knows that nothing was sent."""
+    """The hosts that are up share the load, of writes too, since Envoy knows that nothing was sent."""
     port = start_envoy(f"http://127.0.0.1:{free_port()}", url_of(engine), proxies=["127.0.0.1:1"])
     for method, target in ((b"POST", b"/logs/_search"), (b"PUT", b"/a/_doc/1"), (b"DELETE", b"/a"), (b"GET", b"/a")):
         for _ in range(2):

@@ -1,4 +1,4 @@
-"""Real proxies behind real front servers on the embedded engine: not even the death of all of them costs a search."""
+"""Real proxies behind real front servers on the embedded engine: searches are answered even if all proxies die."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def address_of(system: System) -> str:
 
 
 def kill(system: System) -> None:
-    """End its proxy as nothing can be refused to end."""
+    """Kill its proxy with SIGKILL."""
     system.proxy.process.send_signal(signal.SIGKILL)
     system.proxy.process.wait()
 
@@ -51,7 +51,7 @@ def search(port: int, index: str = INDEX, **ext: Any) -> Any:
 def test_all_of_a_system_works_behind_a_front(
     engine_url: str, run_system: Callable[..., System], start_any_front: Callable[..., int]
 ) -> None:
-    """A covered search meets the proxy, as its status shows; health is the proxy's; all else is the engine's own."""
+    """A search under a rule reaches the proxy, as its status shows; so does health; all else is the engine's answer."""
     system = run_system(engine_url)
     port = start_any_front(engine_url, proxies=[address_of(system)])
     answer = search(port, ext={"es_rerank": {"include": ["status"]}})
@@ -108,7 +108,7 @@ def test_a_proxy_killed_in_the_middle_of_a_search(
     answer = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (len(hits), hits)
 
     def reply(connection: Any) -> None:
-        if b"/_search" in engine.requests[-1]:  # and no question about the proxy's health
+        if b"/_search" in engine.requests[-1]:  # and not Envoy's question about the proxy's health
             asked.set()
             killed.wait(60)
         connection.sendall(answer)
@@ -134,7 +134,7 @@ def test_a_proxy_killed_in_the_middle_of_a_search(
 def test_a_dead_proxy_sends_no_write_twice(
     engine_url: str, run_system: Callable[..., System], start_any_front: Callable[..., int]
 ) -> None:
-    """Writes don't meet the proxies: with all of them dead each arrives, once."""
+    """Writes don't go through the proxies: when all proxies are dead, each write arrives, once."""
     system = run_system(engine_url)
     port = start_any_front(engine_url, proxies=[address_of(system)])
     kill(system)
@@ -147,7 +147,7 @@ def test_a_dead_proxy_sends_no_write_twice(
 
 
 def test_what_a_body_asks_of_us_is_the_engines_to_refuse(start_any_front: Callable[..., int]) -> None:
-    """`ext.es_rerank` stays in a body that no proxy reads, as the manual says."""
+    """`ext.es_rerank` stays in a body that no proxy reads, and the engine refuses it, as the manual says."""
     engine = ScriptedEngine()
     port = start_any_front(f"http://127.0.0.1:{engine.port}", proxies=["127.0.0.1:1"])
     body = b'{"ext":{"es_rerank":{}}}'

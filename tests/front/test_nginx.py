@@ -30,7 +30,7 @@ def engine() -> Iterator[ScriptedEngine]:
 
 @pytest.fixture(scope="module")
 def proxy() -> Iterator[ScriptedEngine]:
-    """What stands where a proxy would."""
+    """A scripted server in the place of a proxy."""
     proxy = ScriptedEngine()
     yield proxy
     proxy.close()
@@ -38,7 +38,7 @@ def proxy() -> Iterator[ScriptedEngine]:
 
 @pytest.fixture(scope="module")
 def port(engine: ScriptedEngine, proxy: ScriptedEngine, start_front: Callable[..., int]) -> int:
-    """A front before both; a proxy that is silent is given up after a second and a bit."""
+    """A front in front of both; a proxy that is silent is given up after a little more than a second."""
     return start_front(url_of(engine), proxies=[address_of(proxy)], upstream="read_timeout_s = 0.5", max_deadline_s=0.5)
 
 
@@ -96,7 +96,7 @@ def hangs(_: socket.socket) -> None:
 def test_the_raw_target_reaches_the_engine(
     port: int, engine: ScriptedEngine, proxy: ScriptedEngine, target: bytes
 ) -> None:
-    """What is no search goes straight to the engine, its target byte for byte."""
+    """A request that is not a search goes straight to the engine, with its target byte for byte."""
     line, _, _ = exchange(port, b"GET " + target + b" HTTP/1.1\r\nhost: x\r\n")
     assert status_of(line) == 200
     assert [request.split(b" ")[1] for request in engine.requests] == [target]
@@ -124,7 +124,7 @@ def test_the_raw_target_reaches_the_engine(
 def test_the_raw_target_reaches_the_proxies(
     port: int, engine: ScriptedEngine, proxy: ScriptedEngine, target: bytes
 ) -> None:
-    """What may need a proxy comes to one, its target byte for byte."""
+    """A request that may need a proxy goes to one, with its target byte for byte."""
     line, _, _ = exchange(port, b"POST " + target + b" HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n", b"{}")
     assert status_of(line) == 200
     assert [request.split(b" ")[1] for request in proxy.requests] == [target]
@@ -147,14 +147,14 @@ def test_the_raw_target_reaches_the_proxies(
 def test_what_no_proxy_reranks_goes_to_the_engine(
     port: int, engine: ScriptedEngine, proxy: ScriptedEngine, method: bytes, target: bytes
 ) -> None:
-    """Searches of no rule, and what looks like a search and is none, never meet a proxy."""
+    """Searches without a rule, and requests that only look like searches, never reach a proxy."""
     exchange(port, method + b" " + target + b" HTTP/1.1\r\nhost: x\r\n")
     assert [request.split(b" ")[:2] for request in engine.requests] == [[method, target]]
     assert proxy.requests == []
 
 
 def test_a_search_with_our_header_goes_to_the_proxies(port: int, engine: ScriptedEngine, proxy: ScriptedEngine) -> None:
-    """`ES-Rerank` is the proxies' to take out of any search, and means nothing elsewhere."""
+    """Any search with the header `ES-Rerank` goes to the proxies; on other requests the header means nothing."""
     exchange(port, b"POST /logs/_search HTTP/1.1\r\nhost: x\r\nes-rerank: off\r\n")
     exchange(port, b"PUT /logs/_doc/1 HTTP/1.1\r\nhost: x\r\nes-rerank: off\r\n")
     assert b"es-rerank: off" in proxy.requests[0]
@@ -212,7 +212,7 @@ def unchunked(raw: bytes) -> bytes:
 def test_answers_arrive_as_they_are(
     port: int, engine: ScriptedEngine, proxy: ScriptedEngine, target: bytes, status: int
 ) -> None:
-    """Status, headers and body of any answer pass, errors too, and nobody is asked twice for one."""
+    """Status, headers and body of every answer pass, also of errors, and no server is asked twice."""
     engine.reply = proxy.reply = (
         b"HTTP/1.1 %d X\r\nX-Elastic-Product: Elasticsearch\r\nWarning: 299 a\r\nWarning: 299 b\r\nServer: s\r\n"
         b'Location: /logs/_doc/1\r\nETag: "e"\r\nX_under: 1\r\ncontent-length: 5\r\n\r\n{"a"}'
@@ -258,8 +258,8 @@ def test_a_large_answer_arrives(port: int, engine: ScriptedEngine) -> None:
 def test_what_nginx_refuses_by_itself(
     port: int, engine: ScriptedEngine, proxy: ScriptedEngine, raw: bytes, status: int
 ) -> None:
-    """What the manual lists as refused is refused in the engine's form, and nobody is asked."""
-    # It closes on what it did not read, so there may be a reset behind the answer.
+    """What the manual lists as refused is refused in the engine's form, and reaches no server."""
+    # nginx closes the connection with bytes unread, so a reset may follow the answer.
     head, _, body = talk(port, raw, until=b'"status":%d}' % status).partition(CRLF * 2)
     error = json.loads(body)
     assert (status_of(head), error["status"], error["error"]["type"]) == (status, status, "illegal_argument_exception")
@@ -267,7 +267,7 @@ def test_what_nginx_refuses_by_itself(
 
 
 def test_an_absolute_target_arrives_as_a_path(port: int, engine: ScriptedEngine) -> None:
-    """A target that names a host loses it, as the manual says."""
+    """An absolute target arrives without its scheme and host, as the manual says."""
     exchange(port, b"GET http://elsewhere/a?b HTTP/1.1\r\nhost: x\r\n")
     assert [request.split(b" ")[1] for request in engine.requests] == [b"/a?b"]
 
@@ -297,7 +297,7 @@ def test_a_search_whose_proxy_fails_is_the_engines(
 
 
 def test_without_a_proxy_our_own_paths_are_unavailable(engine: ScriptedEngine, start_front: Callable[..., int]) -> None:
-    """While no proxy answers, searches are the engine's, and our own paths a 503 in its form that it never sees."""
+    """While no proxy answers, searches go to the engine, and our own paths are a 503 in its form without asking it."""
     port = start_front(url_of(engine), proxies=[f"127.0.0.1:{free_port()}"])
     line, _, body = exchange(port, b"GET /_es_rerank/health HTTP/1.1\r\nhost: x\r\n")
     assert (status_of(line), json.loads(body)["status"]) == (503, 503)
@@ -357,7 +357,7 @@ def test_a_proxy_is_back_soon(engine: ScriptedEngine, start_front: Callable[...,
 def test_only_searches_are_sent_again(
     port: int, engine: ScriptedEngine, method: bytes, target: bytes, times: int
 ) -> None:
-    """When a kept connection breaks before any answer, a search is asked once more, and no write and no scroll is."""
+    """When a kept connection breaks before any answer, a search is sent once more, but no write and no scroll is."""
     exchange(port, b"GET /a HTTP/1.1\r\nhost: x\r\n")
     engine.requests.clear()
     engine.reply = dies
@@ -368,7 +368,7 @@ def test_only_searches_are_sent_again(
 
 @pytest.mark.parametrize("method", [b"PUT", b"DELETE", b"POST", b"GET"])
 def test_nothing_is_asked_of_two_engine_hosts(start_front: Callable[..., int], method: bytes) -> None:
-    """A write that one host took and did not answer is not given to the next; a GET is."""
+    """A write that one host received and did not answer is not sent to the next host; a GET is."""
     hosts = [ScriptedEngine(), ScriptedEngine()]
     for host in hosts:
         host.reply = dies
@@ -379,7 +379,7 @@ def test_nothing_is_asked_of_two_engine_hosts(start_front: Callable[..., int], m
 
 
 def test_an_engine_host_that_is_down_is_passed_over(engine: ScriptedEngine, start_front: Callable[..., int]) -> None:
-    """Of several hosts those share the load that are up: what could not be sent to one goes to the next."""
+    """The hosts that are up share the load: a request that could not be sent to one goes to the next."""
     port = start_front(f"http://127.0.0.1:{free_port()}", url_of(engine), proxies=["127.0.0.1:1"])
     for target in (b"/logs/_search", b"/_bulk", b"/films/_search", b"/logs/_doc"):
         line, _, _ = exchange(port, b"POST " + target + b" HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n", b"{}")
@@ -408,7 +408,7 @@ def test_an_engine_that_hangs_is_a_504(port: int, engine: ScriptedEngine, proxy:
 
 
 def test_a_caller_who_leaves_takes_the_request_along(port: int, engine: ScriptedEngine) -> None:
-    """When the caller closes its connection the engine's is closed too, by which it learns to cancel."""
+    """When the caller disconnects, the connection to the engine is closed too, so the engine cancels its work."""
     engine.reply = hangs
     engine.closed_by_peer.clear()
     with socket.create_connection(("127.0.0.1", port), 30) as connection:

@@ -1,4 +1,4 @@
-"""Where requests go: nothing that a proxy would rerank or change may pass it by, and what is plainly none does."""
+"""Where requests go: to the proxies if a proxy would rerank or change them, to the engine if they clearly need none."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def route_of(routes: Sequence[Route], method: str, path: str, *, asking: bool = 
 
 
 def settings_of(*urls: str, **upstream: object) -> Settings:
-    """A configuration before these engines."""
+    """A configuration for a front before these engines."""
     return Settings.model_validate(
         {"upstream": {"urls": list(urls), **upstream}, "redis": {"url": "redis://127.0.0.1:1/0"}}
     )
@@ -67,7 +67,7 @@ def settings_of(*urls: str, **upstream: object) -> Settings:
 
 @given(rules=RULES, expression=EXPRESSIONS, encoded=st.booleans(), endpoint=ENDPOINTS)
 def test_no_search_passes_a_proxy_by(rules: list[Rule], expression: str, endpoint: str, *, encoded: bool) -> None:
-    """A search that the proxies know as one, and find a rule for, or several, goes to them."""
+    """Every search for which the proxies find one rule or several goes to the proxies."""
     segment = quote(expression, safe="") if encoded else quote(expression, safe="*,:<>+")
     assume(segment)
     request = Request(method="POST", target=f"/{segment}/_search".encode(), headers=())
@@ -82,7 +82,7 @@ def test_no_search_passes_a_proxy_by(rules: list[Rule], expression: str, endpoin
     rules=RULES, names=st.lists(st.text(LETTERS, min_size=1, max_size=6), min_size=1, max_size=3), endpoint=ENDPOINTS
 )
 def test_a_plain_search_of_no_rule_is_the_engines(rules: list[Rule], names: list[str], endpoint: str) -> None:
-    """A search on plain names goes straight to the engine just where no rule takes any of them."""
+    """A search on plain names goes straight to the engine exactly if no rule covers any of the names."""
     assume(not any(name.startswith(("-", "_")) for name in names))
     covered = any(rule.matches(name) for rule in rules for name in names if not name.startswith("."))
     routes = make_routes(rules)
@@ -107,7 +107,7 @@ def test_a_plain_search_of_no_rule_is_the_engines(rules: list[Rule], names: list
     ],
 )
 def test_a_pattern_is_its_rules(pattern: str, name: str, covered: bool) -> None:
-    """A pattern matches names as the proxies do: whole, with case, `*` alone as wildcard; and no system index."""
+    """A route matches names as the proxies do: whole, with case, with `*` as the only wildcard, and no system index."""
     path = covered_path(pattern)
     assert path is not None
     assert (re.fullmatch(path, f"/{name}/_search") is not None) == covered
@@ -137,31 +137,31 @@ def test_a_pattern_is_its_rules(pattern: str, name: str, covered: bool) -> None:
     ],
 )
 def test_what_a_path_says(method: str, path: str, target: Target) -> None:
-    """Forms of a search that a proxy can't be passed by with, and what only looks like one."""
+    """Every spelling of a search that may need a proxy goes to one, and what only looks like a search does not."""
     rule = Rule(name="films", indices=("films*",), fields=("text",))
     assert route_of(make_routes([rule]), method, path) == target
 
 
 def test_a_pattern_with_odd_letters_needs_no_route() -> None:
-    """A name that could match it is odd too, and every odd name goes to the proxies."""
+    """A pattern with odd letters has no route: it matches only odd names, and those all go to the proxies."""
     rule = Rule(name="films", indices=("filmé+*",), fields=("text",))
     assert covered_path("filmé+*") is None
     assert route_of(make_routes([rule]), "GET", "/filmé+1/_search") == "proxies"
 
 
 def test_targets_are_as_long_as_the_proxies_read() -> None:
-    """A target that the proxies take for no search is none here, and none that they read is too long here."""
+    """A target is too long here exactly if it is too long for the proxies to read."""
     assert MAX_TARGET_BYTES == call.MAX_TARGET_BYTES
 
 
 def test_expressions_keep_to_what_all_engines_read() -> None:
-    """No look-around, back-reference, lazy or possessive repetition, which RE2 lacks or reads otherwise."""
+    """Expressions have no look-around, back-reference, lazy or possessive repetition: RE2 lacks them or differs."""
     for route in make_routes([Rule(name="a", indices=("a.b*", "*"), fields=("text",))]):
         assert not re.search(r"\(\?[^:]|\\[^.]|[*+?}][?+]", route.path)
 
 
 def test_a_plan_without_options_is_the_configurations() -> None:
-    """The proxy is where the file has it listen, on an address that can be asked; default ports are named."""
+    """The proxy is where the file lets it listen, on an address that can be connected to; default ports are named."""
     settings = settings_of("http://es1", "http://[::1]:9201").model_copy(
         update={"server": settings_of("http://x").server.model_copy(update={"host": "0.0.0.0", "port": 9301})}
     )
@@ -172,7 +172,7 @@ def test_a_plan_without_options_is_the_configurations() -> None:
 
 
 def test_trust_is_the_configurations_or_the_machines() -> None:
-    """TLS needs a file of authorities, the machine's where the configuration names none, unless anyone is trusted."""
+    """TLS needs a file of authorities (the machine's if the configuration names none), unless anyone is trusted."""
     listen = Address(host="127.0.0.1", port=9200)
 
     def trust(*, system: str | None, **upstream: object) -> Trust | None:
@@ -193,7 +193,7 @@ def test_trust_is_the_configurations_or_the_machines() -> None:
     ],
 )
 def test_what_no_front_can_do_is_said(urls: list[str], says: str) -> None:
-    """Hosts that a front can't serve alike, or that would mean something else in its file, are named."""
+    """Hosts that a front can't treat alike, or whose names mean something else in its file, are named in an error."""
     with pytest.raises(SettingsError, match=re.escape(says)):
         make_plan(settings_of(*urls), listen=Address(host="127.0.0.1", port=1), system_ca_file="/ca")
 
@@ -202,13 +202,13 @@ def test_what_no_front_can_do_is_said(urls: list[str], says: str) -> None:
     "text", ["", "x", "h:", ":1", "h:0", "h:65536", "h:1;", "h:1 ", "::1:9", "a b:1", "http://h:1"]
 )
 def test_an_address_that_is_none_is_refused(text: str) -> None:
-    """What is neither host and port, nor safe in a configuration, is named with its option."""
+    """An address that is not a host and a port, or is not safe in a configuration, is named with its option."""
     with pytest.raises(SettingsError, match="--proxy"):
         read_address("--proxy", text)
 
 
 def test_an_address_is_read() -> None:
-    """Names, IPv4 and IPv6 in brackets, and a port alone where a host is known."""
+    """An address may be a name, IPv4, or IPv6 in brackets, with a port, or a port alone if there is a default host."""
     assert str(read_address("--proxy", "h-1.x:80")) == "h-1.x:80"
     assert read_address("--proxy", "[::1]:80") == Address(host="::1", port=80)
     assert str(read_address("--listen", "80", default_host="127.0.0.1")) == "127.0.0.1:80"

@@ -57,7 +57,7 @@ def hits_of(*texts: str) -> dict[str, Any]:
 class FakeEngine:
     """Answers each request that is fetched with the next of some replies, and keeps the requests.
 
-    None among the replies is an answer that never comes. The contract is `Engine`, which `Upstream` keeps in
+    None among the replies is an answer that never comes. The contract is `Engine`; `Upstream` is held to it in
     tests/relay.
     """
 
@@ -134,7 +134,7 @@ def parts_with(
     scores: ScoreSource | None = None,
     rules: RuleSource = RULES,
 ) -> Parts:
-    """The parts of a proxy before this engine."""
+    """The parts of a proxy in front of this engine."""
     return Parts(
         clock=clock or VirtualClock(),
         engine=engine,
@@ -163,7 +163,7 @@ def answered_by(outcome: pipeline.Outcome) -> tuple[list[str], dict[str, Any]]:
 
 
 async def test_a_search_is_reranked() -> None:
-    """Five calls, one request: the window is fetched, judged, ranked, and the answer says so."""
+    """The window is fetched with one request, judged and ranked, and the answer says so."""
     engine = FakeEngine(reply(200, hits_of(*TEXTS)))
     outcome = await pipeline.answer(asked(SEARCH), "films", parts_with(engine))
     hits, status = answered_by(outcome)
@@ -173,7 +173,7 @@ async def test_a_search_is_reranked() -> None:
 
 
 async def test_the_window_can_be_kept_and_ranked_again() -> None:
-    """What was ranked comes with the outcome: by the same recipe it gives the same order, by another another one."""
+    """The outcome holds the ranked window: the same recipe gives the same order again, another recipe another order."""
     outcome = await pipeline.answer(asked(SEARCH), "films", parts_with(FakeEngine(reply(200, hits_of(*TEXTS)))))
     window = outcome.window
     assert window is not None
@@ -186,7 +186,7 @@ async def test_the_window_can_be_kept_and_ranked_again() -> None:
 
 
 async def test_a_bug_before_the_decision_forwards_the_search() -> None:
-    """When reading or deciding breaks, the client's request goes to the engine as it came, less our header."""
+    """When reading or deciding breaks, the client's request goes to the engine as it came, without our header."""
     outcome = await pipeline.answer(asked(SEARCH), "films", parts_with(FakeEngine(), rules=BrokenRules()))
     assert (outcome.status.status, outcome.status.reason) == ("failed", "internal_error")
     assert outcome.forward is not None
@@ -195,7 +195,7 @@ async def test_a_bug_before_the_decision_forwards_the_search() -> None:
 
 
 async def test_a_bug_after_the_window_answers_with_the_engines_hits() -> None:
-    """When reranking breaks, the client's own search is answered, with nothing of ours left in it, and says so."""
+    """When reranking breaks, the client's own search is sent without our key in it, and the answer says so."""
     hits = hits_of("x")
     engine = FakeEngine(reply(200, hits), reply(200, hits))
     ext = {"ext": {"es_rerank": {"alpha": 0.5}, "other": 1}}
@@ -212,7 +212,7 @@ async def test_a_bug_after_the_window_answers_with_the_engines_hits() -> None:
 
 
 async def test_workers_that_stall_cost_the_deadline_and_no_hit() -> None:
-    """Just before the deadline the engine's order is answered, and the answer says why."""
+    """Just before the deadline, the hits are answered in the engine's order, and the answer says why."""
     clock = VirtualClock(1000.0)
     engine = FakeEngine(reply(200, hits_of(*TEXTS)))
     parts = parts_with(engine, clock=clock, workers=LengthWorkers(stalls=True))
@@ -238,7 +238,7 @@ async def test_an_engine_that_stalls_is_waited_for() -> None:
 
 
 async def test_an_engine_that_stalls_at_the_clients_own_search_is_waited_for() -> None:
-    """When the window does not fit and the client's own search is asked, that has all the time it needs."""
+    """When the window can't be reranked and the client's own search is sent, that has all the time it needs."""
     clock = VirtualClock()
     engine = FakeEngine(reply(400, {"error": "window"}), None)
     answering = asyncio.ensure_future(pipeline.answer(asked(SEARCH), "films", parts_with(engine, clock=clock)))
@@ -260,7 +260,7 @@ async def test_a_busy_engine_is_not_asked_again() -> None:
 
 @pytest.mark.parametrize("at", [0, 1])
 async def test_no_engine_is_the_callers_to_know(at: int) -> None:
-    """That no host answers is not hidden, neither for the window nor for the client's own search: it goes up."""
+    """If no engine host answers, for the window or for the client's own search, UpstreamError is raised."""
     replies: list[Reply | UpstreamError] = [reply(400, {"error": "window"}), UpstreamError("nobody")]
     with pytest.raises(UpstreamError):
         await pipeline.answer(asked(SEARCH), "films", parts_with(FakeEngine(*replies[1 - at :])))

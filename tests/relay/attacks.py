@@ -1,4 +1,4 @@
-"""Requests as nobody should send them: framings of all kinds, and bodies that look like requests."""
+"""Requests that no client should send: framings of all kinds, and bodies that look like requests."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ CODINGS = (
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """Bytes that are sent in two parts. `withheld`: the second after the answer. `cut`: the body has no end."""
+    """Bytes in two parts. `withheld`: the second part is sent after the answer. `cut`: the body has no end."""
 
     name: bytes
     parts: tuple[bytes, bytes]
@@ -56,7 +56,7 @@ class Attack:
 
 
 def chunked(body: bytes, rng: random.Random, *, odd: bool) -> bytes:
-    """The body in chunks of any sizes; `odd` ones are none that a strict parser takes."""
+    """The body in chunks of any sizes; a strict parser refuses `odd` ones."""
     raw = b""
     while body:
         size = rng.randint(1, len(body))
@@ -119,7 +119,7 @@ FRAMINGS: tuple[Callable[[random.Random, bytes], Framed], ...] = (
 
 
 def make_attack(rng: random.Random, name: bytes) -> Attack:
-    """One request, or what may be taken for some. What is in its body, if it has one, is SMUGGLED."""
+    """One request, or bytes that may be taken for several. If it has a body, SMUGGLED is in it."""
     body = rng.choice((SMUGGLED, SMUGGLED * 3, b"x" * 200 + SMUGGLED, b"\r\n" + SMUGGLED, LARGE))
     framing, behind, cut = rng.choice(FRAMINGS)(rng, body)
     lines = [b"host: x", b"x-caller: " + name, *framing]
@@ -136,7 +136,7 @@ def make_attack(rng: random.Random, name: bytes) -> Attack:
 
 
 def make_withheld(rng: random.Random, name: bytes) -> Attack:
-    """A request whose body comes to its end only after the answer. In chunks it streams to the engine."""
+    """A request whose body ends only after the answer. A body in chunks is streamed to the engine."""
     script = rng.choice(sorted(WITHHELD)).encode()
     head = b"POST /a HTTP/1.1\r\nhost: x\r\nx-caller: %s\r\nx-script: %s\r\n%s\r\n\r\n" % (name, script, CODING)
     return Attack(name, (head + b"5\r\nhello\r\n", chunked(SMUGGLED, rng, odd=False)), withheld=True)

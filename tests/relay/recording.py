@@ -26,7 +26,7 @@ REQUEST_LINE = re.compile(rb"([A-Z]+) ([^\x00-\x20\x7f]+) (HTTP/1\.[01])\r\n")
 HEADER_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*?)[ \t]*\r\n")
 CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})\r\n")
 REFUSALS = (400, 408, 413, 414, 417, 431)
-# An answer to nobody's request.
+# An answer that belongs to no request.
 FOREIGN = b"HTTP/1.1 200 OK\r\nx-caller: nobody\r\ncontent-length: 7\r\n\r\nforeign"
 
 
@@ -34,7 +34,7 @@ FOREIGN = b"HTTP/1.1 200 OK\r\nx-caller: nobody\r\ncontent-length: 7\r\n\r\nfore
 class Script:
     """How a request is answered.
 
-    `early` is right after the head; the body is then drained, or, if `unread`, read as if it were the next request,
+    `early` means right after the head; the body is then drained, or, if `unread`, read as if it were the next request,
     as OpenSearch does. `behind` follows in one piece with the answer, `late` when the test says so.
     """
 
@@ -45,7 +45,7 @@ class Script:
     behind: bytes = b""
     late: bytes = b""
     missing: int = 0
-    """By so much Content-Length is too small."""
+    """By how many bytes Content-Length is too small."""
     version: bytes = b"HTTP/1.1"
     framing: str = "length"
     """length, chunked, or close for an answer that ends with its connection."""
@@ -55,14 +55,14 @@ class Script:
     closes: bool = False
 
     def spoils(self, *, bodiless: bool) -> bool:
-        """Whether nothing may be asked on the connection any more, after an answer with or without a body."""
+        """Whether no request may follow on the connection, after an answer with or without a body."""
         beyond = self.behind or (self.always_body if bodiless else self.missing)
         ends = self.version == b"HTTP/1.0" or b"close" in self.header or self.status in REFUSALS
         return bool(beyond) or ends or self.unread
 
 
 PLAIN = Script()
-# What an engine may do, or does, to anyone: the caller's own answer is right.
+# What an engine may do, or really does, to any caller: the caller's own answer is right.
 FAIR: dict[str, Script] = {
     "plain": PLAIN,
     "interim": Script(interim=(100, 102, 103)),
@@ -94,7 +94,7 @@ UNFAIR: dict[str, Script] = {
     **{f"early-{status}": Script(status=status, early=True) for status in REFUSALS},
     **{f"unread-{status}": Script(status=status, early=True, unread=True) for status in REFUSALS},
 }
-# Only where the body is not yet whole when the answer comes: else nobody but the engine can know what went wrong.
+# Only if the body is not whole when the answer comes: otherwise only the engine can know what went wrong.
 WITHHELD: dict[str, Script] = {
     **{f"unread-{status}": Script(status=status, early=True, unread=True) for status in (200, 401, 500)},
     "unread-interim": Script(status=413, early=True, unread=True, interim=(100,)),
@@ -126,7 +126,7 @@ class Recorded:
 
 
 class _UnreadableError(Exception):
-    """What was read is no strict HTTP/1.1."""
+    """The bytes that were read are not strict HTTP/1.1."""
 
 
 class _Connection:
@@ -150,7 +150,7 @@ class _Connection:
         return data
 
     def end(self) -> None:
-        """Let the peer know that it is over."""
+        """End the connection, so that the peer notices it."""
         with suppress(OSError):
             self.wire.shutdown(socket.SHUT_RDWR)
 
@@ -216,7 +216,7 @@ class RecordingEngine:
         self._listener.close()
 
     def forget(self) -> None:
-        """Start the records anew, owe nobody late bytes, and end what no one should use."""
+        """Clear the records, drop late bytes that were not sent, and end connections that nobody should use."""
         with self._lock:
             self.requests = []
             self.unreadable = []
@@ -226,7 +226,7 @@ class RecordingEngine:
                     connection.end()
 
     def send_late(self, limit_s: float = 1.0) -> None:
-        """Send what scripts have for later, on connections that are idle by now; the peer has a while to end them."""
+        """Send the scripts' late bytes on connections that are idle now; the peer then has some time to end them."""
         with self._lock:
             spoilt = [connection for connection in self._connections if connection.late]
             for connection in spoilt:
@@ -239,7 +239,7 @@ class RecordingEngine:
             time.sleep(0.005)
 
     def first_class(self, target: bytes) -> list[Recorded]:
-        """The requests for a target that came where a request may come."""
+        """The requests for a target that came on a connection that may carry them."""
         return [request for request in self.requests if request.target == target and not request.spoilt]
 
     def misplaced(self) -> list[Recorded]:

@@ -30,7 +30,7 @@ SERIAL = itertools.count(1)
 
 
 class Caller:
-    """One who only asks what is in order, on a connection that is kept, and looks whether each answer is its own."""
+    """A caller with correct requests only, on a kept connection, who checks that each answer is its own."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -41,7 +41,7 @@ class Caller:
         self._connection.close()
 
     def ask(self, script: str = "plain", method: str = "GET", body: bytes = b"", *, chunked: bool = False) -> int:
-        """Ask, and give the number under which the engine has the request; 0 where the proxy had no answer."""
+        """Send a request, and give the number under which the engine recorded it; 0 if the proxy had no answer."""
         name = f"caller-{next(SERIAL)}"
         self._connection.request(
             method,
@@ -53,7 +53,7 @@ class Caller:
         reply = self._connection.getresponse()
         text = reply.read()
         if reply.status == 502 and (method == "HEAD" or b"es_rerank_upstream_exception" in text):
-            return 0  # the engine closed, or what it sent is no answer: then there is none, but nobody else's either
+            return 0  # the engine closed, or sent what is not an answer: then there is none, and not another's either
         number = int(reply.getheader("x-number", "0"))
         own = {"number": number, "target": f"/own/{name}", "caller": name, "body": hashlib.sha256(body).hexdigest()}
         assert (reply.getheader("x-caller"), reply.getheader("x-target")) == (name, f"/own/{name}"), text
@@ -71,14 +71,14 @@ def shared_engine() -> Iterator[RecordingEngine]:
 
 @pytest.fixture
 def engine(shared_engine: RecordingEngine) -> RecordingEngine:
-    """The same without a memory."""
+    """The same engine with cleared records."""
     shared_engine.forget()
     return shared_engine
 
 
 @pytest.fixture(scope="module")
 def system(shared_engine: RecordingEngine, run_system: Callable[..., System]) -> System:
-    """A proxy with one connection to the engine, which everyone gets in turn."""
+    """A proxy with one connection to the engine, which all callers use in turn."""
     return run_system(f"http://127.0.0.1:{shared_engine.port}", upstream="max_connections = 1")
 
 
@@ -90,14 +90,14 @@ def port(system: System) -> int:
 
 @pytest.fixture
 def caller(port: int) -> Iterator[Caller]:
-    """A caller in order."""
+    """A caller with correct requests."""
     caller = Caller(port)
     yield caller
     caller.close()
 
 
 def read_until(connection: socket.socket, wanted: Callable[[bytes], bool], limit_s: float = LIMIT_S) -> bytes:
-    """What arrives until it is as wanted, the peer closes, or nothing comes for so long."""
+    """The bytes that arrive until they are as wanted, the peer closes, or nothing comes for so long."""
     connection.settimeout(limit_s)
     received = b""
     with suppress(TimeoutError, ConnectionError):
@@ -148,7 +148,7 @@ def connection_of(engine: RecordingEngine, number: int) -> int:
 def test_another_expectation_is_refused_by_the_proxy(
     engine: RecordingEngine, caller: Caller, target: bytes, lines: bytes, body: bytes
 ) -> None:
-    """What isn't just 100-continue is a 417 in the engine's shape, reaches no engine, and its body stays a body."""
+    """Anything but 100-continue is a 417 in the engine's shape, reaches no engine, and its body stays a body."""
     raw = b"POST %s HTTP/1.1\r\nhost: x\r\n%scontent-length: %d\r\n\r\n" % (target, lines, len(body)) + body
     follower = b"GET /next HTTP/1.1\r\nhost: x\r\nx-caller: next\r\nconnection: close\r\n\r\n"
     with socket.create_connection(("127.0.0.1", caller.port), LIMIT_S) as connection:
@@ -169,7 +169,7 @@ def test_another_expectation_is_refused_by_the_proxy(
 
 
 def test_a_refused_expectation_is_said_before_the_body(port: int, engine: RecordingEngine, caller: Caller) -> None:
-    """A caller who waits with its body for an answer gets the 417 without it."""
+    """A caller that keeps its body back until an answer gets the 417 before it sends the body."""
     with socket.create_connection(("127.0.0.1", port), LIMIT_S) as connection:
         connection.sendall(b"POST /a HTTP/1.1\r\nhost: x\r\nexpect: 200-ok\r\ncontent-length: 5\r\n\r\n")
         assert head_of(read_until(connection, answered)) == b"417"
@@ -180,7 +180,7 @@ def test_a_refused_expectation_is_said_before_the_body(port: int, engine: Record
 @pytest.mark.parametrize("value", [b"100-continue", b"100-Continue", b" \t100-CONTINUE"])
 @pytest.mark.parametrize("framing", [b"content-length: 5\r\n", b"transfer-encoding: chunked\r\n"])
 def test_100_continue_works_in_any_case(port: int, engine: RecordingEngine, value: bytes, framing: bytes) -> None:
-    """The caller is told to go on, its body arrives, and the engine is asked for nothing."""
+    """The caller is told to go on, its body arrives, and the engine gets no expectation."""
     with socket.create_connection(("127.0.0.1", port), LIMIT_S) as connection:
         connection.sendall(b"PUT /a HTTP/1.1\r\nhost: x\r\nexpect:" + value + CRLF + framing + CRLF)
         assert read_until(connection, lambda received: received.endswith(CRLF * 2)) == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -192,7 +192,7 @@ def test_100_continue_works_in_any_case(port: int, engine: RecordingEngine, valu
 
 
 def test_whitespace_behind_an_expectation_leaves_no_caller_waiting(port: int, engine: RecordingEngine) -> None:
-    """It is no part of the value (RFC 9110, 5.5): the caller is told to go on, or that it may not."""
+    """Whitespace after the value is not part of it (RFC 9110, 5.5): the caller gets its 100 or its 417."""
     with socket.create_connection(("127.0.0.1", port), LIMIT_S) as connection:
         connection.sendall(b"PUT /a HTTP/1.1\r\nhost: x\r\nexpect: 100-continue \t\r\ncontent-length: 5\r\n\r\n")
         assert head_of(read_until(connection, lambda received: CRLF * 2 in received, 5)) in (b"100", b"417")
@@ -245,7 +245,7 @@ def test_nothing_is_asked_after_a_refusal(
 def test_bytes_that_come_late_are_nobodys_answer(
     system: System, engine: RecordingEngine, caller: Caller, script: str
 ) -> None:
-    """What the engine sends on an idle connection ends it: the next caller gets its own answer over another."""
+    """Bytes on an idle connection close it, and the next caller gets its own answer over another connection."""
     number = caller.ask(script)
     engine.send_late()
     for _ in range(3):
@@ -258,7 +258,7 @@ def test_bytes_that_come_late_are_nobodys_answer(
 def test_an_answer_with_more_behind_it_is_the_last(
     engine: RecordingEngine, caller: Caller, script: str, method: str
 ) -> None:
-    """Bytes beyond an answer, or an end that it announces, end its connection: the next goes over another."""
+    """After an answer with bytes after it, or one that announces the end, the next request uses another connection."""
     caller.ask(script, method)
     [first] = engine.requests
     for _ in range(3):
@@ -273,7 +273,7 @@ def test_an_answer_with_more_behind_it_is_the_last(
 def test_a_body_beyond_its_length_is_nobodys_answer(
     port: int, engine: RecordingEngine, caller: Caller, script: str, method: bytes
 ) -> None:
-    """An answer that is longer than it may be is cut where it ends, and is the last on its connection."""
+    """An answer that is longer than its length is cut at that length, and is the last on its connection."""
     with socket.create_connection(("127.0.0.1", port), LIMIT_S) as connection:
         connection.sendall(method + b" /a HTTP/1.1\r\nhost: x\r\nx-script: " + script.encode() + CRLF * 2)
         read_until(connection, answered)
@@ -289,7 +289,7 @@ def test_a_body_beyond_its_length_is_nobodys_answer(
 @pytest.mark.parametrize("script", ["plain", "interim", "chunked"])
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
 def test_a_connection_in_order_is_kept(engine: RecordingEngine, caller: Caller, script: str, method: str) -> None:
-    """Interim answers, chunks and trailers leave the connection as good as new."""
+    """After interim answers, chunks and trailers the connection is still used."""
     caller.ask()
     body = b"hello" if method == "POST" else b""
     numbers = [caller.ask(script, method, body) for _ in range(3)]
@@ -309,7 +309,7 @@ def send(port: int, attack: Attack) -> bytes:
 
 
 def plan_one(rng: random.Random) -> tuple[str, str, bytes, bool]:
-    """What a caller in order asks: script, method, body, and whether that goes in chunks."""
+    """A correct request: script, method, body, and whether the body goes in chunks."""
     method = rng.choice(("GET", "POST", "POST", "PUT", "HEAD"))
     body = rng.randbytes(rng.choice((1, 100, 100_000))) if method in ("POST", "PUT") else b""
     return rng.choice(sorted(FAIR)), method, body, bool(body) and rng.random() < 0.3
@@ -323,7 +323,7 @@ def fuzzed(shared_engine: RecordingEngine, run_system: Callable[..., System]) ->
 
 @pytest.fixture
 def neighbour(fuzzed: System) -> Iterator[Caller]:
-    """A caller in order, there."""
+    """A caller with correct requests to that proxy."""
     caller = Caller(int(fuzzed.url.rpartition(":")[2]))
     yield caller
     caller.close()
@@ -333,7 +333,7 @@ def neighbour(fuzzed: System) -> Iterator[Caller]:
 def test_no_caller_gets_what_belongs_to_another(
     fuzzed: System, engine: RecordingEngine, neighbour: Caller, seed: int
 ) -> None:
-    """Beside callers who send any bytes, before an engine that answers anyhow, each answer is its caller's own."""
+    """Whatever bytes other callers send, and however the engine answers, each answer is its caller's own."""
     rng = random.Random(seed)
     numbers: list[int] = []
 
@@ -355,7 +355,7 @@ def test_no_caller_gets_what_belongs_to_another(
             over.set()
             problem = asked.exception(LIMIT_S * 2)
             assert problem is None, f"{said}: {problem!r}"
-            # All is still: who left was noticed. What the engine sends now answers nobody.
+            # All is still: the proxy has noticed every caller that left. What the engine sends now answers no request.
             fuzzed.health()
             engine.send_late()
             fuzzed.health()
@@ -376,7 +376,7 @@ def test_no_caller_gets_what_belongs_to_another(
 def test_a_real_engine_answers_each_its_own(
     opensearch: Engine, run_system: Callable[..., System], request: pytest.FixtureRequest
 ) -> None:
-    """On OpenSearch, which takes the body behind an unknown expectation for a request, each answer is its caller's."""
+    """On OpenSearch, which reads the body after an unknown expectation as a request, each answer is its caller's."""
     system = run_system(opensearch.url, upstream="max_connections = 2")
     port = int(system.url.rpartition(":")[2])
     hidden = b"GET /attacker/_doc/1 HTTP/1.1\r\nhost: x\r\nx-opaque-id: attacker\r\n\r\n"

@@ -1,4 +1,4 @@
-"""Large bodies flow through without being held."""
+"""Large bodies pass through without being held in memory."""
 
 from __future__ import annotations
 

@@ -150,7 +150,7 @@ def test_the_raw_target_reaches_the_engine(port: int, engine: ScriptedEngine, ta
 
 
 def test_a_target_that_is_no_uri_is_refused(port: int, engine: ScriptedEngine) -> None:
-    """Bytes above 0x7F in a target, which RFC 3986 forbids, are a 400 in the engine's shape: nothing is guessed."""
+    """Bytes above 0x7F in a target, which RFC 3986 forbids, are a 400 in the engine's shape."""
     status, _, body = exchange(port, b"GET /a?q=caf\xc3\xa9 HTTP/1.1\r\nhost: x\r\n")
     assert status.startswith(b"HTTP/1.1 400")
     assert json.loads(body)["error"]["type"] == "illegal_argument_exception"
@@ -226,7 +226,7 @@ def test_every_status_passes(port: int, engine: ScriptedEngine, status: int) -> 
 
 
 def test_head_has_the_length_and_no_body(port: int, engine: ScriptedEngine) -> None:
-    """HEAD is asked as HEAD, and its Content-Length is that of the body that isn't sent."""
+    """HEAD reaches the engine as HEAD, and the Content-Length is that of the body that isn't sent."""
     engine.reply = b"HTTP/1.1 200 OK\r\ncontent-length: 532\r\n\r\n"
     _, lines, body = exchange(port, b"HEAD /a HTTP/1.1\r\nhost: x\r\n")
     assert engine.requests[0].startswith(b"HEAD /a ")
@@ -257,7 +257,7 @@ def test_a_caller_who_expects_100_gets_it(port: int, engine: ScriptedEngine) -> 
     ],
 )
 def test_another_expectation_is_refused(port: int, engine: ScriptedEngine, expected: bytes) -> None:
-    """What is no `100-continue`, once, is a 417 of ours that ends the connection, and never reaches the engine."""
+    """Anything but a single `100-continue` gets our 417, which ends the connection, and never reaches the engine."""
     smuggled = b"GET /b HTTP/1.1\r\nhost: x\r\n\r\n"
     head = b"POST /a HTTP/1.1\r\nhost: x\r\n" + expected + b"content-length: %d\r\n\r\n" % len(smuggled)
     received = talk(port, head + smuggled)
@@ -288,7 +288,7 @@ def test_an_ambiguous_length_is_refused(port: int, engine: ScriptedEngine, frami
     "coding", [b"gzip, chunked", b"identity, chunked", b",chunked", b"chunked\r\ntransfer-encoding: chunked"]
 )
 def test_a_transfer_coding_beside_chunks_is_refused(port: int, engine: ScriptedEngine, coding: bytes) -> None:
-    """What could not be forwarded as it came is a 501, and never reaches the engine."""
+    """A transfer coding that could not be forwarded as it came is a 501, and never reaches the engine."""
     head = b"POST /a HTTP/1.1\r\nhost: x\r\ntransfer-encoding: " + coding + b"\r\n"
     line, _, _ = exchange(port, head, b"3\r\nabc\r\n0\r\n\r\n")
     assert line.split(b" ")[1] in (b"501", b"400")  # the parser refuses some of them by itself
@@ -296,7 +296,7 @@ def test_a_transfer_coding_beside_chunks_is_refused(port: int, engine: ScriptedE
 
 
 def test_trailers_are_no_headers(port: int, engine: ScriptedEngine) -> None:
-    """What comes behind a body, in one piece with the head or not, reaches neither the engine nor us."""
+    """Trailers after a body, in one piece with the head or not, reach neither the engine nor our own code."""
     head = b"POST /films/_search HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n"
     body = b"2\r\n{}\r\n0\r\nx-opaque-id: me\r\nes-rerank: nonsense\r\nauthorization: x\r\n\r\n"
     line, _, _ = exchange(port, head, body)
@@ -327,7 +327,7 @@ def test_an_answer_that_breaks_off_is_not_made_to_look_whole(port: int, engine: 
 
 @pytest.mark.parametrize("path", [b"/a/_doc/1", b"/films/_search?q=x"])
 def test_a_caller_who_leaves_cancels_the_engines_work(port: int, engine: ScriptedEngine, path: bytes) -> None:
-    """The connection to the engine closes, by which it learns to cancel the task."""
+    """When the caller disconnects, the connection to the engine is closed, so the engine cancels its task."""
     engine.reply = lambda _: None
     with socket.create_connection(("127.0.0.1", port), 30) as connection:
         connection.sendall(b"GET " + path + b" HTTP/1.1\r\nhost: x\r\n\r\n")
@@ -338,7 +338,7 @@ def test_a_caller_who_leaves_cancels_the_engines_work(port: int, engine: Scripte
 
 
 def test_no_engine_is_a_502_in_the_engines_shape(start_proxy: Callable[..., int]) -> None:
-    """Without any host that answers, the caller reads why, as an engine would write it."""
+    """If no engine host answers, the caller gets a 502 that says why, in the engine's shape."""
     closed = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{closed.getsockname()[1]}"
     closed.close()
@@ -372,7 +372,7 @@ def test_our_own_paths_are_ours(port: int, engine: ScriptedEngine) -> None:
 
 
 def test_our_answers_carry_the_engines_product_header(port: int, engine: ScriptedEngine, tmp_path: Path) -> None:
-    """A client that checks the product finds on our own answers what the engine's answers have."""
+    """Our own answers carry the same product header as the engine's, since clients check it."""
     engine.reply = b"HTTP/1.1 200 OK\r\nX-Elastic-Product: Elasticsearch\r\ncontent-length: 2\r\n\r\n{}"
     exchange(port, b"GET / HTTP/1.1\r\nhost: x\r\n")
     _, lines, _ = exchange(port, b"GET /_es_rerank/health HTTP/1.1\r\nhost: x\r\n")
@@ -384,7 +384,7 @@ def test_our_answers_carry_the_engines_product_header(port: int, engine: Scripte
 def test_an_offered_upgrade_is_declined_and_the_body_arrives(
     port: int, engine: ScriptedEngine, method: bytes, *, split: bool
 ) -> None:
-    """A client that offers HTTP/2 in clear text is answered in HTTP/1.1: its body is a body, not a next request."""
+    """A client that offers HTTP/2 in clear text is answered in HTTP/1.1; its body is not read as the next request."""
     body = b"GET /smuggled HTTP/1.1\r\nhost: x\r\n\r\n"
     head = (
         method + b" /a/_doc/1 HTTP/1.1\r\nhost: x\r\nconnection: Upgrade, HTTP2-Settings, close\r\nupgrade: h2c\r\n"
@@ -481,7 +481,7 @@ def test_http_1_0_gets_no_chunks(port: int, engine: ScriptedEngine) -> None:
 def test_only_searches_are_sent_again(
     engine: ScriptedEngine, start_proxy: Callable[..., int], method: bytes, times: int
 ) -> None:
-    """When a kept connection breaks before any answer, a search is asked once more and nothing else is."""
+    """When a kept connection breaks before any answer, a search is sent once more, but nothing else is."""
     port = start_proxy(f"http://127.0.0.1:{engine.port}")
     exchange(port, b"GET /a HTTP/1.1\r\nhost: x\r\n")
     engine.requests.clear()
@@ -495,7 +495,7 @@ def test_only_searches_are_sent_again(
 def test_slow_bodies_keep_no_connection_to_the_engine(
     engine: ScriptedEngine, run_system: Callable[..., System]
 ) -> None:
-    """Callers who dribble small bodies leave the pool to others, however small it is."""
+    """Callers who send small bodies slowly keep no connection of the pool from others, however small the pool is."""
     system = run_system(f"http://127.0.0.1:{engine.port}", upstream="max_connections = 1")
     port = int(system.url.rpartition(":")[2])
     with socket.create_connection(("127.0.0.1", port), 30) as slow:
@@ -506,14 +506,14 @@ def test_slow_bodies_keep_no_connection_to_the_engine(
 
 
 def test_a_host_that_drops_packets_is_passed_over(engine: ScriptedEngine, run_system: Callable[..., System]) -> None:
-    """A host that doesn't even refuse is given up after the connect time-out, and then left alone for a while."""
+    """A host that never accepts nor refuses is given up after the connect time-out, then passed over for a while."""
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
         address = full.getsockname()
         waiting = [socket.socket() for _ in range(3)]
         try:
-            for one in waiting:  # fills the queue of connections that nobody accepts
+            for one in waiting:  # fills the queue of connections that the host never accepts
                 one.setblocking(False)
                 one.connect_ex(address)
             system = run_system(

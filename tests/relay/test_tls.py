@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Hello(http.server.BaseHTTPRequestHandler):
-    """Answers with the headers that it was asked with."""
+    """Answers with the headers of the request."""
 
     def do_GET(self) -> None:
         """One answer."""
@@ -39,7 +39,7 @@ class Hello(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
-    """Who signed the engine's certificate."""
+    """The authority that signed the engine's certificate."""
     return trustme.CA()
 
 
@@ -81,7 +81,7 @@ def test_trusting_anyone_has_to_be_said(engine_url: str, run_system: Callable[..
 
 
 def test_forwarded_headers_are_sent_where_configured(engine_url: str, run_system: Callable[..., System]) -> None:
-    """With `forwarded_headers` the engine learns who asked and by what host; without, it doesn't."""
+    """With `forwarded_headers` the engine learns who asked and for which host; without them, it doesn't."""
     plain = run_system(engine_url, upstream="verify_tls = false")
     assert "x-forwarded-for" not in send_json(f"{plain.url}/")
     telling = run_system(engine_url, upstream="verify_tls = false\nforwarded_headers = true")

@@ -1,4 +1,4 @@
-"""The book of rules: which one an index expression falls under, what a rule comes to, and the book's version."""
+"""The book of rules: which rule an index expression falls under, what comes with a rule, and the book's version."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RULES = (
 )
 EVERYTHING = (*RULES, Rule(name="rest", indices=("*",), fields=("text",)))
 THINKING = Rule(name="films", indices=("films*",), fields=("text",), scorer="llm")
-# Of each key of a rule another value, with what has to change beside it.
+# For each key of a rule another value, with the other keys that have to change with it.
 CHANGES: dict[str, dict[str, Any]] = {
     "name": {"name": "other"},
     "indices": {"indices": ("films*", "books")},
@@ -50,7 +50,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 
 def book_of(*rules: Rule, limits: LimitSettings = LIMITS, **scorers: ScorerSettings) -> RuleBook:
-    """A book of these rules; a scorer that is given takes the place of the one of its name."""
+    """A book of these rules; a scorer that is given takes the place of the one with its name."""
     return make_book(rules, {**SCORERS, **scorers}, limits)
 
 
@@ -68,7 +68,7 @@ def book_of(*rules: Rule, limits: LimitSettings = LIMITS, **scorers: ScorerSetti
     ],
 )
 def test_one_rule_for_all_named_indices(expression: str, name: str) -> None:
-    """Each named index must fall under the same rule; exclusions name none."""
+    """All named indices must fall under the same rule; an exclusion does not count as a named index."""
     bound = book_of(*RULES).find(expression)
     assert isinstance(bound, BoundRule)
     assert bound.rule.name == name
@@ -95,7 +95,7 @@ def test_one_rule_for_all_named_indices(expression: str, name: str) -> None:
     ],
 )
 def test_no_single_rule_means_no_reranking(expression: str, reason: str) -> None:
-    """An index without a rule, two rules, or a system index anywhere in the expression: it goes through."""
+    """An expression has no rule if an index has none, two rules hold, or a system index is named."""
     assert book_of(*RULES).find(expression) == reason
 
 
@@ -119,7 +119,7 @@ PARTS = ["notes", "notes-1", "notes-*", "logs-1", "other", "*", "_all", "-notes"
 
 @given(st.lists(st.lists(st.sampled_from(PARTS), max_size=3).map(",".join), max_size=8), st.booleans())
 def test_what_is_remembered_is_what_is_found(expressions: list[str], everything: bool) -> None:
-    """Asked again, in whatever order and with other books beside it, a book says what a new one would."""
+    """However often and in whatever order it is asked, a book says what a new book would say."""
     rules = EVERYTHING if everything else RULES
     book, other = book_of(*rules), book_of(*RULES[:1])
     for expression in (*expressions, *reversed(expressions)):
@@ -128,27 +128,27 @@ def test_what_is_remembered_is_what_is_found(expressions: list[str], everything:
 
 
 def test_another_book_finds_by_its_own_rules() -> None:
-    """What one book remembers is nothing to another, an equal one included."""
+    """A book does not use what another book remembers, not even an equal book's."""
     for rules, found in ((RULES, "no_rule"), ((), "no_rule"), (EVERYTHING, EVERYTHING[-1])):
         bound = book_of(*rules).find("other")
         assert (bound.rule if isinstance(bound, BoundRule) else bound) == found
 
 
 def test_a_rule_comes_with_its_scorer_and_deadline() -> None:
-    """What is found says all that a search needs of the configuration."""
+    """A rule is found with its scorer, its fingerprint and its deadline."""
     bound = book_of(THINKING).find("films")
     assert bound == BoundRule(rule=THINKING, scorer=LLM, fingerprint=LLM.fingerprint(), deadline_s=LIMITS.deadline_s)
 
 
 def test_a_rules_deadline_wins_over_the_limits() -> None:
-    """A rule without one has that of all searches."""
+    """A rule's deadline wins; a rule without one has that of `limits`."""
     own = Rule(name="own", indices=("own",), fields=("text",), deadline_s=3.0)
     book = book_of(own, RULES[0], limits=LimitSettings(deadline_s=1.5))
     assert [bound.deadline_s for bound in book.rules] == [3.0, 1.5]
 
 
 def test_the_scorers_in_use_are_those_that_rules_name() -> None:
-    """Each is there once, with its first rule; one that no rule names is not."""
+    """Each scorer in use is there once, with its first rule; a scorer that no rule names is not there."""
     book = book_of(*RULES, THINKING)
     assert {name: bound.rule.name for name, bound in book.scorers().items()} == {"minilm": "notes", "llm": "films"}
     assert book_of().scorers() == {}
@@ -168,13 +168,13 @@ def test_the_scorers_in_use_are_those_that_rules_name() -> None:
     ],
 )
 def test_a_rule_that_does_not_fit_is_named(rules: Sequence[Rule], problem: str) -> None:
-    """No book is made of rules that don't fit scorers and limits; the text has place, key, value, and what may be."""
+    """Rules that don't fit scorers and limits make no book; the error has place, key, value and what is allowed."""
     with pytest.raises(ValueError, match="^" + re.escape(problem)):
         book_of(*rules)
 
 
 def test_a_budget_up_to_what_the_scorer_may_think_fits() -> None:
-    """What fits is no problem, and what fits a scorer that thinks does not fit one that doesn't."""
+    """A budget up to the scorer's `max_think_tokens` is allowed; for a scorer that doesn't think, none is."""
     rule = Rule(name="r", indices=("i",), fields=("text",), budget_tokens=2049, scorer="llm")
     llm = LLM.model_copy(update={"max_think_tokens": 2049})
     assert book_of(rule, llm=llm).rules
@@ -190,7 +190,7 @@ def test_a_budget_up_to_what_the_scorer_may_think_fits() -> None:
 
 
 def test_every_change_of_a_rule_is_another_version() -> None:
-    """Each key of a rule counts, also one that makes no score another."""
+    """Each key of a rule counts, also one that changes no score."""
     assert set(CHANGES) == set(Rule.model_fields)
     versions = [
         book_of(Rule.model_validate({**THINKING.model_dump(), **change})).version for change in CHANGES.values()
@@ -217,21 +217,21 @@ SOME_RULES = st.lists(
 
 @given(SOME_RULES, SOME_RULES)
 def test_equal_books_have_equal_versions_and_others_have_not(rules: list[Rule], others: list[Rule]) -> None:
-    """The version follows from what the rules say and from their order, and from nothing else."""
+    """The version depends on what the rules say and on their order, and on nothing else."""
     again = [Rule.model_validate_json(rule.model_dump_json()) for rule in rules]
     assert book_of(*again).version == book_of(*rules).version
     assert (book_of(*rules).version == book_of(*others).version) is (rules == others)
 
 
 def test_what_is_said_or_left_to_the_default_is_the_same_version() -> None:
-    """A key that is written out with its default changes nothing."""
+    """A key that is set to its default gives the same version as one that is left out."""
     written = Rule.model_validate(THINKING.model_dump())
     assert written.model_fields_set != THINKING.model_fields_set
     assert book_of(written).version == book_of(THINKING).version
 
 
 def test_a_scorer_that_judges_otherwise_is_another_version() -> None:
-    """What changes a score changes the book; the size of a machine doesn't, nor does a scorer that no rule names."""
+    """A setting that changes a score changes the version; the size of a machine, or an unused scorer, does not."""
     plain = book_of(THINKING).version
     assert book_of(THINKING, llm=LLM.model_copy(update={"revision": "v2"})).version != plain
     assert book_of(THINKING, llm=LLM.model_copy(update={"max_num_seqs": 8, "concurrency": 1})).version == plain
@@ -239,7 +239,7 @@ def test_a_scorer_that_judges_otherwise_is_another_version() -> None:
 
 
 def test_the_deadline_that_holds_is_part_of_the_version() -> None:
-    """Another deadline for all is another book where a rule has none of its own, and only there."""
+    """Another `limits.deadline_s` is another version only if a rule has no deadline of its own."""
     hasty = LimitSettings(deadline_s=1.5)
     own = THINKING.model_copy(update={"deadline_s": 3.0})
     assert book_of(THINKING, limits=hasty).version != book_of(THINKING).version

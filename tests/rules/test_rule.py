@@ -25,7 +25,7 @@ from es_rerank.texts import TextSpec
     ],
 )
 def test_a_rule_matches_what_lies_wholly_under_a_pattern(patterns: list[str], index: str, expected: bool) -> None:
-    """A wider expression than the rule's own pattern is not under the rule."""
+    """A rule matches an expression that one of its patterns covers wholly, and no wider one."""
     rule = Rule.model_validate({"name": "r", "indices": patterns, "fields": ["text"]})
     assert rule.matches(index) is expected
 
@@ -38,5 +38,5 @@ def test_a_rule_matches_what_lies_wholly_under_a_pattern(patterns: list[str], in
     ],
 )
 def test_a_rule_says_what_text_is_scored(source: dict[str, Any], text: TextSpec) -> None:
-    """Fields or template, as the rule has them."""
+    """A rule's text comes from its fields or its template, whichever it has."""
     assert Rule.model_validate({"name": "r", "indices": ["i"], **source}).text == text

@@ -26,5 +26,5 @@ def test_equal_parts_and_method_are_equal_prints(
 
 
 def test_a_fingerprint_is_short_and_begins_with_the_kind() -> None:
-    """It is read by people in names of queues and in logs."""
+    """People read fingerprints in names of queues and in logs, so they are short and begin with the kind."""
     assert re.fullmatch(r"minilm-[0-9a-f]{16}", fingerprint_of("minilm", method=1, weights="x" * 1000))

@@ -20,7 +20,7 @@ def made(kind: str) -> ScorerSettings:
 
 @pytest.mark.parametrize("kind", SCORER_KINDS)
 def test_a_kind_has_all_that_is_asked_of_any(kind: str) -> None:
-    """Whoever has a scorer's table knows its kind, its size, its abilities and its fingerprint, whatever it is."""
+    """Every scorer's table has a kind, a concurrency, abilities and a fingerprint, whatever the kind is."""
     scorer = made(kind)
     assert isinstance(scorer, SCORER_KINDS[kind])
     assert (scorer.kind, kind_of(scorer)) == (kind, kind)
@@ -34,5 +34,5 @@ def test_a_kind_has_all_that_is_asked_of_any(kind: str) -> None:
     ("table", "kind"), [({}, "minilm"), ({"kind": "vllm"}, "vllm"), ({"kind": 5}, 5), ("vllm", None), (None, None)]
 )
 def test_the_kind_of_a_table_is_the_word_that_it_has(table: Any, kind: Any) -> None:
-    """An unchecked table without a word is MiniLM's; what is no table is of no kind."""
+    """An unchecked table without `kind` is MiniLM's; a value that is not a table has no kind."""
     assert kind_of(table) == kind

@@ -25,8 +25,8 @@ CHANGES = {
     "kv_cache_dtype": "fp8",
 }
 KEEPS = {
-    "max_think_tokens": 100,  # how long one may think is in each key of the cache
-    "max_chunks": 8,  # of documents that are cut
+    "max_think_tokens": 100,  # how long the model may think is in each key of the cache
+    "max_chunks": 8,  # counts only for documents that are cut
     "concurrency": 1,
     "start_timeout_s": 60.0,
     "tensor_parallel_size": 2,
@@ -43,7 +43,7 @@ KEEPS = {
 def test_an_llms_fingerprint_names_what_changes_a_score_and_nothing_else(
     scorer: VllmSettings | TransformersSettings,
 ) -> None:
-    """Every key is of one sort or the other; the sizes of a machine make no other cache and no other queue."""
+    """Every key changes a score or it doesn't; keys for the size of a machine change neither cache nor queue."""
     keys = set(type(scorer).model_fields) - {"kind"}
     assert keys <= set(CHANGES) | set(KEEPS)
     changed = [scorer.model_copy(update={key: CHANGES[key]}).fingerprint() for key in keys & set(CHANGES)]
@@ -54,26 +54,26 @@ def test_an_llms_fingerprint_names_what_changes_a_score_and_nothing_else(
 
 
 def test_chunks_count_where_there_are_some() -> None:
-    """Best of four pieces is another score than best of eight."""
+    """The number of pieces is part of the fingerprint: the best of four is another score than the best of eight."""
     four, eight = (VLLM.model_copy(update={"long_documents": "best_chunk", "max_chunks": count}) for count in (4, 8))
     assert four.fingerprint() != eight.fingerprint()
 
 
 def test_each_kind_of_engine_has_scores_of_its_own() -> None:
-    """Engines round differently, so none reads what another wrote."""
+    """Each kind of engine has a fingerprint of its own, since engines round differently."""
     prints = [VLLM.fingerprint(), TRANSFORMERS.fingerprint(), MinilmSettings().fingerprint()]
     assert len(set(prints)) == 3
     assert [name.split("-")[0] for name in prints] == ["vllm", "transformers", "minilm"]
 
 
 def test_a_fingerprint_does_not_spell_the_model() -> None:
-    """It is part of names in Redis and of logs, which a path of one's own machine need not be in."""
+    """A fingerprint does not contain the model's name or path, since it appears in Redis and in logs."""
     scorer = VLLM.model_copy(update={"model": "/home/someone/models/private-one"})
     assert re.fullmatch(r"vllm-[0-9a-f]{16}", scorer.fingerprint())
 
 
 def test_the_fingerprints_of_llms_are_kept() -> None:
-    """They name what lies in caches: a change here empties every one of them, and has to be meant."""
+    """The fingerprints are these: another one makes every cached score useless, so a change has to be meant."""
     assert VLLM.fingerprint() == "vllm-28e9d39bd9dc2977"
     assert TRANSFORMERS.fingerprint() == "transformers-10a62a28111d86eb"
 
@@ -94,7 +94,7 @@ def test_an_llms_fingerprint_names_what_is_no_setting(
 
 @pytest.mark.parametrize("scorer", [VLLM, TRANSFORMERS], ids=["vllm", "transformers"])
 def test_an_llm_thinks_and_reads_instructions(scorer: VllmSettings | TransformersSettings) -> None:
-    """As long about a document as its worker was started for, and no longer."""
+    """An LLM thinks up to `max_think_tokens` about a document, and it reads instructions."""
     asked = scorer.model_copy(update={"max_think_tokens": 64})
     assert asked.abilities == Abilities(max_think_tokens=64, reads_instruction=True)
     assert asked.abilities.thinks

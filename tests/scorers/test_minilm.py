@@ -40,7 +40,7 @@ def test_nothing_can_be_asked_of_it() -> None:
 
 
 def test_the_fingerprint_is_kept() -> None:
-    """It names what lies in caches: a change here empties every one of them, and has to be meant."""
+    """The fingerprint is this one: another one makes every cached score useless, so a change has to be meant."""
     assert MinilmSettings().fingerprint() == "minilm-3f320bd027aaeb85"
 
 

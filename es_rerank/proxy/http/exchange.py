@@ -1,6 +1,6 @@
-"""One HTTP exchange with the caller, over ASGI: its request as a value, its answer, and whether it is still there.
+"""One HTTP exchange with a caller, over ASGI: its request as a value, its answer, and whether the caller is there.
 
-Knows nothing of engines or searches. Works with our own server (server.py) only, for what ASGI lacks.
+Knows nothing of engines or searches. Works only with our own server (server.py), since it needs what ASGI lacks.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class CallerLeftError(Exception):
 class Exchange:
     """A request and the place for its answer.
 
-    A caller who goes away cancels the task that made this object, and with it everything that is done for the answer;
-    `caller_left` then tells why.
+    When the caller disconnects, the task that made this object is cancelled, and with it all work for the answer;
+    `caller_left` is then True.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Exchange:
         await self._finish(b"")
 
     def close(self) -> None:
-        """No longer watch the caller. Called once, however the exchange ended."""
+        """Stop watching the caller. Called once, however the exchange ended."""
         self._on_lost.discard(self._caller_lost)
 
     def _caller_lost(self) -> None:
@@ -103,7 +103,7 @@ class Exchange:
 
     async def _start(self, status: int, headers: Headers) -> None:
         self.started = True
-        if status in (204, 304):  # they have no body, whatever length they tell
+        if status in (204, 304):  # these have no body, whatever their Content-Length says
             headers = without_headers(headers, b"content-length")
         await self._send({"type": "http.response.start", "status": status, "headers": list(headers)})
 
@@ -132,9 +132,9 @@ async def _behind(head: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[byte
 def check_head(headers: Headers) -> None:
     """Refuse what no request may say about its body. Raises CallerError.
 
-    An ambiguous length (RFC 9112, 6.3) is what a smuggled request hides in. A transfer coding beside chunks would be
-    lost on the way, and with it what the body means. An expectation that nobody meets (RFC
-    9110, 10.1.1) leaves it open whether the body comes, and engines that refuse one read the body as a request.
+    An ambiguous length (RFC 9112, 6.3) can hide a smuggled request. A transfer coding other than `chunked` would be
+    lost on the way, so the engine could not read the body. With an expectation other than `100-continue` (RFC 9110,
+    10.1.1), nobody knows whether the body comes, and engines that refuse it read the body as the next request.
     """
     lengths = [value for name, value in headers if name == b"content-length"]
     if len(lengths) > 1:

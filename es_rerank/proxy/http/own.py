@@ -28,9 +28,9 @@ def error_reply(request: Request, status: int, kind: str, reason: str, product: 
 
 
 def own_reply(request: Request, status: int, body: bytes, product: bytes | None) -> Reply:
-    """An answer of ours: in the media type that was asked for, and under the engine's product header if it has one.
+    """An answer of ours: in the media type that was asked for, and with the engine's product header if it has one.
 
-    Official clients refuse an Elasticsearch that lacks the header, and we must never claim one for OpenSearch.
+    Official clients refuse an Elasticsearch that lacks the header; for an OpenSearch we must never send it.
     """
     accept = (request.header(b"accept") or b"").strip()
     media_type = accept if accept.startswith(COMPATIBLE) and b"," not in accept else b"application/json"
@@ -41,14 +41,14 @@ def own_reply(request: Request, status: int, body: bytes, product: bytes | None)
 
 
 def json_body(value: Any, *, pretty: bool) -> bytes:
-    """A value as JSON, indented for people where asked."""
+    """A value as JSON, indented if `pretty`."""
     body = msgspec.json.encode(value)
     return msgspec.json.format(body, indent=2) + b"\n" if pretty else body
 
 
 @dataclass(frozen=True, slots=True)
 class OwnPath:
-    """One path of ours: the methods that it takes, and what answers it with a status and a value to be written."""
+    """One path of ours: the methods that it takes, and a function that gives the status and the value to write."""
 
     methods: tuple[str, ...]
     answer: Callable[[], Awaitable[tuple[int, Any]]]
@@ -60,7 +60,7 @@ def is_own(path: bytes) -> bool:
 
 
 async def answer_own(request: Request, paths: Mapping[bytes, OwnPath], product: bytes | None) -> Reply:
-    """The answer to a request below our path, from a table of all that there are."""
+    """The answer to a request below our path; `paths` is the table of all paths that exist there."""
     found = paths.get(request.path.rstrip(b"/"))
     if found is None:
         known = b", ".join(paths).decode()

@@ -19,22 +19,22 @@ if TYPE_CHECKING:
     from es_rerank.tables import ServerSettings
 
 EXTENSION = "es_rerank"
-# Engines never close an idle connection, so clients' pools don't expect it; a POST that meets a closing one fails.
+# Engines never close an idle connection, so clients don't expect it: a POST on a connection that just closes fails.
 IDLE_CONNECTION_S = 3600
-# A stop waits for the searches in flight: longer than any deadline that is in use.
+# How long a stop waits for the searches in flight: the default of `limits.max_deadline_s`.
 GRACE_S = 30
 # Engines allow 4 KiB for the request line and 16 KiB for headers unless told otherwise.
 MAX_HEAD_BYTES = 64 * 1024
-UNREADABLE = "the request is no valid HTTP/1.1"
+UNREADABLE = "the request is not valid HTTP/1.1"
 
 
 class Protocol(HttpToolsProtocol):
     """uvicorn's protocol, for a proxy.
 
-    It keeps the request target as it came: ASGI has path and query string apart, by which a lone trailing `?` is
-    lost. It tells a lost connection by callback, where ASGI would have a task wait for each request. It never
-    upgrades, which a server may always decline (RFC 9110, 7.8), so that a request that offers HTTP/2 is answered as
-    what it is, body and all. It bounds the head, drops trailers, and refuses in the engine's shape.
+    It keeps the request target as it came: ASGI splits it into path and query string, which loses a lone trailing `?`.
+    It reports a lost connection by a callback: with ASGI alone, one more task for each request would have to wait for
+    it. It never upgrades, since a server may always decline (RFC 9110, 7.8): a request that offers HTTP/2 is answered
+    in HTTP/1.1, and its body is read. It bounds the head, drops trailers, and writes refusals in the engine's shape.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -42,8 +42,8 @@ class Protocol(HttpToolsProtocol):
         self._offers_upgrade = False
         self._on_lost: set[Callable[[], None]] = set()
         self._in_head = True
-        self._head_ended = False  # one ended, or its message did, within the data at hand
-        self._head_bytes = 0  # of a head that has no end yet
+        self._head_ended = False  # whether a head or a message ended within the data that came last
+        self._head_bytes = 0  # of a head that is not complete yet
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
@@ -77,7 +77,7 @@ class Protocol(HttpToolsProtocol):
                 return
 
     def _decline_upgrade(self) -> None:
-        """Read the head once more, without what it offers. Raises HttpParserError for CONNECT, which is no offer."""
+        """Read the head once more, without its offer. Raises HttpParserError for CONNECT, which is not an offer."""
         if self.scope["method"] == "CONNECT":
             raise httptools.HttpParserError("CONNECT")
         version = self.parser.get_http_version().encode()
@@ -87,7 +87,7 @@ class Protocol(HttpToolsProtocol):
         self.parser.feed_data(head + b"".join(lines) + b"\r\n")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """See httptools. Blanks behind a value are no part of it (RFC 9112, 5), and a trailer is no header."""
+        """See httptools. Blanks after a value are not part of it (RFC 9112, 5), and a trailer is not a header."""
         if self._in_head:
             super().on_header(name, value.rstrip(b" \t"))
 
@@ -107,7 +107,7 @@ class Protocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP, as the parser sees it (two lengths, a length beside chunks), and close."""
+        """Answer what the parser refuses as HTTP (such as two lengths, or a length beside chunks), and close."""
         body = error_body(400, "illegal_argument_exception", msg)
         self.transport.write(
             STATUS_LINE[400]

@@ -1,1 +1,1 @@
-"""Where judgments come from: the cache, and the workers of a scorer. Knows no searches; only this knows Redis."""
+"""Where judgments come from: the cache and the workers of a scorer. Of the proxy, only this folder knows Redis."""

@@ -1,4 +1,4 @@
-"""What is asked of scoring, and what comes back: frozen values, without searches and without Redis. Pure."""
+"""What scoring is asked for, and what it gives: frozen values that know neither searches nor Redis. Pure."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Stage:
 class Scoring:
     """By which scorer documents are judged, for what question, and how.
 
-    `stages` come one after the other, and a document's judgment is that of its last. `score` tells which documents
-    are the best so far, where a stage is about those only.
+    `stages` run one after the other, and a document's judgment is that of its last stage. `score` is the score by which
+    the best documents are chosen for a stage that is only about the best.
     """
 
     fingerprint: str
@@ -47,11 +47,11 @@ class ScoreRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowScores:
-    """What could be had; the lists are parallel to the window, None for gaps.
+    """The judgments that came in time; the lists are parallel to the window, None for gaps.
 
-    `keys` are those under which the judgments were looked for. `cached` counts hits judged from the cache,
-    `missing_text` hits without text. `reason` is the word for why hits with text have no judgment, or none that is
-    full; None where all have one.
+    `keys` are the cache keys of the judgments. `cached` counts hits judged from the cache, `missing_text` hits without
+    text. `reason` is the word for why hits with text have no judgment, or only one that was cut; None if all have a
+    full one.
     """
 
     judgments: tuple[Judgment | None, ...]
@@ -72,10 +72,10 @@ class WindowScores:
 
     @property
     def low_mass(self) -> int:
-        """How many judgments are of a model that was about to answer something else."""
+        """How many judgments are of a model that would probably have answered something else than a number."""
         return sum(judgment is not None and judgment.low_mass for judgment in self.judgments)
 
     @property
     def truncated(self) -> int:
-        """How many judgments are of a query or document that was longer than the model is given."""
+        """How many judgments are of a query or document that was cut, because it was too long for the model."""
         return sum(judgment is not None and judgment.truncated for judgment in self.judgments)

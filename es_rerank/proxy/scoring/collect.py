@@ -39,7 +39,7 @@ class Waiting:
         self._ended = asyncio.Event()
 
     def take(self, arrival: Arrival) -> None:
-        """Note an arrival. Outcomes for documents that were not sent, or twice, change nothing."""
+        """Note an arrival. Outcomes without a judgment, or for documents that were not sent, change nothing."""
         for outcome in arrival.outcomes:
             if 0 <= outcome.index < len(self.judgments) and outcome.judgment is not None:
                 self.judgments[outcome.index] = outcome.judgment
@@ -55,8 +55,8 @@ class Waiting:
 class Collector:
     """Reads the reply stream for as long as the process lives, and hands arrivals to the queries that wait.
 
-    `redis` is a client whose time-out allows for `BLOCK_S`. After a lost connection it goes on from the last record
-    that it saw, so nothing that Redis still has is missed.
+    `redis` is a client whose time-out is longer than `BLOCK_S`. After a lost connection the reader goes on from the
+    last record that it saw, so it misses nothing that Redis still has.
     """
 
     def __init__(self, redis: Redis, proxy_id: str) -> None:
@@ -79,7 +79,7 @@ class Collector:
 
     @contextmanager
     def expect(self, query_id: str, count: int) -> Iterator[Waiting]:
-        """A place for a query's `count` outcomes; what comes after the block is over is nobody's."""
+        """A place for a query's `count` outcomes; what comes after the block has ended is dropped."""
         waiting = self._waiting[query_id] = Waiting(count)
         try:
             yield waiting

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from es_rerank.wire import Claim
 
 SENDING_THREADS = 8
-# Celery compares a task's expiry with the worker's clock. What ends a task in time is its claim, by Redis's clock;
-# the expiry only clears the queue of a scorer that nobody serves any more, so clocks may differ by this much.
+# Celery compares a task's expiry with the worker's clock. A task ends in time because its claim expires, by Redis's
+# clock. The task's own expiry only clears the queue of a scorer that no worker serves any more, so it may be this much
+# later, and the clocks may differ by as much.
 CLOCK_MARGIN_S = 60
 
 
@@ -27,7 +28,7 @@ class Dispatcher:
         self._redis = redis
         self._celery = celery
         self._proxy_id = proxy_id
-        # Publishing blocks: in threads of its own it can hold up nothing but other publishing.
+        # Publishing blocks its thread: in threads of its own it can delay only other publishing.
         self._threads = ThreadPoolExecutor(SENDING_THREADS, thread_name_prefix="dispatch")
 
     async def send(self, query_id: str, claim: Claim, fingerprint: str) -> None:
@@ -40,7 +41,7 @@ class Dispatcher:
         await loop.run_in_executor(self._threads, self._publish, query_id, fingerprint, claim.lifetime_ms / 1000)
 
     async def cancel(self, query_id: str, fingerprint: str) -> None:
-        """Have nothing more done for a query, whether a worker has it yet or not. Raises one of `REDIS_ERRORS`."""
+        """Drop the work for a query, whether a worker has it yet or not. Raises one of `REDIS_ERRORS`."""
         async with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.delete(wire.claim_key(query_id))
             pipeline.publish(wire.presence_channel(fingerprint), query_id)

@@ -1,4 +1,4 @@
-"""Knows how many workers serve a scorer, by who is subscribed to its presence channel."""
+"""Knows how many workers serve a scorer, by the number of subscribers of its presence channel."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Presence:
-    """Counts workers. Redis drops a killed one with its connection, at once and without a clock."""
+    """Counts workers. A killed worker loses its connection, so Redis drops it at once and without a clock."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis

@@ -1,4 +1,4 @@
-"""The judgments of windows: from the cache, and for what is missing from the workers, until the deadline.
+"""The judgments of windows: from the cache, and what is missing there from the workers, until the deadline.
 
 Never fails and never runs over the deadline: whatever goes wrong becomes gaps and a reason.
 """
@@ -77,7 +77,8 @@ class ScoreSource:
     ) -> dict[int, str]:
         """The reasoning of the window's hits at `places`, by place, for those that were thought about.
 
-        What was not kept is thought about again, as long as there is time; what can't be had is left out.
+        If there is time, the scorer thinks again about hits whose reasoning was not kept. What does not come is left
+        out.
         """
         thought = {
             place: key
@@ -121,7 +122,7 @@ class ScoreSource:
         return judged
 
     async def _look_up(self, keys: Sequence[str], deadline: Deadline) -> tuple[Sequence[Judgment | None], Gap | None]:
-        """The cached judgments, parallel to the keys, and why there can be none."""
+        """The cached judgments, parallel to the keys, and the reason if the cache could not be read."""
         nothing = [None] * len(keys)
         try:
             async with deadline.limit(RENDER_MARGIN_S):
@@ -132,9 +133,9 @@ class ScoreSource:
             return nothing, "no_redis"
 
     async def _ask_workers(self, one: _Round, known: _Judged, deadline: Deadline) -> _Judged:
-        """What is known, and what workers make of the rest.
+        """The known judgments, and the workers' judgments of the rest.
 
-        What they can't judge is served from what an earlier deadline cut: better than nothing.
+        For a text that they can't judge, a judgment that an earlier deadline cut is used: better than nothing.
         """
         missing = {text: key for text, key in one.key_of.items() if text not in known.judgments}
         if not missing:
@@ -206,9 +207,9 @@ def _combine(request: ScoreRequest, rounds: Sequence[_Judged]) -> WindowScores:
 
 
 async def _last_look(look: Awaitable[Sequence[Found]], deadline: Deadline) -> Sequence[Found]:
-    """What one look into the cache finds when the time may be nearly over; nothing where it can't be had."""
+    """What one read of the cache gives when the time may be nearly over; nothing if it fails or is too slow."""
     with contextlib.suppress(TimeoutError, *REDIS_ERRORS):
-        # The wait for workers ended the margin before the deadline; half of it is enough for one look.
+        # The wait for workers ended one margin before the deadline; half a margin is enough for one read.
         async with deadline.limit(min(RENDER_MARGIN_S, deadline.remaining_s() - RENDER_MARGIN_S / 2)):
             return await look
     return ()

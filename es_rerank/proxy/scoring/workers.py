@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from es_rerank.proxy.scoring.collect import Waiting
     from es_rerank.reasons import Gap
 
-# What is kept of the deadline for fusing, writing and sending the answer.
+# How much time before the deadline is kept for fusing, writing and sending the answer.
 RENDER_MARGIN_S = 0.03
 
 
@@ -42,7 +42,7 @@ class Workers(Protocol):
     ) -> Answered:
         """Have texts judged, by the deadline less a margin. `keys` (of the score cache) are parallel to them.
 
-        Never raises but when it is cancelled, and then has the work dropped.
+        Raises only when it is cancelled, and then drops the query's work.
         """
         ...
 
@@ -67,7 +67,7 @@ class _Collector(Protocol):
 class QueuedWorkers:
     """Workers behind a queue. At most `max_in_flight` queries wait for them at a time; one more is not sent.
 
-    `cancel_s` is how long telling workers of a caller who left may take.
+    `cancel_s` is how long it may take to tell the workers that a caller disconnected.
     """
 
     def __init__(
@@ -112,20 +112,20 @@ class QueuedWorkers:
                     return _answered(waiting, "deadline")
                 except REDIS_ERRORS:
                     return _answered(waiting, "no_redis")
-                except asyncio.CancelledError:  # the caller left, and nobody waits for what is being done
+                except asyncio.CancelledError:  # the caller disconnected, so nobody waits for the work
                     await self._cancel(query_id, scoring.fingerprint)
                     raise
                 return _answered(waiting, WORKER_REASONS.get(waiting.end, "scorer_failed") if waiting.end else None)
 
     async def _cancel(self, query_id: str, fingerprint: str) -> None:
-        """Tell the workers, as far as Redis lets us."""
+        """Tell the workers to drop the query, if Redis can be reached."""
         with contextlib.suppress(TimeoutError, *REDIS_ERRORS):
             async with self._clock.limit(self._clock.monotonic_s() + self._cancel_s):
                 await self._dispatcher.cancel(query_id, fingerprint)
 
 
 def _answered(waiting: Waiting, reason: Gap | None) -> Answered:
-    """What came; a whole answer with a gap in it has documents that failed."""
+    """What came. Without another reason, a gap means that a document failed."""
     judgments = tuple(waiting.judgments)
     return Answered(judgments=judgments, reason=(reason or "document_failed") if None in judgments else None)
 

@@ -1,4 +1,4 @@
-"""One search as a value: what it asks, whatever it came in. Knows the engines' request forms and nothing of rules."""
+"""One search as a value: what it asks, in whatever form it came. Knows the engines' request forms, but not rules."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ SEARCH_PATH = re.compile(rb"^/(?:([^/_][^/]*|_all)/)?_search/?$")
 class SearchCall:
     """One search as asked.
 
-    `expression` is the decoded index expression, '' where none is named. `body` is the JSON text, inflated, b'' where
-    there is none; `search` the object that it says, {} for no body, and None where it can't be read as one (see
-    `read_object`), is in an unknown coding, or is a stream, since too large to hold. `parameters` are the decoded URL
-    parameters; of a repeated one the last counts, as in the engines.
+    `expression` is the decoded index expression, '' if none is named. `body` is the JSON text, inflated, b'' if there
+    is none. `search` is the object in it, {} for no body. It is None if the body can't be read as an object (see
+    `read_object`), has another media type or an unknown coding, or is a stream because it is too large to hold.
+    `parameters` are the decoded URL parameters; if one comes twice, the last counts, as in the engines.
     """
 
     carrier: Carrier
@@ -46,7 +46,7 @@ class SearchCall:
 
     @property
     def filter_path(self) -> str:
-        """The client's filter, '' for none. One without a path in it changes nothing, so it is none."""
+        """The client's filter, '' for none. A filter without any path changes nothing, so it is '' too."""
         return self.parameters.get("filter_path", "").strip(" ,")
 
     def header(self, name: bytes) -> bytes | None:
@@ -58,7 +58,7 @@ class SearchCall:
         return self.parameters.get(name, "false") in ("", "true")
 
     def with_body(self, body: bytes, search: dict[str, Any]) -> SearchCall:
-        """The same call with another body, which says `search`."""
+        """The same call with another body, whose object is `search`."""
         return replace(self, carrier=self.carrier.carrying(body), body=body, search=search)
 
     def without_header(self, name: bytes) -> SearchCall:
@@ -69,7 +69,7 @@ class SearchCall:
 def search_expression(request: Request) -> str | None:
     """The index expression of a search request ('' where it names none), or None for any other request.
 
-    A target longer than engines take by default is none of ours either: it is theirs to refuse.
+    It is None for a target longer than engines accept by default too: the engine refuses that one.
     """
     if request.method not in ("GET", "POST") or len(request.target) > MAX_TARGET_BYTES:
         return None

@@ -1,7 +1,7 @@
-"""What a search comes in: how its body is replaced there, and how its window is asked for. Pure.
+"""The carrier that a search comes in: how its body is replaced there, and how its window is asked for. Pure.
 
-Both carriers ask for a page in the URL, where it wins over the body: so the body's bytes stay the client's own, and
-with them the engine's request cache.
+Both carriers ask for a page in the URL, where it wins over the body. So the body's bytes stay the client's own, and
+the engine's request cache still knows them.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class Carrier(Protocol):
     def asking(self, *, first: int | None, filtered: bool) -> Request:
         """The request for the first hits, as many as `first`; None is the client's own page.
 
-        The answer comes in a coding that we can read. `filtered` tells that the client has a filter: the engine gets
-        one that keeps everything in its place, since for any filter it rewrites the numbers and escapes of `_source`,
-        and only it knows how.
+        The answer comes in a coding that we can read. `filtered` says that the client sent a filter. The engine then
+        gets a filter that keeps everything: with any filter it rewrites the numbers and escapes of `_source`, and only
+        the engine knows how.
         """
         ...
 
@@ -55,7 +55,7 @@ class BodyCarrier:
     def carrying(self, body: bytes) -> Self:
         """See `Carrier`. A content coding is dropped."""
         headers = without_headers(self.request.headers, b"content-encoding", b"content-length")
-        # Some clients name a type where they send no body, aiohttp's default for one.
+        # Some clients name a media type although they send no body: aiohttp's default, for example.
         if JSON_TYPE.match((self.request.header(b"content-type") or b"").decode("latin-1")) is None:
             headers = (*without_headers(headers, b"content-type"), (b"content-type", _json_type_for(headers)))
         return replace(self, request=replace(self.request, headers=headers, body=body))

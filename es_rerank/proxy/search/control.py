@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 HEADER = b"es-rerank"
 KEY = "es_rerank"
 Include = Literal["status", "scores", "reasoning"]
-# A body in the URL, or a parameter whose name is written so that only reading it tells.
+# A body in the URL, or a parameter whose name has to be decoded before anyone knows it.
 SOURCE_PARAMETER = re.compile(rb"[?&;](?:source=|[^=&;]*[%+])")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Controls:
-    """One request's wishes; None is the rule's own setting."""
+    """One request's wishes; None means the rule's own setting."""
 
     rerank: bool = True
     alpha: float | None = None
@@ -49,8 +49,8 @@ class Controls:
 class ControlLimits:
     """How far a request may go under the rule that applies.
 
-    `scorer` names the rule's scorer where it does not think, as people know it; '' where it does, or no rule applies.
-    `max_think_tokens` is None where none applies, and `mode` is the rule's own.
+    `scorer` is the name and kind of the rule's scorer if it does not think, and '' if it thinks or no rule applies.
+    `max_think_tokens` is None if no rule applies, and `mode` is the rule's own.
     """
 
     max_window: int
@@ -61,9 +61,9 @@ class ControlLimits:
 
 
 def may_ask(request: Request) -> bool:
-    """Whether a request whose body was read may hold a word to us: if not, nobody has to read it to know.
+    """Whether a request may ask something of es-rerank, as far as its bytes tell without parsing.
 
-    True for all that one look at its bytes can't rule out, so for most of what is compressed or escaped.
+    False only if the bytes rule it out: a body that is compressed, holds a Unicode escape, or is a stream gives True.
     """
     if request.header(HEADER) is not None or SOURCE_PARAMETER.search(request.target):
         return True
@@ -78,8 +78,8 @@ def may_ask(request: Request) -> bool:
 def take_controls(call: SearchCall) -> tuple[dict[str, Any], SearchCall]:
     """What the request asks, unchecked, and the call without a trace of it.
 
-    Raises CallerError for a header of another value, for an `ext.es_rerank` that is no object, and for one in a body
-    that can't be read, since the engine would not know it.
+    Raises CallerError for an unknown value of the header, for an `ext.es_rerank` that is not an object, and for one in
+    a body that we can't read, since we can't take it out and the engine does not know it.
     """
     asked: dict[str, Any] = {}
     header = call.header(HEADER)

@@ -1,7 +1,7 @@
 """Decides whether a search is reranked, and names the reason where it isn't. Pure.
 
-One place for the eligibility rule: docs/search.md has it as a table, with every reason word. What is decided here is
-all that later steps know of rules and scorers.
+This is the only place for that decision; docs/search.md has it as a table, with every reason word. Later steps know of
+rules and scorers only what is decided here.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Page:
 
     @property
     def end(self) -> int:
-        """The place behind the last one."""
+        """The place after the last one."""
         return self.start + self.size
 
 
@@ -76,7 +76,7 @@ class Rerank:
 
 
 def decide(call: SearchCall, asked: dict[str, Any], book: RuleBook) -> Rerank | Relay:
-    """Rerank the call, or relay it and why. What can't be understood is the engine's to judge.
+    """Whether and how the call is reranked, or why it is relayed. What we can't understand is left to the engine.
 
     `asked` is what the request asks of us, unchecked. Raises CallerError where that isn't allowed.
     """
@@ -155,7 +155,7 @@ def _stages(mode: Mode | None, controls: Controls, bound: BoundRule) -> tuple[St
 
 
 def _question(call: SearchCall) -> Question:
-    """What is asked: `q`, which takes the place of the body's query where it is there."""
+    """What the search asks: the parameter `q` if there is one, else the body's query."""
     if "q" in call.parameters:
         return Question(text=strip_syntax(call.parameters["q"]))
     return find_question((call.search or {}).get("query"))
@@ -179,9 +179,9 @@ def _unreadable(call: SearchCall) -> Reason | None:
 
 
 def _foreign_feature(call: SearchCall) -> Reason | None:
-    """The first feature with which the order isn't ours to change."""
+    """The first feature of the search that forbids us to change the order."""
     search = call.search or {}
-    # Kibana marks its own pages so; what a person types in Dev Tools carries no such header.
+    # Kibana marks the requests of its own pages so; what a person types in Dev Tools has no such header.
     if call.header(b"x-elastic-product-origin") is not None:
         return "product_origin"
     for name in FOREIGN_BODY_KEYS:
@@ -202,7 +202,7 @@ def _foreign_format(call: SearchCall) -> Reason | None:
 
 
 def _unfit_page(page: Page | None, window: int) -> Reason | None:
-    """Why no hit of this page can be of the window."""
+    """Why no hit of this page can lie in the window."""
     if page is None:
         return "unreadable_page"
     if page.size == 0:
@@ -217,7 +217,7 @@ def _page(call: SearchCall) -> Page | None:
 
 
 def _page_number(call: SearchCall, name: str, default: int) -> int | None:
-    """`from` or `size`, that of the URL before that of the body; None for one that the engine should judge."""
+    """`from` or `size`, from the URL if it is there, else from the body; None if the engine should judge the value."""
     value = call.parameters.get(name, (call.search or {}).get(name, default))
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,10}", value):
         value = int(value)
@@ -226,7 +226,7 @@ def _page_number(call: SearchCall, name: str, default: int) -> int | None:
 
 
 def _foreign_order(call: SearchCall) -> Reason | None:
-    """`sort` unless there is none, or `_score` descending comes first."""
+    """`sort`, unless the search has no sort or its first key is `_score`, descending."""
     first = next(_sort_keys(call), None)
     if first is None:
         return None
@@ -237,7 +237,7 @@ def _foreign_order(call: SearchCall) -> Reason | None:
 
 
 def _sort_keys(call: SearchCall) -> Iterator[tuple[Any, Any]]:
-    """What the hits are sorted by, each with its order. The engines put the URL's keys behind those of the body."""
+    """The keys that hits are sorted by, each with its order. The engines put the URL's keys after those of the body."""
     sort = (call.search or {}).get("sort")
     for entry in sort if isinstance(sort, list) else [sort]:
         if isinstance(entry, dict):

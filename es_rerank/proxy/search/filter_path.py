@@ -1,8 +1,8 @@
 """The engines' `filter_path` parameter, applied to an answer that we wrote. Pure; every value keeps its bytes.
 
 Comma-separated paths of field names; `*` stands for any part of a name, `**` for one level or more; a leading `-`
-excludes. Lists are transparent. What a filter empties is left out; what was empty before stays, as in Elasticsearch
-(OpenSearch drops that too where an excluding path leads through it).
+excludes. A path leads through lists to each of their items. What a filter empties is left out; what was empty before
+stays, as in Elasticsearch (OpenSearch drops that too if an excluding path leads through it).
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ Path = tuple[str, ...]
 
 
 def filter_answer(body: bytes, filter_path: str) -> bytes:
-    """The JSON object `body` as the filter leaves it: `{}` where it leaves nothing.
+    """The JSON object `body` as the filter leaves it: `{}` if it leaves nothing.
 
-    One that is nested too deep to be walked stays as it is.
+    A body that is nested too deep to be filtered stays as it is.
     """
     includes: list[Path] = []
     excludes: list[Path] = []
@@ -61,13 +61,13 @@ def without_paths(raw: msgspec.Raw, paths: Iterable[Path]) -> Any:
 
 
 def _path(pattern: str) -> Path:
-    """The names in a pattern; a dot behind a backslash is part of its name."""
+    """The names in a pattern; a dot after a backslash is part of a name."""
     names = re.split(r"(?<!\\)\.", pattern)
     return tuple(star_pattern(name.replace("\\.", ".")) for name in names)
 
 
 def star_pattern(pattern: str) -> str:
-    """The pattern for fnmatch, of whose signs the engines know only the star."""
+    """The pattern for fnmatch, in which only the star keeps a special meaning, as in the engines."""
     return re.sub(r"[?\[]", r"[\g<0>]", pattern)
 
 
@@ -89,7 +89,7 @@ def _include(raw: msgspec.Raw, paths: Iterable[Path]) -> Any:
 
 
 def _step(paths: Iterable[Path], name: str) -> set[Path]:
-    """What is left of each path that a field name continues; `()` for one that ends in it."""
+    """What is left of each path whose next name this field matches; `()` for a path that ends here."""
     rest: set[Path] = set()
     for path in paths:
         if path[0] == "**":

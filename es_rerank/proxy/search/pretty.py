@@ -1,7 +1,7 @@
 """Prints JSON in the engines' `?pretty` layout. Pure; every token keeps its bytes.
 
-For it, engines also rewrite numbers and escapes of `_source` (`1E10` as `1.0E10`). That is left to them: what is
-printed here was asked for with the client's own `pretty`.
+With `?pretty`, engines also rewrite numbers and escapes of `_source` (`1E10` as `1.0E10`). They have done so in what is
+printed here, since the client's own `pretty` is sent to them too.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[{}\[\],:]|[^\s{}\[\],:"]++')
 
 
 def pretty_print(body: bytes) -> bytes:
-    """`body` with two blanks a level, ` : ` behind names, `{ }` and `[ ]` where empty, and a line end behind it."""
+    """`body` with two blanks for each level, ` : ` after names, `{ }` and `[ ]` if empty, and a line end at the end."""
     pieces: list[bytes] = []
     depth, opened = 0, False
     for token in TOKEN.findall(body):

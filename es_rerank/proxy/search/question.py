@@ -1,10 +1,10 @@
 """Finds the text that a search asks for, by walking its query tree. Pure; knows nothing of rules or HTTP.
 
-The rule: text counts where it scores. `match` and its kin, `query_string`, `simple_query_string`, `multi_match` and
-`combined_fields` give text; `bool` is followed through `must` and `should` (not `filter` or `must_not`), and
+The rule: text counts where it scores. `match` and its variants, `query_string`, `simple_query_string`, `multi_match`
+and `combined_fields` give text; `bool` is followed through `must` and `should` (not `filter` or `must_not`), and
 compound queries through their inner query. Each distinct text is taken once, in the order of the request, joined by
-a blank. Terms, ids, ranges, geo, `more_like_this` and whatever is unknown give none. A query that scores by
-something other than BM25 (vectors, hybrids, pinned results) makes the whole search not ours.
+a blank. Terms, ids, ranges, geo, `more_like_this` and unknown queries give none. If one query scores by something
+other than BM25 (vectors, hybrids, pinned results), the whole search is not ours to rerank.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ NOT_BM25 = {
     "weighted_tokens",
 }
 MAX_DEPTH = 64
-# Of all query strings of a search, so much is taken apart: more than any model reads, and quick to scan.
+# How much of all query strings of a search together is parsed: long for a question, and quick to scan.
 MAX_SYNTAX_CHARS = 4096
 
 
@@ -90,7 +90,7 @@ LUCENE_TOKEN = re.compile(
     + _COMMON_TOKENS,
     re.VERBOSE,
 )
-# No field names, ranges or words for operators: there, `error: cannot open [file]` is plain text.
+# This syntax has no field names, ranges or operator words: in it, `error: cannot open [file]` is plain text.
 SIMPLE_TOKEN = re.compile(r"(?P<negation>(?<![^\s(|+])-(?=\S)) |" + _COMMON_TOKENS, re.VERBOSE)
 SYNTAX_TEXT = {"query_string": LUCENE_TOKEN, "simple_query_string": SIMPLE_TOKEN}
 
@@ -98,8 +98,8 @@ SYNTAX_TEXT = {"query_string": LUCENE_TOKEN, "simple_query_string": SIMPLE_TOKEN
 def strip_syntax(text: str, syntax: re.Pattern[str] = LUCENE_TOKEN) -> str:
     """The words of a query string, by default one in Lucene's syntax.
 
-    Negated terms, phrases and groups go, and field names, operators, boosts, fuzziness, ranges and regular
-    expressions; phrases keep their words; escaped characters stand for themselves; a wildcard term keeps its stem.
+    It leaves out negated terms, phrases and groups, field names, operators, boosts, fuzziness, ranges and regular
+    expressions. Phrases keep their words, escaped characters stand for themselves, and a wildcard becomes a blank.
     """
     words: list[str] = []
     negated = False

@@ -40,7 +40,7 @@ class Verdict:
 
 
 def render_answer(answer: EngineAnswer, plan: WindowPlan, decision: Rerank, verdict: Verdict) -> dict[str, Any]:
-    """The answer's top-level members: the client's page of the ranked list, then of the engine's hits behind it."""
+    """The answer's top-level members, with the client's page of the ranked window and the engine's hits after it."""
     ranked = verdict.ranked
     order = ranked.ranking.order
     window_scores = answer.scores[: len(order)]
@@ -83,7 +83,7 @@ def finish_body(members: dict[str, Any], call: SearchCall, status: SearchStatus,
 
 
 def _with_score(hit: dict[str, Any], score: float) -> dict[str, Any]:
-    """The hit under its new score, in `_score` and, where hits carry `sort`, in its first slot."""
+    """The hit with its new score, in `_score` and, if it has `sort`, as the first value there."""
     changed = {**hit, "_score": _number(score)}
     if "sort" in hit:
         changed["sort"] = [_number(score), *msgspec.json.decode(hit["sort"], type=list[msgspec.Raw])[1:]]
@@ -123,7 +123,7 @@ def _scores_of(index: int, answer: EngineAnswer, verdict: Verdict) -> dict[str, 
 
 
 def _judgment_of(index: int, verdict: Verdict) -> dict[str, Any]:
-    """What more there is of a judgment with a distribution."""
+    """What else is shown of a judgment that has a distribution."""
     judgment = verdict.judgments[index] if index < len(verdict.judgments) else None
     if judgment is None or judgment.distribution is None:
         return {}

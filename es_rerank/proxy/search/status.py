@@ -14,11 +14,11 @@ class SearchStatus:
     """What became of one search.
 
     `full`: every hit of the window that has text has a rank score. `partial`: some have. `failed`: none has, so the
-    order is the engine's. `skipped`: the search isn't ours to rerank, or asked not to be. `reason` is one word, None
-    for `full`. `window` counts the hits that were to be scored, `scored` those with a score (from the cache or not),
-    `cached` those from the cache, `missing_text` those without any text. `mode` is how a scorer that thinks was asked;
-    `cut` counts judgments whose thinking a deadline cut, `low_mass` those of a model that was about to answer
-    something else, `truncated` those of cut text. `took_ms` names steps and milliseconds.
+    order is the engine's. `skipped`: the search isn't ours to rerank, or it asked not to be reranked. `reason` is one
+    word, None for `full`. `window` counts the hits of the window, `scored` those with a score (from the cache or not),
+    `cached` those from the cache, `missing_text` those without any text. `mode` is the mode of a scorer that thinks.
+    `cut` counts judgments whose thinking a deadline cut, `low_mass` those where the model would probably have answered
+    something else than a number from 0 to 10, `truncated` those of cut text. `took_ms` has the milliseconds by step.
     """
 
     status: Outcome
@@ -53,7 +53,7 @@ class SearchStatus:
         return {**shown, **mode, **{name: count for name, count in counts.items() if count}}
 
     def warning(self) -> bytes | None:
-        """The value of a Warning header, where the search was served worse than configured; None elsewhere."""
+        """The value of the Warning header if the search was answered worse than configured, else None."""
         if self.status == "failed":
             said = f"reranking failed ({self.reason}): hits are in engine order"
         elif self.status == "partial":
@@ -68,7 +68,7 @@ class SearchStatus:
 def outcome_of(*, window: int, scored: int, reason: Reason | None) -> tuple[Outcome, Reason | None]:
     """Status and reason of a reranked search from what was scored and what went wrong on the way.
 
-    With a reason it is not full, even where every hit has a score: some are of another kind than was asked for.
+    With a reason it is not full, even if every hit has a score: some scores are then not those that were asked for.
     """
     if scored == window and (reason is None or not window):
         return "full", None

@@ -59,13 +59,13 @@ class EngineAnswer:
 
     @property
     def has_system_hits(self) -> bool:
-        """Whether some hit is of a system index, on a remote cluster too; those are nobody's to rerank."""
+        """Whether some hit is of a system index, on a remote cluster too; such hits are never reranked."""
         names = (bytes(hit.get("_index", b"")).strip(b'"').rpartition(b":")[2] for hit in self.hits)
         return any(name.startswith(b".") for name in names)
 
 
 def plan_window(call: SearchCall, decision: Rerank) -> WindowPlan:
-    """The upstream request for a reranked search. `filter_path` is left to us, since it could hide what we need."""
+    """The upstream request for a reranked search. It leaves `filter_path` to us, since that could hide what we need."""
     hidden = not _whole_source(call)
     added: frozenset[str] = frozenset()
     if hidden:
@@ -81,14 +81,14 @@ def plan_window(call: SearchCall, decision: Rerank) -> WindowPlan:
 
 
 def plan_plain(call: SearchCall) -> Request:
-    """The client's own search, such that we can read the answer and write into it."""
+    """The client's own search, sent so that we can read the answer and write into it."""
     return call.carrier.asking(first=None, filtered=bool(call.filter_path))
 
 
 def read_answer(body: bytes) -> EngineAnswer | None:
-    """The engine's answer, opened; None where it is no search answer with a score on every hit.
+    """The engine's answer, opened; None if it is not a search answer with a score on every hit.
 
-    None too where it holds half a surrogate pair or is nested very deep: such JSON can't be read here.
+    It is None too if it holds half a surrogate pair or is nested very deep: such JSON can't be read here.
     """
     try:
         top = RAW_OBJECT.decode(body)
@@ -100,7 +100,7 @@ def read_answer(body: bytes) -> EngineAnswer | None:
         timed_out = msgspec.json.decode(top.get("timed_out", b"false"))
     except (KeyError, ValueError, RecursionError):
         return None
-    answered = clusters.get("successful") == clusters.get("total")  # without those that were skipped
+    answered = clusters.get("successful") == clusters.get("total")  # `successful` does not count skipped clusters
     complete = not shards.get("failed") and answered and timed_out is False
     return EngineAnswer(top=top, hits_object=hits_object, hits=hits, scores=scores, complete=complete)
 
@@ -114,7 +114,7 @@ def _text(hit: RawObject, key: str) -> str:
 
 
 def read_texts(answer: EngineAnswer, plan: WindowPlan, decision: Rerank) -> tuple[str | None, ...]:
-    """What is to be scored of each hit of the window: parallel to it, None where a hit has no text."""
+    """The text to score of each hit of the window: parallel to it, None for a hit without text."""
     holder = "fields" if plan.text_in_fields else "_source"
     return texts_of((hit.get(holder) for hit in answer.hits[: decision.window]), decision.text)
 
@@ -140,7 +140,7 @@ def _raw_fields(call: SearchCall) -> list[msgspec.Raw]:
 
 
 def _asked_fields(call: SearchCall) -> list[str]:
-    """The patterns under which the client itself fills the answer's `fields`."""
+    """The patterns by which the client itself asks for entries of the answer's `fields`."""
     search = call.search or {}
     entries: list[Any] = [search.get("collapse")]
     for key in ("fields", "docvalue_fields", "stored_fields"):

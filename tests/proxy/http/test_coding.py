@@ -68,7 +68,7 @@ def test_every_cut_is_noticed(coding: bytes) -> None:
     ],
 )
 def test_what_we_could_only_half_read_is_refused(body: bytes, coding: bytes) -> None:
-    """Trailing data, a wrong checksum, another format or coding: unreadable rather than read otherwise than meant."""
+    """Trailing data, a wrong checksum, or another format or coding makes a body unreadable: none is read wrongly."""
     with pytest.raises(UnreadableBodyError):
         decode_body(body, coding, max_bytes=1_000_000)
 
@@ -86,5 +86,5 @@ def test_what_we_could_only_half_read_is_refused(body: bytes, coding: bytes) -> 
     ],
 )
 def test_the_engine_may_choose_only_what_we_can_read(accepted: bytes | None, asked: bytes | None) -> None:
-    """Of the client's codings those that we know are kept with their weights; where none is, plain text is asked."""
+    """Of the client's codings, those that we know are kept with their weights; if none is, we ask for `identity`."""
     assert readable_codings(accepted) == asked

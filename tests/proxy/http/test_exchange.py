@@ -21,7 +21,7 @@ from es_rerank.proxy.http.exchange import check_head
 def test_ambiguous_lengths_are_seen_whatever_the_parser(
     headers: tuple[tuple[bytes, bytes], ...], *, ambiguous: bool
 ) -> None:
-    """Two lengths, or a length beside chunks, are a problem even where the server's parser lets them through."""
+    """Two lengths, or a length beside chunks, are refused even if the server's parser lets them through."""
     if not ambiguous:
         check_head(headers)
         return
@@ -32,7 +32,7 @@ def test_ambiguous_lengths_are_seen_whatever_the_parser(
 
 @pytest.mark.parametrize("values", [(), (b"100-continue",), (b"100-Continue",)])
 def test_an_expectation_that_is_met_is_let_through(values: tuple[bytes, ...]) -> None:
-    """One `100-continue`, in any case, is what the server meets."""
+    """A single `100-continue`, in upper or lower case, is let through: the server answers it."""
     check_head(tuple((b"expect", value) for value in values))
 
 
@@ -48,7 +48,7 @@ def test_an_expectation_that_is_met_is_let_through(values: tuple[bytes, ...]) ->
     ],
 )
 def test_any_other_expectation_is_refused(values: tuple[bytes, ...], shown: str) -> None:
-    """Nobody meets it, so the answer is 417, which says what it was in at most 80 characters."""
+    """Any other expectation is answered with 417, and the answer shows at most 80 characters of it."""
     with pytest.raises(CallerError) as refusal:
         check_head(tuple((b"expect", value) for value in values))
     assert str(refusal.value) == f"header [Expect] must be [100-continue], once, was [{shown}]"

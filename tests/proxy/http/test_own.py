@@ -40,12 +40,12 @@ def test_errors_have_the_engines_shape() -> None:
     ],
 )
 def test_the_media_type_is_the_one_that_was_asked_for(accept: bytes | None, answered: bytes) -> None:
-    """A client that asks for a compatible form is answered in it, as the engine would."""
+    """A client that asks for a compatible media type is answered in it, as the engine would."""
     assert own_reply(asked_with(accept), 200, b"{}", None).headers[0] == (b"content-type", answered)
 
 
 def test_the_product_is_said_only_where_the_engine_says_it() -> None:
-    """Our answers carry X-Elastic-Product exactly where the engine's do."""
+    """Our answers carry X-Elastic-Product exactly if the engine's answers do."""
     said = own_reply(asked_with(None), 200, b"{}", b"Elasticsearch")
     assert (b"x-elastic-product", b"Elasticsearch") in said.headers
     assert all(name != b"x-elastic-product" for name, _ in own_reply(asked_with(None), 200, b"{}", None).headers)
@@ -71,12 +71,12 @@ def test_pretty_is_for_people() -> None:
     ],
 )
 def test_our_own_paths_are_those_below_ours(path: bytes, ours: bool) -> None:
-    """Nothing below our path is forwarded, and nothing else is kept back."""
+    """Every path below our own is ours and never forwarded, and no other path is ours."""
     assert is_own(path) is ours
 
 
 async def state() -> tuple[int, dict[str, Any]]:
-    """What an own path answers."""
+    """What a path of ours answers."""
     return 503, {"ready": False}
 
 
@@ -92,7 +92,7 @@ PATHS = {b"/_es_rerank/health": OwnPath(methods=("GET", "HEAD"), answer=state)}
     ],
 )
 async def test_a_path_of_ours_is_answered_by_its_own(target: bytes, body: bytes) -> None:
-    """Status and value come from what stands in the table, printed for people where asked."""
+    """Status and value come from the function in the table; they are indented if `pretty` is asked for."""
     reply = await answer_own(Request(method="GET", target=target, headers=()), PATHS, b"Elasticsearch")
     assert (reply.status, reply.body) == (503, body)
     assert (b"x-elastic-product", b"Elasticsearch") in reply.headers
@@ -109,7 +109,7 @@ async def test_a_path_of_ours_is_answered_by_its_own(target: bytes, body: bytes)
 async def test_any_other_path_or_method_says_what_there_is(
     method: str, target: bytes, status: int, reason: str
 ) -> None:
-    """What nobody answers is an error in the engine's shape that names what is known."""
+    """Any other path or method is an error in the engine's shape that names what exists."""
     reply = await answer_own(Request(method=method, target=target, headers=()), PATHS, None)
     assert reply.status == status
     assert json.loads(reply.body)["error"]["reason"] == reason

@@ -57,7 +57,7 @@ async def tell(redis: Redis, told: Arrival) -> None:
 
 
 async def test_arrivals_reach_the_query_that_waits(redis: Redis, collector: Collector) -> None:
-    """Of two queries in flight each gets its own scores, at the indexes it sent, and its end."""
+    """Each of two queries in flight gets its own scores, at the indexes of its documents, and its own end."""
     with collector.expect("a", 3) as a, collector.expect("b", 1) as b:
         await tell(redis, arrival("a", (2, 2.0)))
         await tell(redis, arrival("b", (0, 9.0), end="done"))
@@ -83,7 +83,7 @@ async def test_what_nobody_waits_for_changes_nothing(redis: Redis, collector: Co
 
 
 async def test_a_worker_that_broke_gives_its_reason() -> None:
-    """An end by error ends the wait at once, keeps what had come, and has the worker's reason."""
+    """When a worker ends with an error, the wait ends at once, keeps the scores so far, and has the worker's reason."""
     waiting = Waiting(2)
     waiting.take(arrival("a", (1, 4.0)))
     waiting.take(arrival("a", end="error", reason="scorer_failed"))

@@ -30,7 +30,7 @@ DEADLINE_S = 60.0
 
 
 def sure(answer: int, **more: Any) -> Judgment:
-    """A judgment that is sure of an answer."""
+    """A judgment with all probability on this answer."""
     return Judgment(distribution=tuple(float(place == answer) for place in range(11)), **more)
 
 
@@ -128,7 +128,7 @@ def key_of(text: str, stage: Stage, question: str = "q") -> str:
 
 
 async def test_only_what_the_cache_lacks_is_asked_for() -> None:
-    """Equal texts are judged once, cached ones not at all, and a hit without text stays a gap."""
+    """Equal texts are judged once, cached texts not again, and a hit without text stays a gap."""
     cache = MemoryScoreCache()
     await cache.put_many({key_of("a", THINK): sure(3)})
     workers = FakeWorkers(lambda text, budget: sure(5))
@@ -158,14 +158,14 @@ async def test_a_second_stage_that_fails_leaves_the_first() -> None:
 
 
 async def test_judgments_that_a_deadline_cut_never_pass_for_full_ones() -> None:
-    """They count as scored and as cut, and the window has a reason, though nothing is missing."""
+    """Cut judgments count as scored and as cut, and the window has a reason although no score is missing."""
     workers = FakeWorkers(lambda text, budget: sure(4, cut="deadline", think_tokens=2))
     found = await scored(["a", "b"], workers, MemoryScoreCache(), THINK)
     assert (found.scored, found.cut, found.reason) == (2, 2, "deadline")
 
 
 async def test_an_earlier_cut_is_better_than_nothing() -> None:
-    """Without any worker a text is served from what an earlier deadline cut, and says so; else never."""
+    """A judgment that an earlier deadline cut is used only if no worker answers, and it counts as cut."""
     cache = MemoryScoreCache()
     cut = sure(7, cut="deadline", think_tokens=9)
     for text in ("a", "b"):
@@ -195,14 +195,14 @@ async def test_windows_are_judged_together() -> None:
 
 
 async def test_a_window_that_fails_costs_no_other() -> None:
-    """A reason belongs to its own window."""
+    """A window that fails has a reason of its own, and the other windows have none."""
     workers = FakeWorkers(lambda text, budget: None if text == "bad" else sure(1))
     bad, good = await judged([request_of(["bad"], DIRECT), request_of(["x"], DIRECT)], workers, MemoryScoreCache())
     assert (bad.reason, good.reason) == ("document_failed", None)
 
 
 async def test_a_cache_that_hangs_costs_the_deadline_and_no_more() -> None:
-    """A look that never ends is over the margin before the deadline, and no worker is asked then."""
+    """A cache read that never ends is given up one margin before the deadline, and then no worker is asked."""
     clock, workers = VirtualClock(), FakeWorkers(lambda text, budget: sure(1))
     asking = asyncio.ensure_future(judged([request_of(["a"], DIRECT)], workers, StallingCache("get_many"), clock))
     await clock.advance(DEADLINE_S - 2 * RENDER_MARGIN_S)
@@ -213,7 +213,7 @@ async def test_a_cache_that_hangs_costs_the_deadline_and_no_more() -> None:
 
 
 async def test_a_look_for_cut_judgments_that_hangs_ends_with_the_margin() -> None:
-    """The last look ends before the deadline too, and the reason stays that of the workers."""
+    """The read for cut judgments ends before the deadline too, and the reason stays that of the workers."""
     clock, workers = VirtualClock(), FakeWorkers(None, reason="no_worker")
     asking = asyncio.ensure_future(judged([request_of(["a"], THINK)], workers, StallingCache("get_cut"), clock))
     await clock.advance(DEADLINE_S - RENDER_MARGIN_S)
@@ -222,14 +222,14 @@ async def test_a_look_for_cut_judgments_that_hangs_ends_with_the_margin() -> Non
 
 
 async def test_without_redis_no_worker_is_asked() -> None:
-    """A cache that can't be reached is `no_redis`, at once."""
+    """If the cache can't be reached, the reason is `no_redis`, at once, and no worker is asked."""
     workers = FakeWorkers(lambda text, budget: sure(1))
     found = await scored(["a"], workers, BrokenCache(), DIRECT)
     assert (found.scored, found.reason, workers.asked) == (0, "no_redis", [])
 
 
 async def reasoning_of(cache: MemoryScoreCache, workers: FakeWorkers, clock: VirtualClock) -> dict[int, str]:
-    """The reasoning of a window whose two texts were thought about, of the first place and the one without text."""
+    """The reasoning of a window with two texts that were thought about, for its first place and one without text."""
     source, deadline = ScoreSource(cache, workers), Deadline(clock, clock.now_s + DEADLINE_S)
     request = request_of(["a", None, "b"], THINK)
     [scores] = await source.judge([request], deadline, Laps(clock))
@@ -237,7 +237,7 @@ async def reasoning_of(cache: MemoryScoreCache, workers: FakeWorkers, clock: Vir
 
 
 async def test_reasoning_is_that_which_was_kept() -> None:
-    """What is kept is given by place, and nobody is asked again."""
+    """Reasoning that was kept is given by place, and no worker is asked."""
     cache, workers = MemoryScoreCache(), FakeWorkers(lambda text, budget: sure(1, think_tokens=3))
     await cache.put_reasoning({key_of("a", THINK): "since"})
     assert await reasoning_of(cache, workers, VirtualClock()) == {0: "since"}
@@ -245,14 +245,14 @@ async def test_reasoning_is_that_which_was_kept() -> None:
 
 
 async def test_reasoning_that_was_not_kept_is_thought_again() -> None:
-    """Only the hits that are asked for are thought about again; what is not there then either is left out."""
+    """Only the hits that are asked for are thought about again; reasoning that is still missing then is left out."""
     workers = FakeWorkers(lambda text, budget: sure(1, think_tokens=3))
     assert await reasoning_of(MemoryScoreCache(), workers, VirtualClock()) == {}
     assert [texts for texts, _ in workers.asked] == [["a", "b"], ["a"]]
 
 
 async def test_a_look_for_reasoning_that_hangs_ends_with_the_margin() -> None:
-    """The search is answered without reasoning, in time."""
+    """If the read for reasoning hangs, the search is answered without reasoning, in time."""
     clock, workers = VirtualClock(), FakeWorkers(lambda text, budget: sure(1, think_tokens=3))
     asking = asyncio.ensure_future(reasoning_of(StallingCache("get_reasoning"), workers, clock))
     await clock.advance(DEADLINE_S - RENDER_MARGIN_S)
@@ -262,7 +262,7 @@ async def test_a_look_for_reasoning_that_hangs_ends_with_the_margin() -> None:
 
 
 async def test_workers_are_counted_or_redis_is_gone() -> None:
-    """The counts are parallel to the fingerprints; None is that nobody can say."""
+    """The counts are parallel to the fingerprints, and None means that Redis can't be reached."""
 
     class Gone(FakeWorkers):
         async def count(self, fingerprints: Sequence[str]) -> list[int]:
@@ -274,7 +274,7 @@ async def test_workers_are_counted_or_redis_is_gone() -> None:
 
 @given(st.dictionaries(st.text(min_size=1, max_size=3), st.integers(0, 10), max_size=8), st.integers(1, 10))
 def test_the_best_are_the_best(answers: dict[str, int], top: int) -> None:
-    """As many as asked for, none better left out, ties in engine order; without a number all of them."""
+    """The best texts are as many as asked for, no better one is left out, ties are in engine order; None means all."""
     judgments = {text: sure(answer) for text, answer in answers.items()}
     best = best_texts(list(answers), judgments, "expected", top)
     assert len(best) == min(top, len(answers))

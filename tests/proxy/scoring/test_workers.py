@@ -1,4 +1,4 @@
-"""Asking workers: what each thing that can go wrong is called, and that nothing is waited for beyond the deadline."""
+"""Asking workers: the reason for each thing that can go wrong, and that no wait lasts beyond the deadline."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ async def test_whatever_stalls_ends_before_the_deadline(stalls: str) -> None:
 
 
 async def test_what_came_by_the_deadline_is_kept() -> None:
-    """Scores that are there when time is over count, and the rest is missing for that reason."""
+    """Scores that came by the deadline count, and `deadline` is the reason for the missing ones."""
     queue = Queue()
     asking = Asking(queue)
     task = asking.begin()
@@ -149,13 +149,13 @@ async def test_what_came_by_the_deadline_is_kept() -> None:
     ],
 )
 async def test_a_redis_that_is_gone_is_said(breaks: str, error: Exception) -> None:
-    """Whichever library finds out, it is `no_redis`, at once."""
+    """Whichever library raises the error, the reason is `no_redis`, at once."""
     answered = await Asking(Queue(breaks={breaks: error})).begin()
     assert (scores_in(answered), answered.reason) == ([None, None], "no_redis")
 
 
 async def test_without_a_worker_nothing_is_sent() -> None:
-    """`no_worker`, at once."""
+    """Without a worker the reason is `no_worker`, at once, and nothing is sent."""
     queue = Queue(workers=0)
     answered = await Asking(queue).begin()
     assert (answered.reason, queue.claims) == ("no_worker", [])
@@ -172,7 +172,7 @@ async def test_without_a_worker_nothing_is_sent() -> None:
     ],
 )
 async def test_a_workers_reason_is_a_word_that_we_know(said: str, reason: str) -> None:
-    """Text that a worker made up reaches no header: it is that the scorer failed."""
+    """An unknown reason from a worker becomes `scorer_failed`, so no text of a worker reaches a header."""
     queue = Queue()
     task = Asking(queue).begin()
     await settle()
@@ -182,7 +182,7 @@ async def test_a_workers_reason_is_a_word_that_we_know(said: str, reason: str) -
 
 
 async def test_a_document_without_a_score_is_no_failure_of_the_rest() -> None:
-    """A whole answer with a gap says that a document failed."""
+    """A gap in a whole answer has the reason `document_failed`."""
     queue = Queue()
     task = Asking(queue).begin()
     await settle()
@@ -191,7 +191,7 @@ async def test_a_document_without_a_score_is_no_failure_of_the_rest() -> None:
 
 
 async def test_one_query_too_many_is_not_sent() -> None:
-    """While as many wait as may, the next one is `overloaded` at once; then there is room again."""
+    """While as many queries wait as may, the next one is `overloaded` at once; when they end, there is room again."""
     queue = Queue()
     asking = Asking(queue, max_in_flight=1)
     first = asking.begin()
@@ -207,7 +207,7 @@ async def test_one_query_too_many_is_not_sent() -> None:
 
 @pytest.mark.parametrize("stalls", ["count", "send", ""])
 async def test_work_is_dropped_when_the_caller_disconnects(stalls: str) -> None:
-    """A caller who disconnects at whatever moment has the workers told, and there is room for another."""
+    """When a caller disconnects, at any moment, the workers are told, and there is room for another query."""
     queue = Queue(stalls=stalls)
     asking = Asking(queue, max_in_flight=1)
     task = asking.begin()
@@ -224,7 +224,7 @@ async def test_work_is_dropped_when_the_caller_disconnects(stalls: str) -> None:
 
 
 async def test_telling_workers_has_a_limit_too() -> None:
-    """A Redis that hangs keeps the task of a caller who disconnected no longer than a command may take."""
+    """After a caller disconnects, a Redis that hangs keeps the task no longer than one command may take."""
     queue = Queue(stalls="cancel")
     asking = Asking(queue)
     task = asking.begin()

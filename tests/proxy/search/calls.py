@@ -1,4 +1,4 @@
-"""Searches and decisions as tests spell them: a call from its body and its URL, and a decision from what matters."""
+"""Searches and decisions for tests: a call from its body and its URL, and a decision from the values that matter."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_BYTES = 10_000
 
 
 def raw_call(body: Any = None, *headers: tuple[bytes, bytes], target: bytes = b"/notes/_search") -> SearchCall:
-    """The call of a POST with this raw body, of at most MAX_BYTES; JSON unless headers say otherwise."""
+    """The call of a POST with this raw body of at most MAX_BYTES, which is JSON unless the headers say otherwise."""
     request = Request(method="POST", target=target, headers=headers or (JSON_HEADER,), body=body)
     return read_call(request, "notes", max_bytes=MAX_BYTES)
 

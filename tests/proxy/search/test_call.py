@@ -117,7 +117,7 @@ def test_the_source_parameter_is_a_body() -> None:
 
 
 def test_a_body_counts_before_the_source_parameter() -> None:
-    """Where both are there, the engines read the body."""
+    """If a search has both a body and `source`, the body counts, as in the engines."""
     call = read(SEARCH, target=b"/notes/_search?source=%7B%7D")
     assert call.body == SEARCH
     assert isinstance(call.carrier, BodyCarrier)
@@ -153,7 +153,7 @@ def test_a_body_counts_before_the_source_parameter() -> None:
     ],
 )
 def test_what_is_no_plain_json_object_is_left_to_the_engine(body: bytes) -> None:
-    """A body that we can't read without doubt has no `search`, so that the engine judges it, untouched."""
+    """A body that we can't read for certain has no `search`, so that it goes to the engine unchanged."""
     call = read(body)
     assert call.search is None
     assert call.carrier.request.body == body
@@ -176,12 +176,12 @@ def test_what_is_no_plain_json_object_is_left_to_the_engine(body: bytes) -> None
 def test_media_types_and_codings_that_we_lack_are_unreadable(
     body: bytes, headers: tuple[tuple[bytes, bytes], ...]
 ) -> None:
-    """Another media type, an unknown or broken coding, or too much once inflated: the engine's to judge."""
+    """A body of another media type, in an unknown or broken coding, or too large once inflated has no `search`."""
     assert read(body, *headers).search is None
 
 
 def test_a_source_of_another_type_is_unreadable() -> None:
-    """`source_content_type` counts as a media type does."""
+    """`source_content_type` counts like the media type of a body."""
     assert read(target=b"/_search?source=size:%201&source_content_type=application/yaml").search is None
 
 
@@ -215,13 +215,13 @@ async def test_a_streamed_body_is_unreadable_and_stays_unread() -> None:
     ],
 )
 def test_flags_are_on_as_in_the_engines(query: bytes, on: bool) -> None:
-    """Valueless and `true` are on, and the last of several counts; what the engines refuse is off."""
+    """A flag without a value or with `true` is on, the last of several counts, and what the engines refuse is off."""
     assert read(target=b"/_search?" + query).flag("pretty") is on
 
 
 @given(st.binary(), st.binary().map(lambda raw: raw.replace(b"?", b"")), st.sampled_from([b"gzip", b"deflate", b""]))
 def test_reading_never_fails(body: bytes, query: bytes, coding: bytes) -> None:
-    """Whatever bytes come, there is a call."""
+    """Whatever bytes come, reading gives a call and never fails."""
     call = read(body, JSON_HEADER, (b"content-encoding", coding), target=b"/_search?" + query)
     assert call.search is None or isinstance(call.search, dict)
 
@@ -233,14 +233,14 @@ def test_json_objects_are_read_as_they_are(search: dict[str, Any]) -> None:
 
 
 def test_what_is_in_memory_can_be_sent_again() -> None:
-    """A search is held where its body was read or where it has none."""
+    """A search is held if its body was read or if it has none."""
     assert read(SEARCH).held
     assert read().held
     assert read(target=b"/_search?source=%7B%7D").held
 
 
 def test_a_call_with_another_body_says_that_one() -> None:
-    """Body and search change together, in the carrier too, and everything else stays."""
+    """`body` and `search` change together, and the carrier's body too; everything else stays."""
     call = read(SEARCH, JSON_HEADER, (b"x-opaque-id", b"7"), target=b"/notes/_search?pretty")
     changed = call.with_body(b'{"size":2}', {"size": 2})
     assert (changed.body, changed.search, changed.carrier.request.body) == (b'{"size":2}', {"size": 2}, b'{"size":2}')
@@ -249,7 +249,7 @@ def test_a_call_with_another_body_says_that_one() -> None:
 
 
 def test_a_call_without_a_header_has_the_others() -> None:
-    """A header goes in whatever case the client wrote it."""
+    """A header is dropped in whatever case the client wrote it, and the others stay."""
     call = read(SEARCH, JSON_HEADER, (b"ES-Rerank", b"off"), (b"x-opaque-id", b"7")).without_header(b"es-rerank")
     assert call.header(b"es-rerank") is None
     assert call.carrier.request.headers == (JSON_HEADER, (b"x-opaque-id", b"7"))
@@ -260,5 +260,5 @@ def test_a_call_without_a_header_has_the_others() -> None:
     [(b"", ""), (b"filter_path", ""), (b"filter_path=%20,%20,", ""), (b"filter_path=took,-hits", "took,-hits")],
 )
 def test_a_filter_without_a_path_is_none(query: bytes, filter_path: str) -> None:
-    """Commas and blanks alone filter nothing."""
+    """A filter of commas and blanks alone counts as no filter."""
     assert read(target=b"/_search?" + query).filter_path == filter_path

@@ -1,4 +1,4 @@
-"""What a search comes in: another body takes the place of the first, and a page is asked for in the URL."""
+"""The carriers of a search: another body takes the place of the first, and a page is asked for in the URL."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CARRIERS: list[Carrier] = [BodyCarrier(IN_BODY), SourceCarrier(IN_URL)]
 
 
 def test_another_body_replaces_coding_and_length() -> None:
-    """The new body goes out plain, under the client's other headers."""
+    """The new body goes out without a content coding, and the client's other headers stay."""
     headers = (JSON_HEADER, (b"Content-Encoding", b"gzip"), (b"Content-Length", b"9"), (b"X-Opaque-Id", b"7"))
     request = raw_call(gzip.compress(SEARCH), *headers).carrier.carrying(b'{"size":2}').request
     assert request.body == b'{"size":2}'
@@ -46,7 +46,7 @@ def test_another_body_replaces_the_source_parameter() -> None:
 
 @given(st.dictionaries(st.text(), st.text() | st.integers()))
 def test_the_body_that_is_carried_is_read_again(search: dict[str, Any]) -> None:
-    """Whatever JSON is carried in a body or a URL, who reads the request finds that body."""
+    """Whatever JSON is put into a body or a URL, a reader of the request finds that JSON again."""
     body = json.dumps(search, ensure_ascii=False).encode()
     for carrier in CARRIERS:
         call = read_call(carrier.carrying(body).request, "notes", max_bytes=1_000_000)
@@ -67,7 +67,7 @@ def test_the_body_that_is_carried_is_read_again(search: dict[str, Any]) -> None:
     ],
 )
 def test_a_body_that_we_add_has_the_media_type_of_accept(accept: bytes | None, media_type: bytes) -> None:
-    """Elasticsearch refuses a Content-Type of another version than Accept."""
+    """The Content-Type has the version of Accept, since Elasticsearch refuses two different versions."""
     headers = () if accept is None else ((b"accept", accept),)
     request = Request(method="GET", target=b"/_search?q=fox", headers=headers)
     assert BodyCarrier(request).carrying(b"{}").request.header(b"content-type") == media_type
@@ -75,7 +75,7 @@ def test_a_body_that_we_add_has_the_media_type_of_accept(accept: bytes | None, m
 
 @pytest.mark.parametrize("named", [None, b"application/octet-stream", b"text/plain"])
 def test_a_body_that_we_add_is_named_as_json(named: bytes | None) -> None:
-    """Where a client sent no body, the type that it named, if any, gives way to that of ours."""
+    """If a client sent no body but named a media type, the type of our body takes its place."""
     headers = ((b"accept", b"*/*"),) if named is None else ((b"content-type", named),)
     request = Request(method="POST", target=b"/films/_search?q=x", headers=headers, body=b"")
     sent = read_call(request, "films", max_bytes=1000).carrier.carrying(b'{"fields":["a"]}').request
@@ -84,7 +84,7 @@ def test_a_body_that_we_add_is_named_as_json(named: bytes | None) -> None:
 
 @pytest.mark.parametrize("carrier", CARRIERS, ids=["body", "source"])
 def test_a_header_goes_and_the_carrier_stays(carrier: Carrier) -> None:
-    """A header is dropped in whatever case it was written, and nothing else."""
+    """A header is dropped whatever the case of its name, and nothing else changes."""
     headers = ((b"X-Opaque-Id", b"7"), (b"ES-Rerank", b"off"))
     asked = replace(carrier.request, headers=(*carrier.request.headers, *headers))
     left = type(carrier)(asked).without_header(b"es-rerank")  # type: ignore[call-arg]  # both are made of a request

@@ -44,14 +44,14 @@ def call_of(body: bytes | None, *headers: tuple[bytes, bytes], target: bytes = b
 
 
 def test_a_request_that_asks_nothing_is_untouched() -> None:
-    """Without a wish the call goes on as the very same."""
+    """Without a wish the call goes on unchanged."""
     call = call_of(b'{ "query" : { "match_all" : {} }, "ext" : { "ltr" : { "size" : 1.0 } } }')
     assert take_controls(call) == ({}, call)
 
 
 @pytest.mark.parametrize("ext", [b"null", b"[]", b'"es_rerank"', b"{}", b'{"other":{"es_rerank":{}}}'])
 def test_an_ext_without_our_key_is_untouched(ext: bytes) -> None:
-    """What else stands in `ext`, malformed or not, is the engine's."""
+    """Everything else in `ext`, malformed or not, is left to the engine."""
     call = call_of(b'{"ext":' + ext + b"}")
     assert take_controls(call) == ({}, call)
 
@@ -73,14 +73,14 @@ def test_our_key_is_taken_and_the_others_stay_in_place() -> None:
     ],
 )
 def test_an_ext_of_ours_alone_goes_as_a_whole(body: bytes, left: bytes) -> None:
-    """The engines refuse an `ext` that nobody registered, so an emptied one doesn't stay."""
+    """If our key was the only one in `ext`, the whole `ext` is taken out."""
     _, call = take_controls(call_of(body))
     assert call.carrier.request.body == left
     assert call.search == json.loads(left)
 
 
 def test_a_compressed_body_goes_on_plain() -> None:
-    """The wish is found in a compressed body, and the coding goes with it."""
+    """The wish is found in a compressed body, and the body then goes on without its coding."""
     body = gzip.compress(b'{"ext":{"es_rerank":{"window":9}},"size":1}')
     asked, call = take_controls(call_of(body, (b"Content-Encoding", b"gzip")))
     assert asked == {"window": 9}
@@ -101,14 +101,14 @@ def test_a_body_in_the_url_is_cleaned_there() -> None:
     [(b"off", {"rerank": False}), (b" off ", {"rerank": False}), (b"include=status", {"include": ["status"]})],
 )
 def test_the_header_asks_without_a_body(value: bytes, asked: dict[str, Any]) -> None:
-    """The header's two values are read in any case of its name, and it goes no further."""
+    """The header is read whatever the case of its name, for both values, and it is not forwarded."""
     found, call = take_controls(call_of(None, (b"ES-Rerank", value), (b"x-opaque-id", b"7")))
     assert found == asked
     assert call.carrier.request.headers == (JSON_HEADER, (b"x-opaque-id", b"7"))
 
 
 def test_header_and_body_add_up_and_the_body_wins() -> None:
-    """Both may ask; of the same field the body's value counts."""
+    """Header and body may both ask; for the same field, the body's value counts."""
     body = b'{"ext":{"es_rerank":{"rerank":true,"alpha":1}}}'
     assert take_controls(call_of(body, (b"es-rerank", b"off")))[0] == {"rerank": True, "alpha": 1}
     assert take_controls(call_of(body, (b"es-rerank", b"include=status")))[0] == {
@@ -120,14 +120,14 @@ def test_header_and_body_add_up_and_the_body_wins() -> None:
 
 @pytest.mark.parametrize("value", [b"", b"on", b"OFF", b"include=scores", b"include=status,scores", b"\xff"])
 def test_any_other_header_is_refused(value: bytes) -> None:
-    """An unknown value is an error that names what is allowed, not a wish passed over."""
+    """An unknown value of the header is an error that names what is allowed; it is not ignored."""
     with pytest.raises(CallerError, match=r"header \[ES-Rerank\] must be \[off\] or \[include=status\], was "):
         take_controls(call_of(None, (b"es-rerank", value)))
 
 
 @pytest.mark.parametrize("value", ["null", "true", "[]", '"off"', "1"])
 def test_our_key_must_be_an_object(value: str) -> None:
-    """Anything but an object under our key is refused with what it was."""
+    """Anything but an object under our key is refused, and the error shows what it was."""
     with pytest.raises(CallerError, match=r"\[ext.es_rerank\] must be an object, was ") as refusal:
         take_controls(call_of(b'{"ext":{"es_rerank":' + value.encode() + b"}}"))
     assert str(refusal.value).endswith(f"was [{value}]")
@@ -142,7 +142,7 @@ def test_our_key_must_be_an_object(value: str) -> None:
     ],
 )
 def test_our_key_in_a_body_that_we_cannot_read_is_refused(body: bytes) -> None:
-    """What can't be taken out would be an unknown key to the engine, so the refusal says what is wrong."""
+    """If our key can't be taken out of a body, the engine would not know it, so we refuse it and say what is wrong."""
     with pytest.raises(CallerError, match="strict JSON"):
         take_controls(call_of(body))
 
@@ -168,7 +168,7 @@ def test_our_key_in_a_body_that_we_cannot_read_is_refused(body: bytes) -> None:
     ],
 )
 def test_what_is_allowed(asked: dict[str, Any], controls: Controls) -> None:
-    """Every field is taken up to and with its limits, and a repeated item counts once."""
+    """Every field is allowed up to its limits, the limits included, and a repeated item counts once."""
     assert check_controls(asked, LIMITS) == controls
 
 
@@ -233,7 +233,7 @@ def test_what_is_refused(asked: dict[str, Any], message: str) -> None:
     ],
 )
 def test_thinking_is_refused_where_the_scorer_does_not_think(asked: dict[str, Any]) -> None:
-    """Under a rule whose scorer doesn't think, a wish about thinking is an error that names the scorer."""
+    """A wish about thinking, under a rule whose scorer doesn't think, is an error that names the scorer."""
     limits = ControlLimits(max_window=200, max_deadline_s=30.0, scorer="minilm, of kind minilm")
     with pytest.raises(CallerError, match=r"needs a scorer that thinks, which \[minilm, of kind minilm\] does not"):
         check_controls(asked, limits)
@@ -279,11 +279,11 @@ def test_any_wish_is_taken_or_refused(asked: dict[str, Any]) -> None:
     assert controls.deadline_s is None or 0 < controls.deadline_s <= LIMITS.max_deadline_s
 
 
-# What may hold a word to us
+# Which requests may ask something of es-rerank
 
 
 def spelled(text: str, escapes: list[int]) -> bytes:
-    """A JSON string in one of its many spellings: some characters as escapes, of small or capital digits."""
+    """A JSON string with some characters as escapes, in lower-case or upper-case hex digits."""
     forms = ("{}", "\\u{:04x}", "\\u{:04X}")
     pieces = [forms[form].format(ord(letter) if form else letter) for letter, form in zip(text, escapes, strict=False)]
     return ('"' + "".join(pieces) + '"').encode()
@@ -298,7 +298,7 @@ def percent_encoded(text: str, escapes: list[int]) -> bytes:
 
 
 def mostly(usual: Any, *others: Any) -> st.SearchStrategy[Any]:
-    """The usual one, and sometimes one of the others: what asks for nothing would be compared with nothing."""
+    """Mostly the usual value, sometimes one of the others: most requests must ask something, or nothing is compared."""
     return st.sampled_from([usual] * (4 * len(others)) + list(others))
 
 
@@ -321,7 +321,7 @@ HEADERS = st.sampled_from([b"es-rerank", b"ES-Rerank", b"Es-rerank", b"x-es-rera
 
 
 def asks(request: Request) -> bool:
-    """Whether a request, when it is read, turns out to hold a word to us, allowed or not."""
+    """Whether a request, when it is read, really asks something of es-rerank, allowed or not."""
     call = read_call(request, "notes", max_bytes=10_000)
     try:
         asked, left = take_controls(call)
@@ -331,7 +331,7 @@ def asks(request: Request) -> bool:
 
 
 def in_coding(body: bytes, coding: bytes) -> bytes:
-    """A body under its coding; under an unknown one as it is."""
+    """A body in its content coding; in an unknown coding it stays as it is."""
     if coding == b"gzip":
         return gzip.compress(body)
     return zlib.compress(body) if coding == b"deflate" else body
@@ -339,7 +339,7 @@ def in_coding(body: bytes, coding: bytes) -> bytes:
 
 @given(BODIES, CODINGS, mostly(True, False))
 def test_a_body_that_asks_is_always_read(body: bytes, coding: bytes, typed: bool) -> None:
-    """However a wish is spelt or packed in a body, one look at the bytes doesn't rule it out."""
+    """However a wish is spelt or compressed in a body, the bytes alone never rule it out."""
     headers = ((b"content-encoding", coding),) if coding else ()
     headers = (JSON_HEADER, *headers) if typed else headers
     request = Request(method="POST", target=b"/_search", headers=headers, body=in_coding(body, coding))
@@ -354,7 +354,7 @@ def test_a_body_that_asks_is_always_read(body: bytes, coding: bytes, typed: bool
     mostly(b"", b"&source=%7B%7D", b";pretty", b"&source_content_type=application/json"),
 )
 def test_a_url_that_asks_is_always_read(body: bytes, name: str, forms: list[int], before: bytes, behind: bytes) -> None:
-    """However the parameter with a body is spelt, and wherever it stands, one look at the URL doesn't rule it out."""
+    """However the parameter with a body is spelt, and wherever it stands, the URL alone never rules a wish out."""
     target = b"/notes/_search" + before + percent_encoded(name, forms) + b"=" + quote(body, safe="").encode() + behind
     request = Request(method="GET", target=target, headers=())
     assert may_ask(request) or not asks(request)
@@ -379,7 +379,7 @@ def test_a_header_that_asks_is_always_read(name: bytes, value: bytes, body: byte
     ],
 )
 def test_the_searches_that_ask_do_ask(body: bytes | None, target: bytes) -> None:
-    """What the tests above compare with is true for what does ask."""
+    """`asks`, with which the tests above compare, is true for searches that do ask."""
     request = Request(method="POST", target=target, headers=(JSON_HEADER,), body=body)
     assert asks(request)
     assert may_ask(request)
@@ -393,14 +393,14 @@ def test_the_searches_that_ask_do_ask(body: bytes | None, target: bytes) -> None
     [b"", b"?pretty", b"?q=title:quick%20fox&size=3", b"?sort=a%2Cb;from=1", b"?resource=1&source_content_type=x"],
 )
 def test_a_plain_search_is_known_at_a_look(body: bytes | None, query: bytes) -> None:
-    """What has no word of ours, no escaped character and no body in its URL needs no reading."""
+    """A search without our word, without an escape and without a body in its URL need not be parsed."""
     headers = (JSON_HEADER, (b"accept", b"*/*"), (b"x-opaque-id", b"7"))
     assert not may_ask(Request(method="POST", target=b"/logs-%2A/_search" + query, headers=headers, body=body))
 
 
 @given(st.dictionaries(st.text("abé \n", max_size=4), st.text("aé 1:{}_es", max_size=6) | st.integers(), max_size=4))
 def test_a_plain_body_is_known_at_a_look(search: dict[str, Any]) -> None:
-    """Whatever JSON it is, a body without a word of ours and without an escape needs no reading."""
+    """Whatever JSON it is, a body without our word and without an escape need not be parsed."""
     request = Request(
         method="POST",
         target=b"/_search?q=a",
@@ -411,7 +411,7 @@ def test_a_plain_body_is_known_at_a_look(search: dict[str, Any]) -> None:
 
 
 async def test_a_body_that_is_a_stream_has_to_be_asked_about() -> None:
-    """What is too large to hold can't be looked at, so it is not ruled out."""
+    """The bytes of a body that is too large to hold can't be searched, so a wish in it is not ruled out."""
 
     async def stream() -> AsyncIterator[bytes]:
         yield b"{}"

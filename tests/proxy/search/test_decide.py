@@ -52,19 +52,19 @@ KEYS = st.sampled_from(["query", "from", "size", "sort", "stored_fields", "_sour
 
 
 def decided(search: Any = None, query: str = "", *headers: tuple[bytes, bytes]) -> Rerank | Relay:
-    """What becomes of that search under the rule."""
+    """The decision for that search under the rule."""
     return decide(call_of(search, query, *headers), {}, BOOK)
 
 
 def decided_for(asked: dict[str, Any], rule: Rule = RULE) -> Rerank:
-    """What becomes of a search for a fox that is reranked, where this is asked under this rule."""
+    """The decision to rerank a search for a fox that asks this, under this rule."""
     decision = decide(call_of({"query": FOX}), asked, book_of(rule))
     assert isinstance(decision, Rerank)
     return decision
 
 
 def relay(reason: Reason) -> Relay:
-    """That a search under the rule goes through, for this reason."""
+    """The decision that a search under the rule goes through, for this reason."""
     return Relay(reason=reason, rule="notes")
 
 
@@ -91,19 +91,19 @@ def test_a_text_search_is_reranked_as_the_rule_says() -> None:
 
 
 def test_an_instruction_goes_to_a_scorer_that_reads_it() -> None:
-    """A scorer that reads instructions gets the rule's; for one that doesn't, no instruction makes another search."""
+    """A scorer that reads instructions gets the rule's; for one that doesn't, the instruction makes no difference."""
     assert decided_for({}, THINKING).scoring.instruction == RULE.instruction
     assert decided_for({"instruction": "Find it."}) == decided_for({})
 
 
 def test_the_text_is_the_rule_s() -> None:
-    """What of a document is scored follows from the rule, be it fields or a template."""
+    """The rule says what text of a document is scored, by fields or by a template."""
     rule = RULE.model_copy(update={"fields": (), "template": "{title}: {text}"})
     assert decided_for({}, rule).text == TextSpec(template="{title}: {text}")
 
 
 def test_the_deadline_is_the_request_s_or_the_rule_s_or_that_of_all() -> None:
-    """The nearest one that says anything counts."""
+    """The request's deadline counts, else the rule's, else that of `limits`."""
     own = RULE.model_copy(update={"deadline_s": 3.0})
     assert decided_for({}).deadline_s == LimitSettings().deadline_s
     assert decided_for({}, own).deadline_s == 3.0
@@ -121,14 +121,14 @@ def test_the_deadline_is_the_request_s_or_the_rule_s_or_that_of_all() -> None:
     ],
 )
 def test_the_mode_is_stages(asked: Any, stages: tuple[Stage, ...]) -> None:
-    """Think is one round of thinking, direct one without, cascade the one and then the other for the best."""
+    """`think` is a stage of thinking, `direct` a stage without, `cascade` a direct stage and thinking for the best."""
     decision = decided_for(asked, THINKING)
     assert decision.scoring.stages == stages
     assert decision.mode == asked.get("mode", "think")
 
 
 def test_what_is_asked_of_thinking_goes_before_the_rule() -> None:
-    """Score, instruction and reasoning of the request win; the rule's budget holds where it has one."""
+    """Score, instruction and reasoning of the request win over the rule's; the rule's budget holds if it has one."""
     rule = THINKING.model_copy(update={"budget_tokens": 32, "score": "expected"})
     plain = decided_for({}, rule).scoring
     assert (plain.stages, plain.score, plain.keep_reasoning) == ((Stage(budget_tokens=32),), "expected", False)
@@ -137,19 +137,19 @@ def test_what_is_asked_of_thinking_goes_before_the_rule() -> None:
 
 
 def test_a_rule_may_keep_reasoning_by_itself() -> None:
-    """Reasoning is kept where the rule says so, though no search asks to see it."""
+    """Reasoning is kept if the rule says so, even if no search asks to see it."""
     assert decided_for({}, THINKING.model_copy(update={"keep_reasoning": True})).scoring.keep_reasoning
 
 
 @pytest.mark.parametrize("score", ["paper", "expected"])
 def test_the_score_that_stages_choose_by_is_the_one_that_is_fused(score: str) -> None:
-    """One score rule holds for a search, in scoring and in ranking."""
+    """A search has one score rule, in scoring and in ranking."""
     decision = decided_for({"score": score}, THINKING)
     assert decision.scoring.score == decision.recipe.score == score
 
 
 def test_a_request_may_set_the_tuning_itself() -> None:
-    """Window, alpha and method of the request go before the rule's, an alpha of 0 too."""
+    """Window, alpha and method of the request win over the rule's, even an alpha of 0."""
     asked = {"window": 5, "alpha": 0, "method": "rrf", "deadline_s": 1.0, "include": ["status"]}
     decision = decided_for(asked)
     assert (decision.window, decision.recipe.alpha, decision.recipe.method) == (5, 0, "rrf")
@@ -164,7 +164,7 @@ def test_a_uri_search_is_reranked() -> None:
 
 
 def test_q_takes_the_place_of_the_query() -> None:
-    """Where both are there the engines search for `q`, so that is the question."""
+    """If a search has both `q` and a query, `q` is the question, since the engines search for it."""
     decision = decided({"query": HYBRID}, "q=dog")
     assert isinstance(decision, Rerank)
     assert decision.scoring.question == "dog"
@@ -225,7 +225,7 @@ def test_q_takes_the_place_of_the_query() -> None:
     ],
 )
 def test_searches_that_are_not_ours_go_through(reason: Reason, search: Any, query: str) -> None:
-    """A search with an order, first stage or paging of its own, or with nothing to ask, names why it goes through."""
+    """A search with an order, first stage or paging of its own, or without a text, goes through with its reason."""
     assert decided(search, query) == relay(reason)
 
 
@@ -273,7 +273,7 @@ def test_what_does_not_change_the_order_is_no_hindrance(search: Any, query: str)
     ],
 )
 def test_best_first_is_reranked_however_it_is_spelt(sort: Any, query: str) -> None:
-    """No sort, or `_score` descending before all else, in body and URL together, is an order by relevance."""
+    """No sort, or `_score` descending as the first key of body and URL together, is an order by relevance."""
     search = {"query": FOX} if sort is None else {"query": FOX, "sort": sort}
     assert isinstance(decided(search, query), Rerank)
 
@@ -303,18 +303,18 @@ def test_best_first_is_reranked_however_it_is_spelt(sort: Any, query: str) -> No
     ],
 )
 def test_any_other_order_is_left_alone(sort: Any, query: str) -> None:
-    """Anything else first, or what the engines refuse as a sort, goes through; the URL's keys follow the body's."""
+    """A search with another first key, or with a sort that engines refuse, goes through; the URL's keys come last."""
     search = {"query": FOX} if sort is None else {"query": FOX, "sort": sort}
     assert decided(search, query) == relay("sort")
 
 
 def test_a_rule_s_own_reason_comes_first() -> None:
-    """A search that no rule covers says so, whatever else it is."""
+    """A search that no rule covers has that as its reason, whatever else it is."""
     assert decide(call_of([], expression="other"), {"rerank": False}, BOOK) == Relay(reason="no_rule")
 
 
 def test_a_request_may_be_left_alone() -> None:
-    """Asked not to, we don't."""
+    """A search that asks not to be reranked is not reranked."""
     assert decide(call_of({"query": FOX}), {"rerank": False}, BOOK) == relay("asked_off")
 
 
@@ -328,13 +328,13 @@ def test_what_is_to_be_included_is_known_of_every_search(expression: str, rule: 
 
 @pytest.mark.parametrize("expression", ["notes", "other", ".kibana"])
 def test_a_wish_that_is_not_allowed_is_refused_whatever_the_search(expression: str) -> None:
-    """A search that goes through is no reason to pass over a wish that can't be meant."""
+    """A wish that is not allowed is refused even if the search would go through anyway."""
     with pytest.raises(CallerError, match=r"unknown field \[alhpa\]"):
         decide(call_of([], expression=expression), {"alhpa": 1}, BOOK)
 
 
 def test_a_wish_is_measured_by_rule_scorer_and_limits() -> None:
-    """Window and deadline are bounded everywhere, thinking by the rule's scorer and mode, as its text says."""
+    """The limits bound window and deadline; the rule's scorer and mode bound the thinking, and the error names them."""
     most = LimitSettings().max_window
     for expression in ("notes", "other"):
         with pytest.raises(CallerError, match=f"from 1 to {most}"):
@@ -351,18 +351,18 @@ def test_a_wish_is_measured_by_rule_scorer_and_limits() -> None:
 
 
 def test_an_unreadable_body_goes_through() -> None:
-    """What we can't read, the engine judges."""
+    """A body that we can't read goes through to the engine."""
     assert decided([{"query": FOX}]) == relay("unreadable_body")
 
 
 def test_a_body_too_large_to_hold_goes_through() -> None:
-    """A body that comes as a stream says why it wasn't read."""
+    """A body that comes as a stream, too large to hold, goes through with that reason."""
     assert decide(NOT_OURS["body_too_large"](), {}, BOOK) == relay("body_too_large")
 
 
 @pytest.mark.parametrize("reason", NOT_OURS)
 def test_each_reason_has_a_search(reason: Reason) -> None:
-    """A search that isn't ours goes through for the one reason that its sort has."""
+    """Each example of a search that isn't ours goes through with the reason that it stands for."""
     asked, call = take_controls(NOT_OURS[reason]())
     decision = decide(call, asked, BOOK)
     assert isinstance(decision, Relay)
@@ -370,7 +370,7 @@ def test_each_reason_has_a_search(reason: Reason) -> None:
 
 
 def test_every_reason_is_given() -> None:
-    """Of the words that only skipped searches have, all are decided here but that of a partial answer."""
+    """`decide` gives every reason that only skipped searches have, except `partial_answer`."""
     skipped = {reason for reason, outcomes in OUTCOMES.items() if outcomes == {"skipped"}}
     assert set(NOT_OURS) == skipped - {"partial_answer"}
 

@@ -31,7 +31,7 @@ OBJECTS = st.dictionaries(NAMES, JSON_VALUES, max_size=4)
     ("engine", "filter_path"), [(engine, path) for engine, case in GOLDEN.items() for path in case["filtered"]]
 )
 def test_an_answer_is_filtered_as_the_engine_filters_it(engine: str, filter_path: str) -> None:
-    """Whatever the filter, the bytes must be the engine's."""
+    """Whatever the filter, the bytes are those that the engine answers."""
     case = GOLDEN[engine]
     assert filter_answer(case["everything"].encode(), filter_path) == case["filtered"][filter_path].encode()
 
@@ -41,7 +41,7 @@ def test_an_answer_is_filtered_as_the_engine_filters_it(engine: str, filter_path
     [(engine, path) for engine, case in GOLDEN.items() for path in case["pretty_filtered"]],
 )
 def test_a_filtered_answer_is_printed_as_the_engine_prints_it(engine: str, filter_path: str) -> None:
-    """Filtering a pretty answer, then printing it, must give the engine's bytes too."""
+    """Filtering a pretty answer and then printing it gives the engine's bytes too."""
     case = GOLDEN[engine]
     filtered = filter_answer(case["pretty"].encode(), filter_path)
     assert pretty_print(filtered) == case["pretty_filtered"][filter_path].encode()
@@ -50,7 +50,7 @@ def test_a_filtered_answer_is_printed_as_the_engine_prints_it(engine: str, filte
 @pytest.mark.parametrize("engine", GOLDEN)
 @pytest.mark.parametrize("filter_path", ["", ",", " , ,"])
 def test_a_filter_without_a_path_filters_nothing(engine: str, filter_path: str) -> None:
-    """Nothing but commas and blanks leaves every byte as it is."""
+    """A filter of nothing but commas and blanks leaves every byte as it is."""
     plain = GOLDEN[engine]["plain"].encode()
     assert filter_answer(plain, filter_path) == plain
 
@@ -67,7 +67,7 @@ def test_a_filter_without_a_path_filters_nothing(engine: str, filter_path: str) 
     ],
 )
 def test_what_was_empty_stays_and_what_is_emptied_goes(filter_path: str, left: dict[str, Any]) -> None:
-    """An excluding filter takes away what it empties, and leaves what held nothing before, as Elasticsearch does."""
+    """An excluding filter removes what it empties, and keeps what was empty before, as Elasticsearch does."""
     body = {"a": [{"x": 1}, []], "e": {}, "f": []}
     if filter_path in ("-a.x", "-**.x"):
         left = {"a": [[]], **left}
@@ -82,7 +82,7 @@ def test_values_keep_their_bytes() -> None:
 
 @given(OBJECTS, st.sampled_from(["**", "*", "*,**", "-\x00nope", "**,-\x00nope"]))
 def test_a_filter_for_everything_keeps_everything(value: dict[str, Any], filter_path: str) -> None:
-    """Including all, or excluding nothing that is there, changes no byte."""
+    """A filter that includes all, or excludes only what is not there, changes no byte."""
     body = msgspec.json.encode(value)
     assert filter_answer(body, filter_path) == body
 
@@ -96,14 +96,14 @@ def test_filtering_twice_is_filtering_once(value: dict[str, Any], filter_path: s
 
 @given(OBJECTS, st.text(alphabet="ab*?[]\\.,- -", max_size=20) | st.text())
 def test_any_filter_gives_an_object(value: dict[str, Any], filter_path: str) -> None:
-    """Whatever is asked of whatever object, an object comes out that holds nothing new."""
+    """Any filter on any object gives an object that holds nothing new."""
     left = json.loads(filter_answer(msgspec.json.encode(value), filter_path))
     assert isinstance(left, dict)
     assert left.keys() <= value.keys()
 
 
 def test_an_answer_nested_too_deep_to_walk_stays_whole() -> None:
-    """Such an answer is given unfiltered rather than not at all."""
+    """An answer that is nested too deep for the filter is given unfiltered rather than not at all."""
     body = b'{"a":[' * 450 + b"1" + b"]}" * 450
     assert filter_answer(body, "**.b") == body
     assert filter_answer(body, "-**.b") == body
@@ -111,13 +111,13 @@ def test_an_answer_nested_too_deep_to_walk_stays_whole() -> None:
 
 
 def test_a_pattern_full_of_stars_is_matched_fast() -> None:
-    """A pattern can't be made to take for ever over a long name."""
+    """No pattern takes long on a long name."""
     body = msgspec.json.encode({"a" * 10_000: 1})
     assert filter_answer(body, "*a" * 50 + "*b") == b"{}"
 
 
 def test_paths_name_keys_with_dots() -> None:
-    """A path's name is a whole key, dots and all, and what it leads through is left where something remains."""
+    """A name in a path is a whole key, dots included, and the objects on the way stay if something remains in them."""
     raw = msgspec.Raw(b'{"a.b":1,"a":[{"b":2,"c":3},{"b":4}]}')
     assert msgspec.json.encode(without_paths(raw, [("a.b",), ("a", "b")])) == b'{"a":[{"c":3}]}'
     assert without_paths(raw, [("a.b",), ("a",)]) is None

@@ -29,12 +29,12 @@ def golden(request: pytest.FixtureRequest) -> Any:
 
 
 def test_a_compact_answer_prints_as_the_engine_prints_it(golden: Any) -> None:
-    """From the engine's own tokens, the layout must match to the byte."""
+    """The engine's compact answer, printed here, equals its pretty answer to the byte."""
     assert pretty_print(golden["everything"].encode()) == golden["pretty"].encode()
 
 
 def test_what_is_pretty_stays(golden: Any) -> None:
-    """An answer that the engine printed prettily is printed again as it was."""
+    """Printing the engine's own pretty answer again changes nothing."""
     assert pretty_print(golden["pretty"].encode()) == golden["pretty"].encode()
 
 
@@ -53,7 +53,7 @@ def test_what_is_pretty_stays(golden: Any) -> None:
     ],
 )
 def test_the_layout(compact: bytes, printed: bytes) -> None:
-    """Two blanks a level, blanks around colons and in empty brackets, a line end behind it all."""
+    """Two blanks for each level, blanks around colons and in empty brackets, and a line end at the end."""
     assert pretty_print(compact) == printed
 
 
@@ -67,7 +67,7 @@ def test_compacting_gives_back_every_token(value: dict[str, Any], ascii_only: bo
 
 
 def test_deep_and_long_json_is_printed() -> None:
-    """Neither nesting nor the length of a string is limited."""
+    """JSON is printed however deep it nests and however long its strings are."""
     deep = b'{"a":' * 5_000 + b"1" + b"}" * 5_000
     assert pretty_print(deep).count(b"\n") == 10_000 + 1
     long = b'{"a":"' + b'x\\"' * 500_000 + b'"}'

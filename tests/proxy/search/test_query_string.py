@@ -1,4 +1,4 @@
-"""Raw query strings: read as the engines read them, and edited such that every other byte stays."""
+"""Raw query strings: read as the engines read them, and edited so that every other byte stays."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PIECES = st.binary(max_size=8).map(
 
 
 def test_parameters_are_decoded_and_the_last_of_several_counts() -> None:
-    """Names and values are decoded, a semicolon parts them like an ampersand, the last of a name counts."""
+    """Names and values are decoded, a semicolon separates them like an ampersand, and the last of a name counts."""
     query = b"size=3&q=a+b%20c%3Dd=e;s%69ze=4&&empty=&bare&caf%C3%A9=%E9;x=1%3B2"
     assert parse_query(query) == {
         "size": "4",
@@ -28,7 +28,7 @@ def test_parameters_are_decoded_and_the_last_of_several_counts() -> None:
 
 @given(st.lists(st.tuples(PIECES, st.sampled_from([b"&", b";"]))), st.sets(st.sampled_from("abc")))
 def test_editing_a_query_keeps_every_other_byte(pieces: list[tuple[bytes, bytes]], drop: set[str]) -> None:
-    """What is not dropped stays as it is, in order; what is added can be read at the end."""
+    """What is not dropped stays as it is, in order, and what is added comes at the end and can be read again."""
     query = b"".join(piece + end for piece, end in pieces)
     kept = b"".join(piece + end for piece, end in pieces if piece.split(b"=")[0].decode() not in drop)
     edited = edit_query(b"/a%20b/_search?" + query, drop=drop, add={"n w": "1&2"})
@@ -48,5 +48,5 @@ def test_editing_a_query_keeps_every_other_byte(pieces: list[tuple[bytes, bytes]
     ],
 )
 def test_dropping_parameters(target: bytes, edited: bytes) -> None:
-    """A dropped name goes however it is spelt, and the question mark with the last of them."""
+    """A parameter is dropped however its name is spelt, and the question mark is dropped with the last parameter."""
     assert edit_query(target, drop={"from"}, add={}) == edited

@@ -1,4 +1,4 @@
-"""The text that a search asks for: which queries give some, which none, and which aren't ours."""
+"""The text that a search asks for: which queries give text, which give none, and which aren't ours to rerank."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ ANY_QUERY = st.recursive(
     ],
 )
 def test_text_queries_give_their_text(query: dict[str, Any], text: str) -> None:
-    """Each kind of text query gives what it searches for, blanks evened out."""
+    """Each kind of text query gives the text that it searches for, with single blanks."""
     assert find_question(query).text == text
 
 
@@ -115,7 +115,7 @@ def test_one_scoring_query_of_another_kind_makes_the_search_not_ours(kind: str) 
 
 
 def test_nesting_is_followed_to_a_depth() -> None:
-    """Queries nest as deep as engines allow; deeper ones end without text instead of failing."""
+    """Queries are followed as deep as engines allow; deeper ones give no text instead of failing."""
     query: dict[str, Any] = FOX
     for _ in range(40):
         query = {"bool": {"must": [query]}}
@@ -178,7 +178,7 @@ def test_any_json_has_a_question(query: Any) -> None:
     ],
 )
 def test_lucene_syntax_is_stripped(query_string: str, words: str) -> None:
-    """Words stay; whatever tells the engine how to search, or what not to find, goes."""
+    """Words stay; what tells the engine how to search, or what not to find, is left out."""
     assert strip_syntax(query_string) == words
 
 
@@ -196,13 +196,13 @@ def test_lucene_syntax_is_stripped(query_string: str, words: str) -> None:
     ],
 )
 def test_simple_syntax_is_stripped_of_no_more_than_it_has(query_string: str, words: str) -> None:
-    """`simple_query_string` knows no fields, ranges or operators in words: there, they are words."""
+    """`simple_query_string` has no fields, ranges or operator words: what looks like one there is text."""
     assert find_question({"simple_query_string": {"query": query_string}}).text == words
 
 
 @given(st.lists(st.from_regex(r"\A[a-zäéß0-9]+\Z")))
 def test_plain_words_are_kept(words: list[str]) -> None:
-    """What has no syntax comes back as it was."""
+    """A text without syntax comes back as it was."""
     text = " ".join(words)[:MAX_SYNTAX_CHARS]
     assert strip_syntax(text) == text.strip()
     assert find_question({"simple_query_string": {"query": text}}).text == text.strip()
@@ -210,14 +210,14 @@ def test_plain_words_are_kept(words: list[str]) -> None:
 
 @given(st.text(alphabet='ab:-!+()[]{}"\\/~^*?<>=&| NOTAND') | st.text())
 def test_any_text_is_stripped(text: str) -> None:
-    """However syntax is put together, stripping gives words and never fails."""
+    """Whatever the syntax in a text, stripping gives words and never fails."""
     words = strip_syntax(text)
     assert words == " ".join(words.split())
 
 
 @pytest.mark.parametrize("piece", ["[ ", '" ', "/a ", "a:", "((", "\\", "-", '\\"', "{a "])
 def test_no_text_takes_long_to_strip(piece: str) -> None:
-    """Megabytes of what never closes are cut, and what is left is scanned at once."""
+    """Megabytes of text with brackets and quotes that never close are cut, and the rest is scanned quickly."""
     began_s = time.process_time()
     strip_syntax(piece * 1_000_000)
     assert time.process_time() - began_s < 1.0

@@ -67,7 +67,7 @@ def rendered(answer: EngineAnswer, decision: Rerank, verdict: Verdict, plan: Win
 
 
 def as_printed(score: float) -> float:
-    """A 32-bit score as an engine prints it: short, so as a 64-bit number a little off."""
+    """A 32-bit score as an engine prints it: with few digits, so that it is a little off as a 64-bit number."""
     return float(float32_text(score))
 
 
@@ -102,7 +102,7 @@ def test_pages_tile_the_ranked_list(case: tuple[list[float], list[float | None],
 def test_nothing_but_order_and_scores_changes(
     case: tuple[list[float], list[float | None], int], page_from: int, page_size: int
 ) -> None:
-    """Totals, aggregations and every hit's content stay, whatever the ranking and the page."""
+    """Totals, aggregations and the content of every hit stay, whatever the ranking and the page."""
     scores, rank_scores, window = case
     answer = answer_of(scores, profile={"shards": []}, _shards={"failed": 0})
     verdict = ranked_by(answer, rank_scores[: min(window, len(scores))])
@@ -150,7 +150,7 @@ def test_unscored_values_keep_their_bytes() -> None:
 
 @pytest.mark.parametrize("engine", GOLDEN)
 def test_an_unscored_window_gives_the_engine_s_own_page(engine: str) -> None:
-    """Where nothing is scored, a page cut from the window is what the engine answers for that page, to the byte."""
+    """If nothing is scored, a page cut from the window is, byte for byte, the engine's own answer for that page."""
     case = GOLDEN[engine]
     answer = read_answer(case["plain"].encode())
     assert answer is not None
@@ -205,7 +205,7 @@ def test_fields_that_only_we_asked_for_are_taken_out(engine: str) -> None:
 )
 @pytest.mark.parametrize("holder", ["fields", "ignored_field_values"])
 def test_our_fields_leave_no_trace(holder: str, fields: dict[str, Any], left: dict[str, Any] | None) -> None:
-    """Wherever a field of ours was answered, it goes, and what held nothing else goes with it."""
+    """A field that only we asked for is taken out wherever it was answered, and so is what held nothing else."""
     answer = read_answer(
         json.dumps({"hits": {"hits": [{"_id": "0", "_score": 1.0, holder: fields, "sort": [1]}]}}).encode()
     )
@@ -218,7 +218,7 @@ def test_our_fields_leave_no_trace(holder: str, fields: dict[str, Any], left: di
 
 
 def test_a_sort_array_carries_the_new_score_and_keeps_its_ties() -> None:
-    """With tie-breakers each hit's `sort` begins with its new score; a null `max_score` stays null."""
+    """With tie-breakers, each hit's `sort` begins with its new score; a null `max_score` stays null."""
     body = {
         "hits": {
             "max_score": None,
@@ -241,7 +241,7 @@ def test_a_sort_array_carries_the_new_score_and_keeps_its_ties() -> None:
 
 
 def test_scores_are_shown_where_asked() -> None:
-    """Each hit then says what engine, scorer and fusion gave it; behind the window only the engine did."""
+    """With "scores", each hit shows what engine, scorer and fusion gave it; after the window, only the engine did."""
     answer = answer_of([4.0, 3.0, 2.0])
     decision = decision_of("text", window=2, include=("scores",))
     hits = rendered(answer, decision, ranked_by(answer, [1.0, 9.0]))["hits"]["hits"]
@@ -253,7 +253,7 @@ def test_scores_are_shown_where_asked() -> None:
 
 
 def test_a_distribution_is_shown_with_what_belongs_to_it() -> None:
-    """Of a scorer that thinks, each hit's scores have the judgment that its rank score was made of."""
+    """With a scorer that thinks, each hit's scores also show the judgment that its rank score was made from."""
     answer = answer_of([4.0, 3.0])
     sure = Judgment(distribution=(*[0.0] * 8, 0.5, 0.25, 0.0), think_tokens=7, cut="deadline", truncated=True)
     judgments = [sure, Judgment(rank_score=2.0)]
@@ -271,7 +271,7 @@ def test_a_distribution_is_shown_with_what_belongs_to_it() -> None:
 
 
 def test_reasoning_is_shown_where_asked() -> None:
-    """Each hit of the page then has the text of its thinking, or null; it stands beside the scores where both are."""
+    """With "reasoning", each hit of the page has the text of its thinking, or null; it may stand beside the scores."""
     answer = answer_of([4.0, 3.0])
     verdict = replace(ranked_by(answer, [1.0, 9.0]), reasoning={1: "It fits."})
     alone = rendered(answer, decision_of("text", include=("reasoning",)), verdict)["hits"]["hits"]
@@ -287,7 +287,7 @@ def test_reasoning_is_shown_where_asked() -> None:
 def test_a_page_s_places_are_those_that_are_shown(
     case: tuple[list[float], list[float | None], int], start: int, size: int
 ) -> None:
-    """Each place of a page is given with the hit that is answered there."""
+    """`page_of` gives each place of a page with the hit that is answered there."""
     scores, rank_scores, window = case
     answer = answer_of(scores)
     verdict = ranked_by(answer, rank_scores[: min(window, len(scores))])
@@ -299,7 +299,7 @@ def test_a_page_s_places_are_those_that_are_shown(
 
 
 def test_nothing_of_ours_is_in_an_answer_that_did_not_ask() -> None:
-    """Unasked, neither status nor scores are in the body."""
+    """If the search did not ask for them, neither status nor scores are in the body."""
     answer = answer_of([4.0, 3.0])
     decision = decision_of("text")
     members = render_answer(answer, plan_window(call_of(), decision), decision, ranked_by(answer, [1.0, 9.0]))
@@ -307,7 +307,7 @@ def test_nothing_of_ours_is_in_an_answer_that_did_not_ask() -> None:
 
 
 def test_the_status_is_shown_where_asked() -> None:
-    """The status stands last in the answer, under `filter_path` and `pretty` like the rest."""
+    """The status comes last in the answer, and `filter_path` and `pretty` apply to it as to the rest."""
     include = {"status"}
     members = open_object(b'{"took":1,"hits":{}}')
     assert members is not None

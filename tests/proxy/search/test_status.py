@@ -41,7 +41,7 @@ def test_the_block_has_every_field() -> None:
 
 
 def test_hits_without_text_are_counted_where_there_are_some() -> None:
-    """`missing_text` is there only where it isn't zero."""
+    """`missing_text` is in the block only if it isn't zero."""
     assert SearchStatus(status="full", window=3, scored=1, missing_text=2).block()["missing_text"] == 2
     assert "missing_text" not in SearchStatus(status="full", window=3, scored=3).block()
 
@@ -67,7 +67,7 @@ def test_only_what_went_worse_than_configured_warns(status: SearchStatus, warnin
 
 
 def test_thinking_is_told_of_where_there_is_some() -> None:
-    """The mode is there for a scorer that thinks, and counts of what is not as it should be where they are not 0."""
+    """The mode is shown for a scorer that thinks, and `cut`, `low_mass` and `truncated` are shown if they are not 0."""
     plain = SearchStatus(status="full", window=3, scored=3).block()
     assert not {"mode", "cut", "low_mass", "truncated"} & plain.keys()
     told = SearchStatus(
@@ -91,13 +91,13 @@ def test_thinking_is_told_of_where_there_is_some() -> None:
 def test_the_outcome_follows_from_the_counts(
     window: int, scored: int, reason: Reason | None, outcome: tuple[Outcome, Reason | None]
 ) -> None:
-    """All scored and nothing wrong is full; some, or all with something wrong, is partial; none failed."""
+    """All scored and nothing wrong is `full`; some, or all but something wrong, is `partial`; none is `failed`."""
     assert outcome_of(window=window, scored=scored, reason=reason) == outcome
 
 
 @given(st.integers(0, 200), st.integers(0, 200), st.none() | st.sampled_from(get_args(Gap)))
 def test_a_warning_fits_its_outcome(window: int, scored: int, reason: Reason | None) -> None:
-    """A Warning is printable ASCII, and there exactly where scores are missing or not what was asked for."""
+    """A Warning is printable ASCII, and is there exactly if scores are missing or are not what was asked for."""
     scored = min(window, scored)
     outcome, said = outcome_of(window=window, scored=scored, reason=reason)
     warning = SearchStatus(status=outcome, reason=said, window=window, scored=scored).warning()
@@ -107,6 +107,6 @@ def test_a_warning_fits_its_outcome(window: int, scored: int, reason: Reason | N
 
 @given(st.integers(0, 200), st.integers(0, 200), st.sampled_from(get_args(Gap)))
 def test_an_outcome_is_one_that_its_reason_can_stand_beside(window: int, scored: int, reason: Reason) -> None:
-    """Whatever was scored, status and reason go together as the manual says, and full has no reason."""
+    """Whatever was scored, status and reason fit together as the manual says, and `full` has no reason."""
     outcome, said = outcome_of(window=window, scored=min(window, scored), reason=reason)
     assert outcome in ({"full"} if said is None else OUTCOMES[said])

@@ -37,13 +37,13 @@ def planned(search: Any = FOX, query: str = "", fields: tuple[str, ...] = ("text
     ("start", "page_size", "size"), [(0, 10, 100), (90, 10, 100), (95, 10, 105), (99, 1, 100), (0, 500, 500)]
 )
 def test_the_window_and_the_page_are_fetched_at_once(start: int, page_size: int, size: int) -> None:
-    """From the first hit on, as many as the window has; more only where the page goes past it."""
+    """The request asks for hits from the first one on: as many as the window has, more only if the page needs more."""
     plan = plan_window(call_of(FOX), decision_of("text", start=start, size=page_size))
     assert plan.request.target == b"/notes/_search?from=0&size=%d" % size
 
 
 def test_body_and_headers_stay_as_they_are() -> None:
-    """The page is asked for in the URL, where it wins: the engine's request cache still knows the body."""
+    """The page is asked for in the URL, where it wins, so that the engine's request cache still knows the body."""
     call = call_of({**FOX, "from": 20, "size": 5}, "size=7&pretty&from=1&typed_keys", (b"X-Opaque-Id", b"7"))
     plan = plan_window(call, decision_of("text"))
     assert plan.request.target == b"/notes/_search?pretty&typed_keys&from=0&size=100"
@@ -55,7 +55,7 @@ def test_body_and_headers_stay_as_they_are() -> None:
 
 @pytest.mark.parametrize("filter_path", ["hits.hits._id", "-hits.hits._source", "took"])
 def test_a_filter_is_kept_from_the_engine(filter_path: str) -> None:
-    """The engine must not filter away what we need, but write as it writes what it filters."""
+    """The engine gets a filter that hides nothing but makes it write values as it does when it filters."""
     target = plan_window(call_of(FOX, f"filter_path={filter_path}&pretty"), decision_of("text")).request.target
     assert parse_query(target.partition(b"?")[2]) == {
         "pretty": "",
@@ -69,7 +69,7 @@ def test_a_filter_is_kept_from_the_engine(filter_path: str) -> None:
 
 @pytest.mark.parametrize("query", ["", "from=3&pretty", "filter_path=", "filter_path=,"])
 def test_a_filter_for_nothing_is_none(query: str) -> None:
-    """Without a path in it a filter changes nothing, so none is sent."""
+    """A filter without any path changes nothing, so none is sent."""
     assert b"*" not in plan_plain(call_of(FOX, query)).target
     assert b"%2A" not in plan_plain(call_of(FOX, query)).target
 
@@ -79,7 +79,7 @@ def test_a_filter_for_nothing_is_none(query: str) -> None:
     [(None, None), (b"gzip, br", b"gzip"), (b"br", b"identity")],
 )
 def test_only_readable_codings_are_asked_for(accepted: bytes | None, asked: bytes | None) -> None:
-    """We must be able to read the answer, whatever the client can."""
+    """The engine is asked only for codings that we can read, whatever the client accepts."""
     headers = () if accepted is None else ((b"Accept-Encoding", accepted),)
     for request in (
         plan_window(call_of(FOX, "", *headers), decision_of("text")).request,
@@ -104,7 +104,7 @@ def test_only_readable_codings_are_asked_for(accepted: bytes | None, asked: byte
     ],
 )
 def test_a_search_with_all_of_its_source_is_sent_as_it_is(search: dict[str, Any], query: str) -> None:
-    """Where every hit brings its whole `_source`, the text is there."""
+    """If every hit has its whole `_source`, the text is in it, and the search is sent unchanged."""
     plan, body = planned({**FOX, **search}, query)
     assert body == {**FOX, **search}
     assert not plan.text_in_fields
@@ -130,7 +130,7 @@ def test_a_search_with_all_of_its_source_is_sent_as_it_is(search: dict[str, Any]
     ],
 )
 def test_hidden_text_is_asked_for_as_fields(search: dict[str, Any], query: str, added: list[str]) -> None:
-    """Where `_source` may lack the text, the rule's fields are asked for, and noted as ours."""
+    """If `_source` may lack the text, the rule's fields are asked for as `fields`, and noted as added by us."""
     plan, body = planned({**FOX, **search}, query, ("title", "text"))
     assert plan.text_in_fields
     assert plan.added_fields == set(added)
@@ -179,7 +179,7 @@ def test_hidden_text_is_asked_for_without_a_body() -> None:
 
 
 def test_hidden_text_is_asked_for_in_a_source_parameter() -> None:
-    """A body in the URL is changed in the URL."""
+    """If the body is in the URL, the fields are added to it there."""
     target = b'/_search?source={"_source":false,"size":1}&source_content_type=application/json'
     plan = plan_window(call_of(None, target=target), decision_of("text"))
     sent = parse_query(plan.request.target.partition(b"?")[2])
@@ -229,12 +229,12 @@ def answer_of(*hits: Any, **top: Any) -> bytes:
     ],
 )
 def test_what_is_no_ranked_answer_is_not_read(body: bytes) -> None:
-    """An error, another format, hits without scores, JSON that can't be held: None, and the answer goes as it is."""
+    """An error, another format, hits without scores or JSON that can't be read gives None."""
     assert read_answer(body) is None
 
 
 def test_an_answer_without_hits_is_read() -> None:
-    """Nothing found, and no totals, is an answer too."""
+    """An answer without hits and without totals is read too."""
     answer = read_answer(b'{"hits":{"max_score":null,"hits":[]}}')
     assert answer is not None
     assert (answer.hits, answer.scores, answer.complete) == ((), (), True)
@@ -253,7 +253,7 @@ def test_an_answer_without_hits_is_read() -> None:
     ],
 )
 def test_a_partial_answer_is_known_as_one(top: dict[str, Any], complete: bool) -> None:
-    """Time-outs, failed shards and skipped clusters make a window that isn't the whole one."""
+    """An answer with a time-out, a failed shard or a skipped cluster is not complete."""
     answer = read_answer(answer_of({"_score": 1.0}, **top))
     assert answer is not None
     assert answer.complete is complete
@@ -261,7 +261,7 @@ def test_a_partial_answer_is_known_as_one(top: dict[str, Any], complete: bool) -
 
 @given(SOME_JSON, st.sampled_from(["top", "hits", "inner", "hit"]))
 def test_reading_an_answer_never_fails(value: Any, place: str) -> None:
-    """Whatever JSON stands wherever in it, an answer is read or it isn't."""
+    """Whatever JSON stands anywhere in an answer, reading it gives an answer or None."""
     bodies = {
         "top": value,
         "hits": {"hits": value},
@@ -273,7 +273,7 @@ def test_reading_an_answer_never_fails(value: Any, place: str) -> None:
 
 @pytest.mark.parametrize("engine", GOLDEN)
 def test_hidden_text_is_found_in_a_real_answer(engine: str) -> None:
-    """Both engines' ways to answer fields, nested ones included, give the same texts."""
+    """Both engines answer `fields` in their own way, nested ones too, and both give the same texts."""
     answer = read_answer(GOLDEN[engine]["hidden"]["window"].encode())
     assert answer is not None
     plan = plan_window(call_of(GOLDEN[engine]["hidden"]["search"]), decision_of("title", "parts.head", "text"))
@@ -295,7 +295,7 @@ def test_only_the_window_is_read_and_every_hit_of_it() -> None:
 
 
 def test_a_hit_that_cannot_be_read_is_alone_without_text() -> None:
-    """No source, one that is no object, one that isn't Unicode or nests too deep: its neighbours have their texts."""
+    """A hit without a readable source (missing, not an object, not Unicode, too deep) costs no other hit its text."""
     plan = WindowPlan(request=call_of(FOX).carrier.request, text_in_fields=False, added_fields=frozenset())
     sources = [b'{"text":"a"}', b"7", b"null", b'{"text":"\xff"}', b'{"text":' + b"[" * 700 + b"]" * 700 + b"}"]
     hits = b",".join(b'{"_score":1.0,"_source":' + source + b"}" for source in sources)
@@ -305,7 +305,7 @@ def test_a_hit_that_cannot_be_read_is_alone_without_text() -> None:
 
 
 def test_texts_are_read_where_the_plan_says() -> None:
-    """Asked for as fields, a text is read from the answered fields alone; else from the source alone."""
+    """If the text was asked for as `fields`, it is read only from `fields`, else only from `_source`."""
     answer = read_answer(answer_of({"_score": 1.0, "_source": {"text": "source"}, "fields": {"text": ["field"]}}))
     assert answer is not None
     for in_fields, text in ((False, "source"), (True, "field")):
@@ -330,7 +330,7 @@ def test_hits_are_known_by_index_and_id() -> None:
     [("notes", False), (".kibana", True), ("eu:.kibana", True), ("eu:notes", False), ("no.tes", False), (None, False)],
 )
 def test_hits_of_system_indices_are_known(index: str | None, system: bool) -> None:
-    """One hit of a system index among others is enough, on a remote cluster too."""
+    """One hit of a system index among others is found, on a remote cluster too."""
     hit = {"_score": 1.0} if index is None else {"_score": 1.0, "_index": index}
     answer = read_answer(answer_of({"_score": 2.0, "_index": "notes"}, hit))
     assert answer is not None
