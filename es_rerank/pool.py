@@ -95,6 +95,12 @@ class EngineConnection(ResponseHandler):
             self._note_body(body)
         super().feed_data(data, size)
 
+    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
+        """The connection failed. aiohttp tells the reader of heads; the reader of a body has to know too."""
+        super().set_exception(exc, *cause)
+        if self._payload is not None and not self._payload.is_eof() and self._payload.exception() is None:
+            self._payload.set_exception(exc, *cause)
+
     def _note_body(self, data: bytes) -> None:
         self._body_bytes += len(data)
         self._last = (self._last + data)[-len(HEAD_END) - 1 :]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import logging
+import os
 import queue
 import sys
 import threading
@@ -15,12 +16,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from es_rerank.tables import LogSettings
 
 SEARCH_LOG = logging.getLogger("es_rerank.search")
 FIELDS = "es_rerank_fields"
 # How many lines may wait to be written: they must not fill the memory when standard error takes none.
 WAITING_LINES = 10_000
+STANDARD_ERROR = 2
 # How long a process that ends waits until its last lines are written.
 LAST_LINES_S = 5.0
 QUIET = ("aiohttp", "asyncio", "celery.app.trace", "celery.worker.strategy", "uvicorn.error")
@@ -72,11 +76,15 @@ class LineQueue(QueueHandler):
 
 
 class LineWriter:
-    """The thread that writes the waiting records with `handler`."""
+    """The thread that writes the waiting records: as JSON lines, by `write`.
 
-    def __init__(self, waiting: queue.Queue[logging.LogRecord | None], handler: logging.Handler) -> None:
+    It is no handler, whose lock a standard error that is stuck would keep from those who end the process.
+    """
+
+    def __init__(self, waiting: queue.Queue[logging.LogRecord | None], write: Callable[[bytes], object]) -> None:
         self._waiting = waiting
-        self._handler = handler
+        self._write = write
+        self._lines = JsonLines()
         self._thread = threading.Thread(target=self._write_all, name="log", daemon=True)
 
     def start(self) -> None:
@@ -91,7 +99,15 @@ class LineWriter:
 
     def _write_all(self) -> None:
         while (record := self._waiting.get()) is not None:
-            self._handler.handle(record)
+            # A line that can't be made, or that nobody reads any more, must not end the thread.
+            with contextlib.suppress(Exception):
+                self._write(self._lines.format(record).encode() + b"\n")
+
+
+def write_to_standard_error(line: bytes) -> None:
+    """Write a line, around Python's own buffer and its lock. Raises OSError."""
+    while line:
+        line = line[os.write(STANDARD_ERROR, line) :]
 
 
 def start_logging(settings: LogSettings, *, queued: bool = False) -> None:
@@ -103,7 +119,7 @@ def start_logging(settings: LogSettings, *, queued: bool = False) -> None:
     handler.setFormatter(JsonLines())
     if queued:
         waiting: queue.Queue[logging.LogRecord | None] = queue.Queue(WAITING_LINES)
-        writer = LineWriter(waiting, handler)
+        writer = LineWriter(waiting, write_to_standard_error)
         handler = LineQueue(waiting)
         writer.start()
         atexit.register(writer.stop)

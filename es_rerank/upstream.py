@@ -61,7 +61,7 @@ class StreamedReply:
         try:
             async for chunk in self._payload.iter_any():
                 yield chunk
-        except (aiohttp.ClientError, TimeoutError) as error:
+        except (aiohttp.ClientError, HttpProcessingError, TimeoutError) as error:
             raise _no_answer(error) from error
 
     async def read(self, max_bytes: int) -> Reply:
@@ -114,8 +114,8 @@ class Upstream:
         asking = await self._first_answer(request)
         try:
             reply = asking.reply
-            if reply.status == 101:
-                raise UpstreamError("the engine switched protocols, which nobody asked for")
+            if not 200 <= reply.status <= 599:  # a switch of protocols, which nobody asked for, or no HTTP at all
+                raise UpstreamError(f"the engine's answer has the status {reply.status}")
             if reply.status < 300:  # an error may come from a server in between
                 self.product = reply.product
             yield reply
@@ -184,6 +184,7 @@ class _Asking:
         self._transport = connection.protocol.transport
         self._request = request
         self._writing: asyncio.Task[None] | None = None
+        self._written = False
         self._payload: StreamReader | None = None
         self._protocol.set_response_params(
             skip_payload=request.method == "HEAD",
@@ -199,46 +200,64 @@ class _Asking:
     async def ask(self, host_line: bytes) -> None:
         """Write the request, read the head of the answer, and set `reply`."""
         request, body = self._request, self._request.body
+        headers = forwardable(request)
         lines = [b"%b %b HTTP/1.1\r\n" % (request.method.encode(), request.target), host_line]
-        lines += [b"%b: %b\r\n" % header for header in forwardable(request)]
+        lines += [b"%b: %b\r\n" % header for header in headers]
         if body is None or isinstance(body, bytes):
             if body is not None:
                 lines.append(b"Content-Length: %d\r\n" % len(body))
             self._transport.write(b"".join([*lines, b"\r\n", body or b""]))
-            self._protocol.start_timeout()
+            self._end_writing()
         else:
-            chunked = request.header(b"content-length") is None
+            # Of the headers that are written, not of those that came: the caller may have had the length dropped.
+            chunked = first_header(headers, b"content-length") is None
             if chunked:
                 lines.append(b"Transfer-Encoding: chunked\r\n")
             self._transport.write(b"".join([*lines, b"\r\n"]))
             self._writing = asyncio.create_task(self._write(body, chunked=chunked))
         message, self._payload = await self._protocol.read()
         while 100 <= message.code < 200 and message.code != 101:
+            if self._written:
+                self._protocol.start_timeout()  # aiohttp ends it with the interim answer
             message, self._payload = await self._protocol.read()
-        if self._writing is not None and not self._writing.done():
+        if not self._written:
             self._protocol.force_close()  # the engine may read the rest of the body as the next request
         self.reply = StreamedReply(message, self._payload)
 
     async def _write(self, body: AsyncIterator[bytes], *, chunked: bool) -> None:
-        """Write a body as it comes. If the body breaks off, the answer breaks off too."""
+        """Write a body as it comes. If the body breaks off, the answer breaks off too.
+
+        If the engine closes the connection, the reader of the answer finds out by itself, behind what has come.
+        """
         try:
             async for chunk in body:
-                self._transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunked else chunk)
-                await self._protocol._drain_helper()  # noqa: SLF001  the one way to wait for room
-            if chunked:
-                self._transport.write(b"0\r\n\r\n")
-            self._protocol.start_timeout()
+                if not await self._write_piece(b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunked else chunk):
+                    return
         except Exception as error:  # noqa: BLE001  the reader of the answer gets the error
             self._protocol.set_exception(error)
-            if self._payload is not None:
-                self._payload.set_exception(error)
+            return
+        if not chunked or await self._write_piece(b"0\r\n\r\n"):
+            self._end_writing()
+
+    async def _write_piece(self, piece: bytes) -> bool:
+        """Write a piece and wait for room for the next one; False if the engine has closed the connection."""
+        try:
+            self._transport.write(piece)
+            await self._protocol._drain_helper()  # noqa: SLF001  the one way to wait for room
+        except (RuntimeError, OSError, aiohttp.ClientError):  # the first is uvloop's, for a transport that is closed
+            return False
+        return True
+
+    def _end_writing(self) -> None:
+        """The request is written: from now on the engine has the read time-out to say something."""
+        self._written = True
+        self._protocol.start_timeout()
 
     def end(self) -> None:
         """Give the connection back if it is in step, and close it if it is not."""
-        written = self._writing is None or self._writing.done()
         if self._writing is not None:
             self._writing.cancel()
-        if written and self._payload is not None and self._payload.is_eof():
+        if self._written and self._payload is not None and self._payload.is_eof():
             self._connection.release()
         else:
             self._connection.close()
@@ -260,7 +279,7 @@ def forwardable(request: Request) -> Headers:
     417 read the body as the next request on the same connection.
     """
     ours = [b"host", b"expect"]
-    if request.body is None or isinstance(request.body, bytes):
+    if isinstance(request.body, bytes):
         ours.append(b"content-length")
     return end_to_end(request.headers, *ours)
 

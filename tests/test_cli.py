@@ -92,11 +92,13 @@ def test_a_missing_file_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "none.toml: cannot be read" in capsys.readouterr().err
 
 
-def test_a_taken_port_stops_the_proxy(tmp_path: Path) -> None:
-    """A proxy whose port is taken says so and exits with 1."""
+@pytest.mark.parametrize("with_redis", [True, False])
+def test_a_taken_port_stops_the_proxy(tmp_path: Path, redis_url: str, *, with_redis: bool) -> None:
+    """A proxy whose port is taken says so and exits with 1, while it reaches Redis and while it does not."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         file = tmp_path / "c.toml"
-        file.write_text(GOOD.replace("9300", str(listener.getsockname()[1])))
+        redis = redis_url if with_redis else "redis://127.0.0.1:1/0"
+        file.write_text(GOOD.replace("9300", str(listener.getsockname()[1])).replace("redis://127.0.0.1:6379/0", redis))
         ended = subprocess.run(
             [*COMMAND, "serve", "--config", str(file)], capture_output=True, text=True, check=False, timeout=60
         )

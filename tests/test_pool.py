@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 OK = b"HTTP/1.1 200 OK\r\n"
+WAIT_S = 30.0
 WHOLE = {
     "length": OK + b"content-length: 2\r\n\r\n{}",
     "chunks": OK + b"transfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
@@ -53,18 +54,18 @@ class Engine:
                 for piece in self.pieces:
                     writer.write(piece)
                     await asyncio.sleep(self.pause_s)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            pass  # the last where a test ends before the engine's pause
         finally:
             writer.close()
 
 
 @asynccontextmanager
-async def upstream_of(engine: Engine) -> AsyncIterator[Upstream]:
-    """The way to the engine, with its pool."""
+async def upstream_of(engine: Engine, **more: float) -> AsyncIterator[Upstream]:
+    """The way to the engine, with its pool. `more` are settings of it."""
     async with await asyncio.start_server(engine.serve, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        settings = UpstreamSettings.model_validate({"urls": [f"http://127.0.0.1:{port}"]})
+        settings = UpstreamSettings.model_validate({"urls": [f"http://127.0.0.1:{port}"], **more})
         async with Upstream(settings, SystemClock()) as upstream:
             yield upstream
 
@@ -117,15 +118,76 @@ async def test_a_refusal_ends_the_connection(status: int) -> None:
     assert await connections_for(engine) == 2
 
 
-async def test_an_engine_that_switches_protocols_is_not_followed() -> None:
-    """A 101 is not taken as an answer, since nobody offered an upgrade, and what follows it goes to no request."""
+@pytest.mark.parametrize("status", [101, 600, 999])
+async def test_a_status_that_is_no_answer_is_not_passed_on(status: int) -> None:
+    """A switch of protocols that nobody asked for, or a status that HTTP does not have, is an error."""
     engine = Engine()
-    engine.pieces = [b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\ncontent-length: 2\r\n\r\n{}"]
+    engine.pieces = [b"HTTP/1.1 %d Odd\r\nupgrade: x\r\ncontent-length: 2\r\n\r\n{}" % status]
     async with upstream_of(engine) as upstream:
         for _ in range(2):
             with pytest.raises(UpstreamError):
                 await upstream.fetch(Request(method="GET", target=b"/a", headers=()), max_bytes=1000)
+    assert engine.connections == 2 or status != 101
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [b"ZZ\r\n\r\n", b"2\r\n{}{}{}\r\n", b"ffffffffffffffffffff\r\n"],
+)
+async def test_a_body_that_makes_no_sense_breaks_off(broken: bytes) -> None:
+    """Malformed chunks behind a good beginning are an error at once, and nothing waits any longer."""
+    engine = Engine()
+    engine.pieces = [OK + b"transfer-encoding: chunked\r\n\r\n2\r\n{}\r\n", broken]
+    engine.pause_s = 0.05
+    async with upstream_of(engine) as upstream:
+        for _ in range(2):
+            with pytest.raises(UpstreamError):
+                async with asyncio.timeout(WAIT_S):
+                    await upstream.fetch(Request(method="GET", target=b"/a", headers=()), max_bytes=1000)
     assert engine.connections == 2
+
+
+@pytest.mark.parametrize("first", [b"", b"HTTP/1.1 103 Early Hints\r\n\r\n", OK + b"content-length: 2\r\n\r\n{"])
+async def test_an_engine_that_falls_silent_is_given_up(first: bytes) -> None:
+    """Silence before the head, behind an interim answer or in the body ends with the read time-out."""
+    engine = Engine()
+    engine.pieces, engine.pause_s = [first], 10 * WAIT_S
+    async with upstream_of(engine, read_timeout_s=0.2) as upstream:
+        with pytest.raises(UpstreamError) as caught:
+            async with asyncio.timeout(WAIT_S):
+                await upstream.fetch(Request(method="GET", target=b"/a", headers=()), max_bytes=1000)
+        assert caught.value.status == 504
+
+
+async def test_an_answer_that_is_whole_outlives_the_upload() -> None:
+    """An engine that refuses an upload and closes is heard to the end, though writing on fails."""
+    refusal = b"x" * 100_000
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 413 Too Large\r\ncontent-length: %d\r\n\r\n" % len(refusal) + refusal)
+        await writer.drain()
+        writer.write_eof()
+        await reader.read()
+        writer.close()
+
+    async def body() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x" * 1000
+            await asyncio.sleep(0.001)
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        settings = UpstreamSettings.model_validate({"urls": [f"http://127.0.0.1:{port}"]})
+        upload = Request(method="POST", target=b"/a", headers=(), body=body())
+        async with (
+            asyncio.timeout(WAIT_S),
+            Upstream(settings, SystemClock()) as upstream,
+            upstream.send(upload) as reply,
+        ):
+            await asyncio.sleep(0.2)  # the upload goes on meanwhile
+            answered = await reply.read(1_000_000)
+    assert (answered.status, answered.body) == (413, refusal)
 
 
 async def test_an_answer_before_the_request_ends_the_connection() -> None:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import io
+import fcntl
 import json
 import logging
+import os
 import queue
 import subprocess
 import time
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
+from es_rerank.demo.processes import free_port, is_listening
 from es_rerank.telemetry import JsonLines, LineQueue, LineWriter, log_event
 from tests.conftest import COMMAND, Engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     import pytest
 
@@ -65,19 +68,44 @@ def test_lines_that_nobody_takes_are_dropped_and_counted() -> None:
 def test_what_waits_is_written_before_the_end() -> None:
     """Stopping the writer writes everything that came before it, tracebacks included."""
     waiting: queue.Queue[logging.LogRecord | None] = queue.Queue()
-    written = io.StringIO()
-    stream = logging.StreamHandler(written)
-    stream.setFormatter(JsonLines())
-    writer = LineWriter(waiting, stream)
+    written: list[bytes] = []
+    writer = LineWriter(waiting, written.append)
     error = ValueError("why")
     handler = LineQueue(waiting)
     handler.handle(logging.makeLogRecord({"msg": "first", "levelno": logging.INFO}))
     handler.handle(logging.makeLogRecord({"msg": "second", "exc_info": (ValueError, error, None)}))
     writer.start()
     writer.stop()
-    lines = [json.loads(line) for line in written.getvalue().splitlines()]
+    lines = [json.loads(line) for line in written]
     assert [line["message"] for line in lines] == ["first", "second"]
     assert "ValueError: why" in lines[1]["traceback"]
+
+
+def test_a_standard_error_that_is_stuck_keeps_no_proxy_from_ending(osmem_url: str, tmp_path: Path) -> None:
+    """Nobody reads the log: every search is answered, and SIGTERM ends the process all the same."""
+    port = free_port()
+    config = tmp_path / "c.toml"
+    config.write_text(
+        f'[upstream]\nurls = ["{osmem_url}"]\n[redis]\nurl = "redis://127.0.0.1:1/0"\n[server]\nport = {port}\n'
+        '[[rules]]\nname = "all"\nindices = ["*"]\nfields = ["text"]\n'
+    )
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    with subprocess.Popen([*COMMAND, "serve", "--config", str(config)], stderr=writing) as process:
+        try:
+            give_up_s = time.monotonic() + 60
+            while not is_listening(port):
+                assert time.monotonic() < give_up_s
+                time.sleep(0.05)
+            for _ in range(60):
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/_search?q=x", timeout=60) as answer:
+                    assert answer.status == 200
+            process.terminate()
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+            os.close(reading)
+            os.close(writing)
 
 
 def test_every_search_has_one_line_without_secrets_or_texts(

@@ -20,6 +20,7 @@ from es_rerank.proxy.search.call import search_expression
 from es_rerank.proxy.search.control import may_ask
 from es_rerank.proxy.search.status import SearchStatus
 from es_rerank.telemetry import SEARCH_LOG, log_event
+from es_rerank.upstream import end_to_end
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -157,4 +158,5 @@ def _with_forwarded(request: Request, client: str) -> Request:
     """The request with the usual X-Forwarded headers, which tell the engine who asked."""
     host = request.header(b"host") or b""
     added = ((b"x-forwarded-for", client.encode()), (b"x-forwarded-host", host), (b"x-forwarded-proto", b"http"))
-    return replace(request, headers=(*request.headers, *added))
+    # Without the headers of the caller's connection, which could name ours as such and so have them dropped.
+    return replace(request, headers=(*end_to_end(request.headers), *added))

@@ -61,25 +61,27 @@ async def answer(request: Request, expression: str, parts: Parts) -> Outcome:
     host answers. Nothing else makes a search fail.
     """
     laps = Laps(parts.clock)
+    plain = replace(request, headers=without_headers(request.headers, HEADER))
     try:
         call = read_call(request, expression, max_bytes=parts.limits.max_request_bytes)
         asked, call = take_controls(call)
+        plain = call.carrier.request  # from here on the request holds nothing that is meant for es-rerank
         decision = decide(call, asked, parts.rules.book)
-    except CallerError:
+        if isinstance(decision, Relay):
+            return await _pass_on(call, decision.include, _skipped(decision.reason, decision.rule), parts, laps)
+        try:
+            return await _rerank(call, decision, parts, laps)
+        except UpstreamError:
+            raise
+        except Exception:
+            LOG.exception("reranking broke; the search goes through")
+            return await _pass_on(call, decision.include, _failed(decision, "internal_error"), parts, laps)
+    except (CallerError, UpstreamError):
         raise
     except Exception:  # whatever is wrong with us, the search is answered
-        LOG.exception("a search could not be read; it goes through")
-        plain = replace(request, headers=without_headers(request.headers, HEADER))
-        return Outcome(forward=plain, status=SearchStatus(status="failed", reason="internal_error"))
-    if isinstance(decision, Relay):
-        return await _pass_on(call, decision.include, _skipped(decision.reason, decision.rule), parts, laps)
-    try:
-        return await _rerank(call, decision, parts, laps)
-    except UpstreamError:
-        raise
-    except Exception:  # as above; by now the request holds nothing that is meant for es-rerank
-        LOG.exception("reranking broke; the search goes through")
-        return await _pass_on(call, decision.include, _failed(decision, "internal_error"), parts, laps)
+        LOG.exception("a search broke; it goes through")
+        status = SearchStatus(status="failed", reason="internal_error", took_ms=laps.took_ms())
+        return Outcome(forward=plain, status=status)
 
 
 async def _rerank(call: SearchCall, decision: Rerank, parts: Parts, laps: Laps) -> Outcome:

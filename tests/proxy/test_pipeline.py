@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -209,6 +210,17 @@ async def test_a_bug_after_the_window_answers_with_the_engines_hits() -> None:
     assert isinstance(body, bytes)
     assert json.loads(body) == {**SEARCH, "ext": {"other": 1}}
     assert any(name == b"warning" for name, _ in outcome.reply.headers)
+
+
+@pytest.mark.parametrize("search", [SEARCH, {"query": {"match_all": {}}}])
+async def test_a_bug_in_passing_on_forwards_the_search(search: dict[str, Any]) -> None:
+    """Where even the plain answer can't be read or written, the client's request goes to the engine as it came."""
+    broken = replace(reply(200, hits_of("x")), headers=None)  # type: ignore[arg-type]
+    outcome = await pipeline.answer(asked(search), "films", parts_with(FakeEngine(broken, broken)))
+    assert (outcome.status.status, outcome.status.reason) == ("failed", "internal_error")
+    assert outcome.forward is not None
+    assert outcome.forward.body == asked(search).body
+    assert outcome.forward.header(b"es-rerank") is None
 
 
 async def test_workers_that_stall_cost_the_deadline_and_no_hit() -> None:

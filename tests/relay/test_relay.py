@@ -304,6 +304,32 @@ def test_trailers_are_no_headers(port: int, engine: ScriptedEngine) -> None:
     assert not any(name in request.lower() for request in engine.requests for name in (b"opaque", b"authorization"))
 
 
+def test_a_body_is_framed_whatever_the_caller_says_of_its_length(port: int, engine: ScriptedEngine) -> None:
+    """A length that the caller names as its connection's own is dropped, and the body still arrives as one body."""
+    smuggled = b"GET /smuggled HTTP/1.1\r\nhost: x\r\n\r\n" + b"x" * 100_000
+    head = b"POST /a/_doc HTTP/1.1\r\nhost: x\r\nconnection: content-length, close\r\ncontent-length: %d\r\n\r\n"
+    received = talk(port, head % len(smuggled) + smuggled)
+    assert received.startswith(b"HTTP/1.1 200")
+    [request] = engine.requests
+    assert b"transfer-encoding: chunked" in request.lower()
+    assert request.endswith(b"\r\n0\r\n\r\n")
+
+
+def test_a_length_of_nothing_arrives(port: int, engine: ScriptedEngine) -> None:
+    """A POST without a body that says so says so to the engine."""
+    exchange(port, b"POST /a/_refresh HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n")
+    assert b"content-length: 0\r\n" in engine.requests[0].lower()
+
+
+def test_who_asked_can_not_be_hidden(engine: ScriptedEngine, run_system: Callable[..., System]) -> None:
+    """With `forwarded_headers`, a caller can't have them dropped by naming them as its connection's own."""
+    system = run_system(f"http://127.0.0.1:{engine.port}", upstream="forwarded_headers = true")
+    port = int(system.url.rpartition(":")[2])
+    talk(port, b"GET /a HTTP/1.1\r\nhost: me\r\nconnection: x-forwarded-for, x-forwarded-host, close\r\n\r\n")
+    [request] = engine.requests
+    assert b"x-forwarded-for: 127.0.0.1\r\nx-forwarded-host: me\r\nx-forwarded-proto: http\r\n" in request
+
+
 def test_connections_to_the_engine_are_kept(port: int, engine: ScriptedEngine) -> None:
     """Requests one after another share a connection to the engine."""
     before = engine.connections

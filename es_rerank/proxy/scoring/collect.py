@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 BLOCK_S = 5.0
 RECONNECT_S = 0.2
+CANCEL_S = 0.1
 BATCH_COUNT = 200
 
 
@@ -71,10 +71,9 @@ class Collector:
 
     async def close(self) -> None:
         """Stop reading."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        while self._task is not None and not self._task.done():
+            self._task.cancel()  # the client loses a cancellation that comes while it connects
+            await asyncio.wait([self._task], timeout=CANCEL_S)
         await self._redis.aclose()
 
     @contextmanager

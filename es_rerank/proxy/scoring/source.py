@@ -17,6 +17,7 @@ from es_rerank.proxy.scoring.workers import RENDER_MARGIN_S
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from es_rerank.cache.scores import ScoreCache
     from es_rerank.clock import Deadline
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from es_rerank.proxy.scoring.workers import Workers
     from es_rerank.reasons import Gap, Reason
 
+# How long one read of the cache may take if no time is left.
+LOOK_S = 0.015
 Found = TypeVar("Found")
 
 
@@ -116,8 +119,12 @@ class ScoreSource:
             cached = {text: known for text in one.key_of if (known := next(next_one)) is not None}
             judged.append(_Judged(key_of=one.key_of, judgments=cached, cached=frozenset(cached), reason=reason))
         if reason is None and any(len(one.judgments) < len(one.key_of) for one in judged):
-            pairs = zip(rounds, judged, strict=True)
-            judged = await asyncio.gather(*(self._ask_workers(one, known, deadline) for one, known in pairs))
+            async with asyncio.TaskGroup() as group:
+                asked = [
+                    group.create_task(self._ask_workers(one, known, deadline))
+                    for one, known in zip(rounds, judged, strict=True)
+                ]
+            judged = [task.result() for task in asked]
             laps.lap("score")
         return judged
 
@@ -125,7 +132,7 @@ class ScoreSource:
         """The cached judgments, parallel to the keys, and the reason if the cache could not be read."""
         nothing = [None] * len(keys)
         try:
-            async with deadline.limit(RENDER_MARGIN_S):
+            async with _look_limit(deadline):
                 return await self._cache.get_many(keys), None
         except TimeoutError:
             return nothing, "deadline"
@@ -209,7 +216,15 @@ def _combine(request: ScoreRequest, rounds: Sequence[_Judged]) -> WindowScores:
 async def _last_look(look: Awaitable[Sequence[Found]], deadline: Deadline) -> Sequence[Found]:
     """What one read of the cache gives when the time may be nearly over; nothing if it fails or is too slow."""
     with contextlib.suppress(TimeoutError, *REDIS_ERRORS):
-        # The wait for workers ended one margin before the deadline; half a margin is enough for one read.
-        async with deadline.limit(min(RENDER_MARGIN_S, deadline.remaining_s() - RENDER_MARGIN_S / 2)):
+        async with _look_limit(deadline):
             return await look
     return ()
+
+
+def _look_limit(deadline: Deadline) -> AbstractAsyncContextManager[object]:
+    """The limit for one read of the cache: the margin before the deadline, or a moment from now if that is later.
+
+    The engine may have used up all the time: scores that are cached count all the same.
+    """
+    clock = deadline.clock
+    return clock.limit(max(deadline.due_s - RENDER_MARGIN_S, clock.monotonic_s() + LOOK_S))

@@ -96,6 +96,8 @@ class QueuedWorkers:
     ) -> Answered:
         """See `Workers`."""
         nothing: tuple[Judgment | None, ...] = (None,) * len(texts)
+        if deadline.remaining_s() <= RENDER_MARGIN_S:
+            return Answered(judgments=nothing, reason="deadline")
         if self._permits.locked():
             return Answered(judgments=nothing, reason="overloaded")
         query_id = uuid.uuid4().hex

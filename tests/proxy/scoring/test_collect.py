@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -80,6 +81,18 @@ async def test_what_nobody_waits_for_changes_nothing(redis: Redis, collector: Co
         await tell(redis, arrival("a", (0, 3.0), end="done"))
         await waiting.whole()
     assert scores_in(waiting) == [3.0]
+
+
+@pytest.mark.parametrize("turns", range(20))
+async def test_a_reader_can_be_closed_at_any_moment(redis_url: str, turns: int) -> None:
+    """Closing ends it at once, however far it has come in connecting, where the client may lose a cancellation."""
+    settings = RedisSettings.model_validate({"url": redis_url})
+    collector = Collector(make_redis(settings, longest_block_s=BLOCK_S), "early")
+    collector.start()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    async with asyncio.timeout(BLOCK_S / 2):
+        await collector.close()
 
 
 async def test_a_worker_that_broke_gives_its_reason() -> None:

@@ -201,6 +201,19 @@ async def test_a_window_that_fails_costs_no_other() -> None:
     assert (bad.reason, good.reason) == ("document_failed", None)
 
 
+async def test_cached_scores_count_after_the_deadline() -> None:
+    """An engine that takes all the time costs no score that is in the cache."""
+    clock, cache = VirtualClock(), MemoryScoreCache()
+    await cache.put_many({key_of("a", DIRECT): sure(3)})
+    clock.now_s = DEADLINE_S * 2
+    deadline = Deadline(clock, DEADLINE_S)
+    workers = FakeWorkers(None, reason="deadline")
+    requests = [request_of(["a"], DIRECT), request_of(["a", "b"], DIRECT)]
+    whole, part = await ScoreSource(cache, workers).judge(requests, deadline, Laps(clock))
+    assert (rank_scores(whole), whole.reason) == ([3.0], None)
+    assert (rank_scores(part), part.reason) == ([3.0, None], "deadline")
+
+
 async def test_a_cache_that_hangs_costs_the_deadline_and_no_more() -> None:
     """A cache read that never ends is given up one margin before the deadline, and then no worker is asked."""
     clock, workers = VirtualClock(), FakeWorkers(lambda text, budget: sure(1))

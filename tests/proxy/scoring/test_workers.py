@@ -127,6 +127,15 @@ async def test_whatever_stalls_ends_before_the_deadline(stalls: str) -> None:
     assert queue.cancelled == []
 
 
+async def test_after_the_deadline_nobody_is_asked() -> None:
+    """With no time left nothing goes to Redis: a command that is cancelled there costs its connection."""
+    queue = Queue(stalls="count")
+    asking = Asking(queue)
+    asking.clock.now_s = DEADLINE_S
+    assert (await asking.begin()).reason == "deadline"
+    assert queue.waiting is None
+
+
 async def test_what_came_by_the_deadline_is_kept() -> None:
     """Scores that came by the deadline count, and `deadline` is the reason for the missing ones."""
     queue = Queue()
