@@ -46,8 +46,8 @@ def scale_to_engine(engine_scores: Sequence[float], ranking: Ranking) -> tuple[f
         if score is None:
             continue
         value = to_float32(low + width * ((score - fused_low) / fused_width))
-        if below is not None and fused_below is not None:
-            value = max(value, next_float32(below) if score > fused_below else below)
+        if below is not None and fused_below is not None and value <= below:
+            value = next_float32(below) if score > fused_below else below
         value_of[index] = below = value
         fused_below = score
     values: list[float] = []
@@ -79,9 +79,11 @@ def float32_text(value: float) -> str:
     """
     # Half the step to the next larger 32-bit float. The step to the next smaller one is as wide, or half as wide.
     half_step = math.ldexp(1.0, max(math.frexp(value)[1], SMALLEST_EXPONENT) - MANTISSA_BITS - 2)
-    for digits in range(6, 9):
+    shortest = None
+    for digits in (8, 7, 6):  # fewer digits are never nearer
         near = float(f"{value:.{digits}g}")
         away = abs(near - value)
-        if away < half_step / 2 or (away <= half_step and to_float32(near) == value):
-            return repr(near)
-    return repr(float(f"{value:.9g}"))
+        if away >= half_step / 2 and (away > half_step or to_float32(near) != value):
+            break
+        shortest = near
+    return repr(float(f"{value:.9g}") if shortest is None else shortest)

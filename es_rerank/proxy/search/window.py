@@ -43,25 +43,21 @@ class WindowPlan:
 class EngineAnswer:
     """The engine's answer with its hits opened and everything else as raw JSON, nothing lost or reordered.
 
-    `scores` is parallel to `hits`, in engine order. `complete` is False when some shard failed or ran out of time.
+    `ids` (`_index` and `_id`, '' for what the engine left out) and `scores` are parallel to `hits`, in engine order.
+    `complete` is False when some shard failed or ran out of time.
     """
 
     top: RawObject
     hits_object: RawObject
     hits: tuple[RawObject, ...]
+    ids: tuple[tuple[str, str], ...]
     scores: tuple[float, ...]
     complete: bool
 
     @property
-    def ids(self) -> tuple[tuple[str, str], ...]:
-        """(`_index`, `_id`) of each hit, parallel to `hits`; '' for what the engine left out."""
-        return tuple((_text(hit, "_index"), _text(hit, "_id")) for hit in self.hits)
-
-    @property
     def has_system_hits(self) -> bool:
         """Whether some hit is of a system index, on a remote cluster too; such hits are never reranked."""
-        names = (bytes(hit.get("_index", b"")).strip(b'"').rpartition(b":")[2] for hit in self.hits)
-        return any(name.startswith(b".") for name in names)
+        return any(index.rpartition(":")[2].startswith(".") for index, _ in self.ids)
 
 
 def plan_window(call: SearchCall, decision: Rerank) -> WindowPlan:
@@ -102,7 +98,8 @@ def read_answer(body: bytes) -> EngineAnswer | None:
         return None
     answered = clusters.get("successful") == clusters.get("total")  # `successful` does not count skipped clusters
     complete = not shards.get("failed") and answered and timed_out is False
-    return EngineAnswer(top=top, hits_object=hits_object, hits=hits, scores=scores, complete=complete)
+    ids = tuple([(_text(hit, "_index"), _text(hit, "_id")) for hit in hits])
+    return EngineAnswer(top=top, hits_object=hits_object, hits=hits, ids=ids, scores=scores, complete=complete)
 
 
 def _text(hit: RawObject, key: str) -> str:
