@@ -149,10 +149,14 @@ class Host:
         """Stay subscribed to the presence channel, whatever happens to Redis, and drop queries named on it."""
         channel = wire.presence_channel(self._scorer.fingerprint)
         while True:
-            with contextlib.suppress(RedisError, OSError):
+            try:
                 async with self._redis.pubsub() as subscription:
                     await subscription.subscribe(channel)
                     await self._listen(subscription)
+            except (RedisError, OSError):
+                pass  # Redis is gone for now
+            except Exception:  # without this loop no proxy would ask the worker any more
+                LOG.exception("the presence channel is subscribed to anew")
             await asyncio.sleep(RECONNECT_S)
 
     async def _listen(self, subscription: Any) -> None:

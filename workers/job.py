@@ -123,16 +123,37 @@ class Job:
                     own.append(index)
                 else:
                     others[index] = theirs
+            telling = asyncio.create_task(self._tell_others(task, others, due_s))
             try:
                 await self._score(task, claim, own, due_s)
+                missing = await telling
             finally:
+                telling.cancel()
                 for index in own:
                     self._in_flight.end(_flight(claim, index), None)
-            found = {index: await theirs for index, theirs in others.items()}
+
+    async def _tell_others(
+        self, task: Task, others: Mapping[int, asyncio.Future[Judgment | None]], due_s: float
+    ) -> list[int]:
+        """Hand out what other jobs make of these documents, each as it comes; the indexes that are left to this job.
+
+        The futures belong to all jobs that wait for them, so this one never cancels them.
+        """
+        waiting = {theirs: index for index, theirs in others.items()}
+        left: list[int] = []
+        while waiting:
+            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             in_time = asyncio.get_running_loop().time() < due_s
-            missing = [index for index, judgment in found.items() if in_time and not _is_full(judgment)]
-            await self._tell(task, {index: one for index, one in found.items() if index not in missing})
-            metrics.DOCUMENTS.labels("other").inc(len(found) - len(missing))
+            told: dict[int, Judgment | None] = {}
+            for theirs in done:
+                index = waiting.pop(theirs)
+                if in_time and not _is_full(theirs.result()):
+                    left.append(index)
+                else:
+                    told[index] = theirs.result()
+            await self._tell(task, told)
+            metrics.DOCUMENTS.labels("other").inc(len(told))
+        return left
 
     async def _from_cache(self, claim: Claim) -> dict[int, Judgment | None]:
         """The judgments in the cache by now. Where reasoning is wanted, a judgment without it counts as missing."""

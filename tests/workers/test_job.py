@@ -271,6 +271,58 @@ async def test_who_waits_for_a_cancelled_query_scores_it_itself(redis: Redis) ->
     assert first.cancelled()
 
 
+async def test_a_caller_who_disconnects_takes_no_document_from_others(redis: Redis) -> None:
+    """Of three queries for one document, the second is dropped while it waits: the third and a fourth get the score."""
+    scorer = ScriptedScorer([ok(0, 1.0)])
+    scorer.go.clear()
+    job = Job(scorer, redis, MemoryScoreCache())
+    tasks = []
+    for query_id in ("a", "b", "c"):
+        tasks.append(asyncio.create_task(job.serve(await put_claim(redis, query_id, KEYS[:1]))))
+        await asyncio.sleep(0.05)
+    tasks[1].cancel()
+    await asyncio.sleep(0.05)
+    tasks.append(asyncio.create_task(job.serve(await put_claim(redis, "d", KEYS[:1]))))
+    await asyncio.sleep(0.05)
+    scorer.go.set()
+    await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 30)
+    assert len(scorer.jobs) == 1
+    assert [scores_in(await arrivals(redis, query_id)) for query_id in "acd"] == [{0: 1.0}] * 3
+    assert tasks[1].cancelled()
+
+
+async def test_documents_of_another_job_are_told_as_they_come(redis: Redis) -> None:
+    """A query that is still waiting for its own document has been told what another query had scored meanwhile."""
+    release = asyncio.Event()
+
+    class Slow(ScriptedScorer):
+        async def score(self, job: ScoreJob) -> AsyncIterator[Sequence[DocumentScore]]:
+            self.jobs.append(job)
+            if "two" in job.texts:
+                await release.wait()
+                yield [ok(0, 2.0)]
+            else:
+                await self.go.wait()
+                yield [ok(0, 1.0)]
+
+    scorer = Slow()
+    scorer.go.clear()
+    job = Job(scorer, redis, MemoryScoreCache())
+    first = asyncio.create_task(job.serve(await put_claim(redis, "a", KEYS[1:2])))
+    await asyncio.sleep(0.05)
+    second = asyncio.create_task(job.serve(await put_claim(redis, "b", KEYS[1:3])))
+    await asyncio.sleep(0.05)
+    scorer.go.set()
+    await asyncio.wait_for(first, 30)
+    async with asyncio.timeout(30):
+        while scores_in(await arrivals(redis, "b")) != {0: 1.0}:  # noqa: ASYNC110  Redis tells no event
+            await asyncio.sleep(0.01)
+    assert not second.done()
+    release.set()
+    await asyncio.wait_for(second, 30)
+    assert scores_in(await arrivals(redis, "b")) == {0: 1.0, 1: 2.0}
+
+
 async def test_the_reply_stream_goes_when_its_proxy_is_gone(redis: Redis) -> None:
     """The stream has a time to live and a bounded length, so nothing piles up for a proxy that never reads."""
     await Job(ScriptedScorer([ok(0, 1.0)]), redis, MemoryScoreCache()).serve(await put_claim(redis, "a", KEYS[:1]))

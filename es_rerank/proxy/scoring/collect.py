@@ -62,6 +62,7 @@ class Collector:
     def __init__(self, redis: Redis, proxy_id: str) -> None:
         self._redis = redis
         self._stream = wire.reply_key(proxy_id)
+        self._last_id = b"0-0"
         self._waiting: dict[str, Waiting] = {}
         self._task: asyncio.Task[None] | None = None
 
@@ -86,19 +87,25 @@ class Collector:
             del self._waiting[query_id]
 
     async def _read_for_ever(self) -> None:
-        last_id = b"0-0"
         while True:
             try:
-                answer = await self._redis.xread({self._stream: last_id}, count=BATCH_COUNT, block=int(BLOCK_S * 1000))
+                await self._read_once()
             except (RedisError, OSError):
                 await asyncio.sleep(RECONNECT_S)
-                continue
-            for _, records in cast("list[tuple[bytes, list[Record]]]", answer or []):
-                for last_id, fields in records:  # noqa: B007  kept for the next read
-                    try:
-                        self._hand_out(fields.get(wire.REPLY_FIELD, b""))
-                    except Exception:  # one record must not end the reader, which every search waits for
-                        LOG.exception("a record of the reply stream is passed over")
+            except Exception:  # nothing may end the reader, which every search waits for
+                LOG.exception("an answer of Redis is passed over")
+                await asyncio.sleep(RECONNECT_S)
+
+    async def _read_once(self) -> None:
+        block_ms = int(BLOCK_S * 1000)
+        answer = await self._redis.xread({self._stream: self._last_id}, count=BATCH_COUNT, block=block_ms)
+        for _, records in cast("list[tuple[bytes, list[Record]]]", answer or []):
+            for record_id, fields in records:
+                self._last_id = record_id
+                try:
+                    self._hand_out(fields.get(wire.REPLY_FIELD, b""))
+                except Exception:  # one record must not cost the others
+                    LOG.exception("a record of the reply stream is passed over")
 
     def _hand_out(self, data: bytes) -> None:
         try:

@@ -149,13 +149,23 @@ class ScoreSource:
             return known
         answered = await self._workers.ask(one.scoring, one.stage, [*missing], [*missing.values()], deadline)
         made = {text: new for text, new in zip(missing, answered.judgments, strict=True) if new is not None}
-        if answered.reason is not None and one.stage.budget_tokens:
+        reason = answered.reason
+        if reason is not None and reason != "no_redis":
             left = {text: key for text, key in missing.items() if text not in made}
-            cut = await _last_look(self._cache.get_cut([*left.values()]), deadline)
-            made |= {text: old.judgment for text, old in zip(left, cut, strict=False) if old is not None}
-        return _Judged(
-            key_of=one.key_of, judgments={**known.judgments, **made}, cached=known.cached, reason=answered.reason
+            made |= await self._late_scores(left, one, deadline)
+            if all(text in made and made[text].cut != "deadline" for text in missing):
+                reason = None
+        return _Judged(key_of=one.key_of, judgments={**known.judgments, **made}, cached=known.cached, reason=reason)
+
+    async def _late_scores(self, key_of: Mapping[str, str], one: _Round, deadline: Deadline) -> dict[str, Judgment]:
+        """What the cache has by now for texts that no worker told us of: full scores, else what a deadline cut."""
+        keys = [*key_of.values()]
+        cut_keys = keys if one.stage.budget_tokens else []
+        full, cut = await asyncio.gather(
+            _last_look(self._cache.get_many(keys), deadline), _last_look(self._cache.get_cut(cut_keys), deadline)
         )
+        found = {text: old.judgment for text, old in zip(key_of, cut, strict=False) if old is not None}
+        return found | {text: new for text, new in zip(key_of, full, strict=False) if new is not None}
 
     async def _kept_reasoning(self, key_of: Mapping[int, str], deadline: Deadline) -> dict[int, str]:
         found = await _last_look(self._cache.get_reasoning([*key_of.values()]), deadline)

@@ -83,6 +83,31 @@ async def test_what_nobody_waits_for_changes_nothing(redis: Redis, collector: Co
     assert scores_in(waiting) == [3.0]
 
 
+async def test_an_answer_that_makes_no_sense_does_not_end_the_reader(redis: Redis, redis_url: str) -> None:
+    """Whatever Redis says, in whatever form, the reader goes on and the next query gets its scores."""
+
+    class Odd:
+        def __init__(self, real: Redis) -> None:
+            self.real = real
+            self.answers: list[object] = [7, [[b"stream"]], [[b"stream", [[b"1-1"]]]]]
+
+        async def xread(self, *streams: object, **options: object) -> object:
+            return self.answers.pop(0) if self.answers else await self.real.xread(*streams, **options)  # type: ignore[arg-type]
+
+        async def aclose(self) -> None:
+            await self.real.aclose()
+
+    settings = RedisSettings.model_validate({"url": redis_url.replace("/0", "/6")})
+    collector = Collector(Odd(make_redis(settings, longest_block_s=BLOCK_S)), "p")  # type: ignore[arg-type]
+    collector.start()
+    with collector.expect("a", 1) as waiting:
+        await tell(redis, arrival("a", (0, 5.0), end="done"))
+        async with asyncio.timeout(30):
+            await waiting.whole()
+    assert scores_in(waiting) == [5.0]
+    await collector.close()
+
+
 @pytest.mark.parametrize("turns", range(20))
 async def test_a_reader_can_be_closed_at_any_moment(redis_url: str, turns: int) -> None:
     """Closing ends it at once, however far it has come in connecting, where the client may lose a cancellation."""

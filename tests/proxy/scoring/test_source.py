@@ -214,6 +214,24 @@ async def test_cached_scores_count_after_the_deadline() -> None:
     assert (rank_scores(part), part.reason) == ([3.0, None], "deadline")
 
 
+async def test_scores_that_workers_cached_without_a_word_count() -> None:
+    """What another query had scored in the meantime is in the cache: one last look finds it, before giving up."""
+    cache = MemoryScoreCache()
+
+    class Silent(FakeWorkers):
+        async def ask(
+            self, scoring: Scoring, stage: Stage, texts: Sequence[str], keys: Sequence[str], deadline: Deadline
+        ) -> Answered:
+            await cache.put_many({key_of(text, stage): sure(4) for text in texts if text != "c"})
+            return await super().ask(scoring, stage, texts, keys, deadline)
+
+    workers = Silent(None, reason="deadline")
+    some = await scored(["a", "c"], workers, cache, DIRECT)
+    assert (rank_scores(some), some.reason) == ([4.0, None], "deadline")
+    whole = await scored(["b", "d"], workers, cache, DIRECT)
+    assert (rank_scores(whole), whole.reason) == ([4.0, 4.0], None)
+
+
 async def test_a_cache_that_hangs_costs_the_deadline_and_no_more() -> None:
     """A cache read that never ends is given up one margin before the deadline, and then no worker is asked."""
     clock, workers = VirtualClock(), FakeWorkers(lambda text, budget: sure(1))
