@@ -77,8 +77,8 @@ UNREADABLE = (zstandard.ZstdError, msgspec.DecodeError, UnicodeDecodeError, Recu
 
 
 def queue_name(fingerprint: str) -> str:
-    """The Celery queue of a scorer. It carries the fingerprint, so old and new workers serve side by side."""
-    return f"es-rerank.{fingerprint}"
+    """The Celery queue of a scorer. Old and new workers serve side by side: it names fingerprint and message version."""
+    return f"es-rerank.{VERSION}.{fingerprint}"
 
 
 def claim_key(query_id: str) -> str:
@@ -92,12 +92,12 @@ def reply_key(proxy_id: str) -> str:
 
 
 def presence_channel(fingerprint: str) -> str:
-    """The channel that every live worker of a scorer subscribes to.
+    """The channel that every live worker of a scorer subscribes to, if it reads messages of this version.
 
     The number of its subscribers is the number of workers: Redis drops a killed worker with its connection, at once
     and without a clock. A message on it is the id of a query whose caller has disconnected.
     """
-    return f"es-rerank:alive:{fingerprint}"
+    return f"es-rerank:alive:{VERSION}:{fingerprint}"
 
 
 def encode_claim(claim: Claim) -> bytes:

@@ -218,3 +218,9 @@ def test_names_in_redis_are_told_apart() -> None:
     names = [wire.queue_name("x1"), wire.claim_key("x1"), wire.reply_key("x1"), wire.presence_channel("x1")]
     assert len(set(names)) == len(names)
     assert all("x1" in name and name.startswith("es-rerank") for name in names)
+
+
+def test_workers_of_another_version_are_not_asked() -> None:
+    """The queue's and the channel's names have the version of the messages in them."""
+    assert f".{wire.VERSION}." in wire.queue_name("x1")
+    assert f":{wire.VERSION}:" in wire.presence_channel("x1")
