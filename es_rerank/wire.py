@@ -77,7 +77,7 @@ UNREADABLE = (zstandard.ZstdError, msgspec.DecodeError, UnicodeDecodeError, Recu
 
 
 def queue_name(fingerprint: str) -> str:
-    """The Celery queue of a scorer. Old and new workers serve side by side: it names fingerprint and message version."""
+    """The Celery queue of a scorer. It names fingerprint and version, so old and new workers serve side by side."""
     return f"es-rerank.{VERSION}.{fingerprint}"
 
 
