@@ -91,7 +91,7 @@ def _serve(options: argparse.Namespace) -> int:
     for stopping in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stopping, _already_done)
     try:
-        make_server(App(settings), settings.server).run()
+        make_server(App(settings), settings.server, longest_deadline_s=settings.limits.max_deadline_s).run()
     except SystemExit:  # it could not start, and has said why
         return 1
     return 0

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import queue
+import select
 import sys
 import threading
 import time
@@ -105,9 +106,12 @@ class LineWriter:
 
 
 def write_to_standard_error(line: bytes) -> None:
-    """Write a line, around Python's own buffer and its lock. Raises OSError."""
+    """Write a line, past Python's own buffer and its lock. Waits while there is no room. Raises OSError."""
     while line:
-        line = line[os.write(STANDARD_ERROR, line) :]
+        try:
+            line = line[os.write(STANDARD_ERROR, line) :]
+        except BlockingIOError:
+            select.select([], [STANDARD_ERROR], [])
 
 
 def start_logging(settings: LogSettings, *, queued: bool = False) -> None:

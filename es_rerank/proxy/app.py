@@ -73,7 +73,9 @@ async def serve(exchange: Exchange, parts: Parts) -> None:
         return
     except asyncio.CancelledError:
         if not exchange.caller_left:
-            raise
+            # A front, or a client with several hosts, asks another one when a connection breaks, as for a dead process.
+            LOG.warning("the server stops, and cuts off a request that takes longer than the longest deadline")
+            await exchange.cut_off()
     except (CallerError, UpstreamError) as error:
         if exchange.started:
             LOG.warning("an answer broke off: %s", error)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from es_rerank.records import Headers, Reply
     from es_rerank.upstream import StreamedReply
 
+# Steps of the event loop from the end of a connection until its protocol hears of it.
+CUT_OFF_STEPS = 3
 LENGTH_HEADERS = (b"content-length", b"transfer-encoding")
 
 
@@ -43,6 +45,7 @@ class Exchange:
         self._task = asyncio.current_task()
         self._on_lost: set[Callable[[], None]] = scope["extensions"][EXTENSION]["on_lost"]
         self._on_lost.add(self._caller_lost)
+        self._cut_off: Callable[[], None] = scope["extensions"][EXTENSION]["cut_off"]
         self._finished = False
         self.started = False
         self.caller_left = False
@@ -91,6 +94,13 @@ class Exchange:
         async for chunk in reply.chunks():
             await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
         await self._finish(b"")
+
+    async def cut_off(self) -> None:
+        """End the connection without an answer, or in the middle of one, as the end of the process would."""
+        self._finished = True
+        self._cut_off()
+        for _ in range(CUT_OFF_STEPS):  # until the server knows, which else reports an answer that is missing
+            await asyncio.sleep(0)
 
     def close(self) -> None:
         """Stop watching the caller. Called once, however the exchange ended."""

@@ -5,6 +5,7 @@ Chosen by measurement (bench/README.md). Knows nothing of searches.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import httptools
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 EXTENSION = "es_rerank"
 # Engines never close an idle connection, so clients don't expect it: a POST on a connection that just closes fails.
 IDLE_CONNECTION_S = 3600
-# How long a stop waits for the searches in flight: the default of `limits.max_deadline_s`.
-GRACE_S = 30
+# What a stop allows beyond the longest deadline, for the answers to be written.
+STOP_MARGIN_S = 5
 # Engines allow 4 KiB for the request line and 16 KiB for headers unless told otherwise.
 MAX_HEAD_BYTES = 64 * 1024
 UNREADABLE = "the request is not valid HTTP/1.1"
@@ -95,7 +96,9 @@ class Protocol(HttpToolsProtocol):
         """See httptools."""
         self._offers_upgrade = self.parser.should_upgrade()
         self.scope["method"] = self.parser.get_method().decode("ascii")
-        self.scope["extensions"] = {EXTENSION: {"target": self.url, "on_lost": self._on_lost}}
+        self.scope["extensions"] = {
+            EXTENSION: {"target": self.url, "on_lost": self._on_lost, "cut_off": self.transport.abort}
+        }
         if not self._offers_upgrade:
             self._in_head, self._head_ended, self._head_bytes = False, True, 0
             super().on_headers_complete()
@@ -117,8 +120,11 @@ class Protocol(HttpToolsProtocol):
         self.transport.close()
 
 
-def make_server(app: Any, settings: ServerSettings) -> uvicorn.Server:
-    """A server for the ASGI application, not yet started. It stops on SIGINT and SIGTERM, finishing what runs."""
+def make_server(app: Any, settings: ServerSettings, *, longest_deadline_s: float) -> uvicorn.Server:
+    """A server for the ASGI application, not yet started. It stops on SIGINT and SIGTERM.
+
+    A stop waits for the requests in flight, as long as the longest deadline that a search may have.
+    """
     return uvicorn.Server(
         uvicorn.Config(
             app,
@@ -134,6 +140,6 @@ def make_server(app: Any, settings: ServerSettings) -> uvicorn.Server:
             server_header=False,
             date_header=False,
             timeout_keep_alive=IDLE_CONNECTION_S,
-            timeout_graceful_shutdown=GRACE_S,
+            timeout_graceful_shutdown=math.ceil(longest_deadline_s) + STOP_MARGIN_S,
         )
     )
