@@ -83,7 +83,9 @@ def candidates(folder: Path, body: bytes, rules: int) -> Iterator[dict[str, tupl
             return stack.enter_context(running(f"nginx ({name})", command, port, {}))
 
         nginx("upstream", NGINX_UPSTREAM.format(folder=folder / "upstream", port=upstream_port), upstream_port)
-        bare = NGINX_PROXY.replace("proxy_buffering off;", BUFFERS).format(upstream_port=upstream_port, port=bare_port)
+        bare = NGINX_PROXY.replace("proxy_buffering off;", BUFFERS).format(
+            upstream=f"127.0.0.1:{upstream_port}", port=bare_port
+        )
         front = print_front(folder, upstream_port, front_port, rules)
         yield {
             BARE: (bare_port, nginx("bare", bare, bare_port)),
