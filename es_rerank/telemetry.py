@@ -119,14 +119,16 @@ def start_logging(settings: LogSettings, *, queued: bool = False) -> None:
 
     With `queued` a thread writes them, until the process ends.
     """
-    handler: logging.Handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
+    handler: logging.Handler
     if queued:
         waiting: queue.Queue[logging.LogRecord | None] = queue.Queue(WAITING_LINES)
         writer = LineWriter(waiting, write_to_standard_error)
         handler = LineQueue(waiting)
         writer.start()
         atexit.register(writer.stop)
+    else:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(JsonLines())
     logging.basicConfig(level=settings.level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
     for name in QUIET:

@@ -47,7 +47,7 @@ class RuleBook:
     version: str
     rules: tuple[BoundRule, ...]
     limits: LimitSettings
-    _found: dict[str, BoundRule | NoRule] = field(default_factory=dict, repr=False)
+    _found: dict[str, BoundRule | NoRule] = field(default_factory=dict, init=False, repr=False)
 
     def find(self, expression: str) -> BoundRule | NoRule:
         """The one rule that all indices of an expression fall under, or why there is none. '' means all indices."""

@@ -140,29 +140,32 @@ class ScoreSource:
             return nothing, "no_redis"
 
     async def _ask_workers(self, one: _Round, known: _Judged, deadline: Deadline) -> _Judged:
-        """The known judgments, and the workers' judgments of the rest.
-
-        For a text that they can't judge, a judgment that an earlier deadline cut is used: better than nothing.
-        """
+        """The known judgments, and the workers' judgments of the rest; for what they can't judge, one last look."""
         missing = {text: key for text, key in one.key_of.items() if text not in known.judgments}
         if not missing:
             return known
         answered = await self._workers.ask(one.scoring, one.stage, [*missing], [*missing.values()], deadline)
         made = {text: new for text, new in zip(missing, answered.judgments, strict=True) if new is not None}
         reason = answered.reason
-        if reason is not None and reason != "no_redis":
+        if reason is not None:
             left = {text: key for text, key in missing.items() if text not in made}
-            made |= await self._late_scores(left, one, deadline)
+            made |= await self._last_scores(left, reason, one.stage, deadline)
             if all(text in made and made[text].cut != "deadline" for text in missing):
                 reason = None
         return _Judged(key_of=one.key_of, judgments={**known.judgments, **made}, cached=known.cached, reason=reason)
 
-    async def _late_scores(self, key_of: Mapping[str, str], one: _Round, deadline: Deadline) -> dict[str, Judgment]:
-        """What the cache has by now for texts that no worker told us of: full scores, else what a deadline cut."""
+    async def _last_scores(
+        self, key_of: Mapping[str, str], reason: Gap, stage: Stage, deadline: Deadline
+    ) -> dict[str, Judgment]:
+        """What the cache has for texts that no worker told us of.
+
+        Where a deadline ended the wait, full judgments may have come since the first look. A judgment whose thinking an
+        earlier deadline cut is better than nothing.
+        """
         keys = [*key_of.values()]
-        cut_keys = keys if one.stage.budget_tokens else []
         full, cut = await asyncio.gather(
-            _last_look(self._cache.get_many(keys), deadline), _last_look(self._cache.get_cut(cut_keys), deadline)
+            _last_look(self._cache.get_many(keys if reason == "deadline" else []), deadline),
+            _last_look(self._cache.get_cut(keys if stage.budget_tokens else []), deadline),
         )
         found = {text: old.judgment for text, old in zip(key_of, cut, strict=False) if old is not None}
         return found | {text: new for text, new in zip(key_of, full, strict=False) if new is not None}

@@ -47,10 +47,31 @@ class Carrier(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class BodyCarrier:
-    """A search in the body of a request, or in its URL alone."""
+class _RequestCarrier:
+    """A search in a request of its own, whose page is asked for in the URL."""
 
     request: Request
+
+    def without_header(self, name: bytes) -> Self:
+        """See `Carrier`."""
+        return replace(self, request=replace(self.request, headers=without_headers(self.request.headers, name)))
+
+    def asking(self, *, first: int | None, filtered: bool) -> Request:
+        """See `Carrier`."""
+        request = self.request
+        page = {} if first is None else {"from": "0", "size": str(first)}
+        everything = {"filter_path": "**"} if filtered else {}
+        target = edit_query(request.target, drop={"filter_path", *page}, add={**everything, **page})
+        accepted = readable_codings(request.header(b"accept-encoding"))
+        headers = without_headers(request.headers, b"accept-encoding")
+        return replace(
+            request, target=target, headers=headers if accepted is None else (*headers, (b"accept-encoding", accepted))
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class BodyCarrier(_RequestCarrier):
+    """A search in the body of a request, or in its URL alone."""
 
     def carrying(self, body: bytes) -> Self:
         """See `Carrier`. A content coding is dropped."""
@@ -60,48 +81,15 @@ class BodyCarrier:
             headers = (*without_headers(headers, b"content-type"), (b"content-type", _json_type_for(headers)))
         return replace(self, request=replace(self.request, headers=headers, body=body))
 
-    def without_header(self, name: bytes) -> Self:
-        """See `Carrier`."""
-        return replace(self, request=_without_header(self.request, name))
-
-    def asking(self, *, first: int | None, filtered: bool) -> Request:
-        """See `Carrier`."""
-        return _ask_in_url(self.request, first=first, filtered=filtered)
-
 
 @dataclass(frozen=True, slots=True)
-class SourceCarrier:
+class SourceCarrier(_RequestCarrier):
     """A search in the URL parameter `source`, for clients that can't send a body with GET."""
-
-    request: Request
 
     def carrying(self, body: bytes) -> Self:
         """See `Carrier`."""
         target = edit_query(self.request.target, drop={"source"}, add={"source": body.decode()})
         return replace(self, request=replace(self.request, target=target))
-
-    def without_header(self, name: bytes) -> Self:
-        """See `Carrier`."""
-        return replace(self, request=_without_header(self.request, name))
-
-    def asking(self, *, first: int | None, filtered: bool) -> Request:
-        """See `Carrier`."""
-        return _ask_in_url(self.request, first=first, filtered=filtered)
-
-
-def _ask_in_url(request: Request, *, first: int | None, filtered: bool) -> Request:
-    page = {} if first is None else {"from": "0", "size": str(first)}
-    everything = {"filter_path": "**"} if filtered else {}
-    target = edit_query(request.target, drop={"filter_path", *page}, add={**everything, **page})
-    accepted = readable_codings(request.header(b"accept-encoding"))
-    headers = without_headers(request.headers, b"accept-encoding")
-    return replace(
-        request, target=target, headers=headers if accepted is None else (*headers, (b"accept-encoding", accepted))
-    )
-
-
-def _without_header(request: Request, name: bytes) -> Request:
-    return replace(request, headers=without_headers(request.headers, name))
 
 
 def _json_type_for(headers: Headers) -> bytes:

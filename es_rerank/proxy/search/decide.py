@@ -129,18 +129,15 @@ def decide(call: SearchCall, asked: dict[str, Any], book: RuleBook) -> Rerank | 
 
 def _limits_of(bound: BoundRule | None, limits: LimitSettings) -> ControlLimits:
     """How far a request may go under a rule, or without one."""
-    scorer, max_think_tokens, mode = "", None, None
-    if bound is not None:
-        max_think_tokens = bound.scorer.abilities.max_think_tokens
-        mode = bound.rule.mode
-        if not bound.scorer.abilities.thinks:
-            scorer = f"{bound.rule.scorer}, of kind {bound.scorer.kind}"
+    if bound is None:
+        return ControlLimits(max_window=limits.max_window, max_deadline_s=limits.max_deadline_s)
+    abilities = bound.scorer.abilities
     return ControlLimits(
         max_window=limits.max_window,
         max_deadline_s=limits.max_deadline_s,
-        scorer=scorer,
-        max_think_tokens=max_think_tokens,
-        mode=mode or "think",
+        scorer="" if abilities.thinks else f"{bound.rule.scorer}, of kind {bound.scorer.kind}",
+        max_think_tokens=abilities.max_think_tokens,
+        mode=bound.rule.mode,
     )
 
 

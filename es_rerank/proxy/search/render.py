@@ -77,8 +77,8 @@ def finish_body(members: dict[str, Any], call: SearchCall, status: SearchStatus,
     if "status" in include:
         members = {**members, BLOCK: status.block()}
     body = msgspec.json.encode(members)
-    if "filter_path" in call.parameters:
-        body = filter_answer(body, call.parameters["filter_path"])
+    if call.filter_path:
+        body = filter_answer(body, call.filter_path)
     return pretty_print(body) if call.flag("pretty") else body
 
 

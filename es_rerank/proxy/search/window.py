@@ -104,10 +104,12 @@ def read_answer(body: bytes) -> EngineAnswer | None:
 
 def _text(hit: RawObject, key: str) -> str:
     raw = hit.get(key)
+    if raw is None:
+        return ""
     try:
-        return "" if raw is None else TEXT.decode(raw)
+        return TEXT.decode(raw)
     except ValueError:  # no engine sends anything but a text there
-        return bytes(raw or b"").decode("utf-8", "replace")
+        return bytes(raw).decode("utf-8", "replace")
 
 
 def read_texts(answer: EngineAnswer, plan: WindowPlan, decision: Rerank) -> tuple[str | None, ...]:
