@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from es_rerank.front.errors import UPSTREAM_KIND
 from es_rerank.front.routes import ANY_PATH, CONTROL_HEADER
+from es_rerank.proxy.http.own import UPSTREAM_KIND
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

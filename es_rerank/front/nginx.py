@@ -10,8 +10,8 @@ import ipaddress
 from typing import TYPE_CHECKING
 
 from es_rerank.errors import SettingsError
-from es_rerank.front.errors import LATE_ENGINE, NO_ENGINE, NO_PROXY, UPSTREAM_KIND, error_text
-from es_rerank.front.routes import MAX_TARGET_BYTES
+from es_rerank.proxy.http.own import UPSTREAM_KIND, error_body
+from es_rerank.proxy.search.call import MAX_TARGET_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -143,9 +143,9 @@ ANSWERS = (
     (400, "illegal_argument_exception", "nginx does not accept this request or its target"),
     (413, "illegal_argument_exception", "the request is larger than client_max_body_size of the nginx in front"),
     (414, "illegal_argument_exception", "the target is longer than large_client_header_buffers of the nginx in front"),
-    (502, UPSTREAM_KIND, NO_ENGINE),
-    (503, UPSTREAM_KIND, NO_PROXY),
-    (504, UPSTREAM_KIND, LATE_ENGINE),
+    (502, UPSTREAM_KIND, "no engine host could be reached"),
+    (503, UPSTREAM_KIND, "no proxy answers; searches go to the engine meanwhile"),
+    (504, UPSTREAM_KIND, "the engine did not answer in time"),
 )
 TO_PROXIES = f"""\
         proxy_set_header Host $http_host;
@@ -176,7 +176,8 @@ def render(plan: Plan) -> str:
         hung_s=_seconds(plan.hung_s),
         to_proxies=TO_PROXIES,
         answers="\n".join(
-            ANSWER.format(status=status, text=error_text(status, kind, reason)) for status, kind, reason in ANSWERS
+            ANSWER.format(status=status, text=error_body(status, kind, reason).decode())
+            for status, kind, reason in ANSWERS
         ),
     )
 

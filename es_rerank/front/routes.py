@@ -29,7 +29,6 @@ SEARCH_METHODS = ("GET", "POST")
 # What may be sent twice: nginx itself does not repeat a POST once something was sent.
 REPEATABLE_METHODS = ("GET", "HEAD", "POST")
 # The proxies pass longer targets on, and expressions that backtrack in a list would take long.
-MAX_TARGET_BYTES = 4096
 DEFAULT_PORTS = {"http": 80, "https": 443}
 WILDCARD_HOSTS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104  for listening only, never to connect to
 # How long the engine itself may take, on top of the longest deadline, before a silent proxy counts as hung.

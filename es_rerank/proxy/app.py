@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from es_rerank.errors import CallerError, UpstreamError
 from es_rerank.proxy.health import check_health
 from es_rerank.proxy.http.exchange import CallerLeftError, Exchange, check_head
-from es_rerank.proxy.http.own import OWN_PATH, OwnPath, answer_own, error_reply, is_own
+from es_rerank.proxy.http.own import OWN_PATH, UPSTREAM_KIND, OwnPath, answer_own, error_reply, is_own
 from es_rerank.proxy.parts import open_parts
 from es_rerank.proxy.pipeline import answer, with_warning
 from es_rerank.proxy.search.call import search_expression
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from es_rerank.proxy.parts import Parts
     from es_rerank.records import Request
+    from es_rerank.rules.book import RuleBook
     from es_rerank.settings import Settings
 
 LOG = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ async def serve(exchange: Exchange, parts: Parts) -> None:
         if exchange.started:
             LOG.warning("an answer broke off: %s", error)
             return
-        kind = "es_rerank_upstream_exception" if isinstance(error, UpstreamError) else "illegal_argument_exception"
+        kind = UPSTREAM_KIND if isinstance(error, UpstreamError) else "illegal_argument_exception"
         reply = error_reply(exchange.request, error.status, kind, str(error), product)
         if error.status == 417:  # nobody knows whether a body still comes, so no other request can follow
             reply = replace(reply, headers=(*reply.headers, (b"connection", b"close")))
@@ -103,8 +104,9 @@ async def _route(exchange: Exchange, parts: Parts) -> None:
     expression = search_expression(request)
     if expression is not None:
         request = replace(request, body=await exchange.read_body(parts.limits.max_request_bytes))
-        if parts.rules.book.find(expression) not in UNCOVERED or may_ask(request):
-            await _search(exchange, request, expression, parts)
+        book = parts.rules.book  # the one reading: what is decided for this search is decided by it
+        if book.find(expression) not in UNCOVERED or may_ask(request):
+            await _search(exchange, request, expression, book, parts)
             return
     elif exchange.body_bytes is not None and exchange.body_bytes <= HELD_BODY_BYTES:
         # A small body is read whole first, so that a slow caller does not keep a connection to the engine.
@@ -113,10 +115,10 @@ async def _route(exchange: Exchange, parts: Parts) -> None:
         await exchange.stream(reply)
 
 
-async def _search(exchange: Exchange, request: Request, expression: str, parts: Parts) -> None:
+async def _search(exchange: Exchange, request: Request, expression: str, book: RuleBook, parts: Parts) -> None:
     """Answer a search, and log it."""
     try:
-        outcome = await answer(request, expression, parts)
+        outcome = await answer(request, expression, book, parts)
         status = outcome.status
         if outcome.reply is not None:
             await exchange.reply(outcome.reply)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from es_rerank.proxy.search.window import EngineAnswer
     from es_rerank.reasons import Reason
     from es_rerank.records import Headers, Request
+    from es_rerank.rules.book import RuleBook
 
 LOG = logging.getLogger(__name__)
 BUSY_STATUSES = (429, 503)
@@ -54,9 +55,10 @@ class Outcome:
     window: Window | None = None
 
 
-async def answer(request: Request, expression: str, parts: Parts) -> Outcome:
-    """Answer a search for an index expression ('' for none). `request.body` is a stream only if too large to hold.
+async def answer(request: Request, expression: str, book: RuleBook, parts: Parts) -> Outcome:
+    """Answer a search for an index expression ('' for none) by the rules of this book.
 
+    `request.body` is a stream only if it is too large to hold.
     Raises CallerError if the request asks es-rerank for something that isn't allowed, and UpstreamError if no engine
     host answers. Nothing else makes a search fail.
     """
@@ -66,7 +68,7 @@ async def answer(request: Request, expression: str, parts: Parts) -> Outcome:
         call = read_call(request, expression, max_bytes=parts.limits.max_request_bytes)
         asked, call = take_controls(call)
         plain = call.carrier.request  # from here on the request holds nothing that is meant for es-rerank
-        decision = decide(call, asked, parts.rules.book)
+        decision = decide(call, asked, book)
         if isinstance(decision, Relay):
             return await _pass_on(call, decision.include, _skipped(decision.reason, decision.rule), parts, laps)
         try:

@@ -19,6 +19,7 @@ from es_rerank.proxy.parts import Parts
 from es_rerank.proxy.scoring.source import ScoreSource
 from es_rerank.proxy.scoring.workers import RENDER_MARGIN_S, Answered
 from es_rerank.records import Reply, Request
+from es_rerank.rules.book import RuleBook
 from es_rerank.rules.source import FileRules
 from es_rerank.settings import Settings
 from tests.virtual import VirtualClock
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
     from es_rerank.clock import Deadline
     from es_rerank.proxy.laps import Laps
     from es_rerank.proxy.scoring.ask import ScoreRequest, Scoring, Stage, WindowScores
-    from es_rerank.rules.book import RuleBook
-    from es_rerank.rules.source import RuleSource
+    from es_rerank.reasons import NoRule
+    from es_rerank.rules.book import BoundRule
     from es_rerank.upstream import StreamedReply
 
 DEADLINE_S = 3.0
@@ -41,7 +42,7 @@ SETTINGS = Settings.model_validate(
         "rules": [{"name": "films", "indices": ["films"], "fields": ["text"], "deadline_s": DEADLINE_S}],
     }
 )
-RULES = FileRules(SETTINGS.book())
+BOOK = SETTINGS.book()
 SEARCH = {"query": {"match": {"text": "x"}}}
 TEXTS = ("no", "the longest", "longer")
 
@@ -118,13 +119,15 @@ class BrokenSource(ScoreSource):
         raise ZeroDivisionError
 
 
-class BrokenRules:
-    """Rules with a bug. See `RuleSource`."""
+class BrokenBook(RuleBook):
+    """A book with a bug."""
 
-    @property
-    def book(self) -> RuleBook:
-        """See `RuleSource`."""
+    def find(self, expression: str) -> BoundRule | NoRule:
+        """See `RuleBook`."""
         raise ZeroDivisionError
+
+
+BROKEN_BOOK = BrokenBook(version="0", rules=(), limits=SETTINGS.limits)
 
 
 def parts_with(
@@ -133,13 +136,12 @@ def parts_with(
     clock: VirtualClock | None = None,
     workers: LengthWorkers | None = None,
     scores: ScoreSource | None = None,
-    rules: RuleSource = RULES,
 ) -> Parts:
     """The parts of a proxy in front of this engine."""
     return Parts(
         clock=clock or VirtualClock(),
         engine=engine,
-        rules=rules,
+        rules=FileRules(BOOK),
         scores=scores or ScoreSource(MemoryScoreCache(), workers or LengthWorkers()),
         limits=SETTINGS.limits,
     )
@@ -166,7 +168,7 @@ def answered_by(outcome: pipeline.Outcome) -> tuple[list[str], dict[str, Any]]:
 async def test_a_search_is_reranked() -> None:
     """The window is fetched with one request, judged and ranked, and the answer says so."""
     engine = FakeEngine(reply(200, hits_of(*TEXTS)))
-    outcome = await pipeline.answer(asked(SEARCH), "films", parts_with(engine))
+    outcome = await pipeline.answer(asked(SEARCH), "films", BOOK, parts_with(engine))
     hits, status = answered_by(outcome)
     assert hits == ["1", "2", "0"]
     assert (status["status"], status["scored"], status["rule"]) == ("full", 3, "films")
@@ -175,7 +177,7 @@ async def test_a_search_is_reranked() -> None:
 
 async def test_the_window_can_be_kept_and_ranked_again() -> None:
     """The outcome holds the ranked window: the same recipe gives the same order again, another recipe another order."""
-    outcome = await pipeline.answer(asked(SEARCH), "films", parts_with(FakeEngine(reply(200, hits_of(*TEXTS)))))
+    outcome = await pipeline.answer(asked(SEARCH), "films", BOOK, parts_with(FakeEngine(reply(200, hits_of(*TEXTS)))))
     window = outcome.window
     assert window is not None
     assert window.ids == (("films", "0"), ("films", "1"), ("films", "2"))
@@ -188,7 +190,7 @@ async def test_the_window_can_be_kept_and_ranked_again() -> None:
 
 async def test_a_bug_before_the_decision_forwards_the_search() -> None:
     """When reading or deciding breaks, the client's request goes to the engine as it came, without our header."""
-    outcome = await pipeline.answer(asked(SEARCH), "films", parts_with(FakeEngine(), rules=BrokenRules()))
+    outcome = await pipeline.answer(asked(SEARCH), "films", BROKEN_BOOK, parts_with(FakeEngine()))
     assert (outcome.status.status, outcome.status.reason) == ("failed", "internal_error")
     assert outcome.forward is not None
     assert outcome.forward.body == asked(SEARCH).body
@@ -201,7 +203,7 @@ async def test_a_bug_after_the_window_answers_with_the_engines_hits() -> None:
     engine = FakeEngine(reply(200, hits), reply(200, hits))
     ext = {"ext": {"es_rerank": {"alpha": 0.5}, "other": 1}}
     broken = BrokenSource(MemoryScoreCache(), LengthWorkers())
-    outcome = await pipeline.answer(asked({**SEARCH, **ext}), "films", parts_with(engine, scores=broken))
+    outcome = await pipeline.answer(asked({**SEARCH, **ext}), "films", BOOK, parts_with(engine, scores=broken))
     assert outcome.reply is not None
     answered = json.loads(outcome.reply.body)
     assert answered.pop("_es_rerank")["reason"] == "internal_error"
@@ -216,7 +218,7 @@ async def test_a_bug_after_the_window_answers_with_the_engines_hits() -> None:
 async def test_a_bug_in_passing_on_forwards_the_search(search: dict[str, Any]) -> None:
     """Where even the plain answer can't be read or written, the client's request goes to the engine as it came."""
     broken = replace(reply(200, hits_of("x")), headers=None)  # type: ignore[arg-type]
-    outcome = await pipeline.answer(asked(search), "films", parts_with(FakeEngine(broken, broken)))
+    outcome = await pipeline.answer(asked(search), "films", BOOK, parts_with(FakeEngine(broken, broken)))
     assert (outcome.status.status, outcome.status.reason) == ("failed", "internal_error")
     assert outcome.forward is not None
     assert outcome.forward.body == asked(search).body
@@ -228,7 +230,7 @@ async def test_workers_that_stall_cost_the_deadline_and_no_hit() -> None:
     clock = VirtualClock(1000.0)
     engine = FakeEngine(reply(200, hits_of(*TEXTS)))
     parts = parts_with(engine, clock=clock, workers=LengthWorkers(stalls=True))
-    answering = asyncio.ensure_future(pipeline.answer(asked(SEARCH), "films", parts))
+    answering = asyncio.ensure_future(pipeline.answer(asked(SEARCH), "films", BOOK, parts))
     await clock.advance(DEADLINE_S - 2 * RENDER_MARGIN_S)
     assert not answering.done()
     await clock.advance(RENDER_MARGIN_S)
@@ -241,7 +243,7 @@ async def test_an_engine_that_stalls_is_waited_for() -> None:
     """No deadline of ours cuts the engine short: it has its own time-out, in the upstream."""
     clock = VirtualClock()
     answering = asyncio.ensure_future(
-        pipeline.answer(asked(SEARCH), "films", parts_with(FakeEngine(None), clock=clock))
+        pipeline.answer(asked(SEARCH), "films", BOOK, parts_with(FakeEngine(None), clock=clock))
     )
     await clock.advance(100 * DEADLINE_S)
     assert not answering.done()
@@ -253,7 +255,7 @@ async def test_an_engine_that_stalls_at_the_clients_own_search_is_waited_for() -
     """When the window can't be reranked and the client's own search is sent, that has all the time it needs."""
     clock = VirtualClock()
     engine = FakeEngine(reply(400, {"error": "window"}), None)
-    answering = asyncio.ensure_future(pipeline.answer(asked(SEARCH), "films", parts_with(engine, clock=clock)))
+    answering = asyncio.ensure_future(pipeline.answer(asked(SEARCH), "films", BOOK, parts_with(engine, clock=clock)))
     await clock.advance(100 * DEADLINE_S)
     assert not answering.done()
     assert len(engine.requests) == 2
@@ -263,7 +265,7 @@ async def test_an_engine_that_stalls_at_the_clients_own_search_is_waited_for() -
 async def test_a_busy_engine_is_not_asked_again() -> None:
     """429 and 503 are relayed as they came: no second request makes a busy engine busier."""
     engine = FakeEngine(reply(429, {"error": "busy"}))
-    outcome = await pipeline.answer(asked(SEARCH), "films", parts_with(engine))
+    outcome = await pipeline.answer(asked(SEARCH), "films", BOOK, parts_with(engine))
     assert outcome.reply is not None
     assert outcome.reply.status == 429
     assert (outcome.status.status, outcome.status.reason) == ("skipped", "engine_refused")
@@ -275,4 +277,4 @@ async def test_no_engine_is_the_callers_to_know(at: int) -> None:
     """If no engine host answers, for the window or for the client's own search, UpstreamError is raised."""
     replies: list[Reply | UpstreamError] = [reply(400, {"error": "window"}), UpstreamError("nobody")]
     with pytest.raises(UpstreamError):
-        await pipeline.answer(asked(SEARCH), "films", parts_with(FakeEngine(*replies[1 - at :])))
+        await pipeline.answer(asked(SEARCH), "films", BOOK, parts_with(FakeEngine(*replies[1 - at :])))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
 OWN_PATH = b"/_es_rerank"
+UPSTREAM_KIND = "es_rerank_upstream_exception"
 COMPATIBLE = b"application/vnd.elasticsearch+json"
 
 

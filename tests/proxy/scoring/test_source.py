@@ -214,6 +214,31 @@ async def test_cached_scores_count_after_the_deadline() -> None:
     assert (rank_scores(part), part.reason) == ([3.0, None], "deadline")
 
 
+async def test_an_earlier_cut_is_read_where_redis_takes_no_claim() -> None:
+    """A Redis that refuses writes and answers reads is `no_redis`, and still gives what an earlier deadline cut."""
+    cache = MemoryScoreCache()
+    await cache.put_cut({key_of("a", THINK): CutJudgment(judgment=sure(7, cut="deadline", think_tokens=9))})
+    found = await scored(["a", "b"], FakeWorkers(None, reason="no_redis"), cache, THINK)
+    assert (rank_scores(found), found.reason) == ([7.0, None], "no_redis")
+
+
+async def test_the_cache_is_read_again_only_where_time_has_passed() -> None:
+    """Without a worker the second look would find what the first one found, so there is none."""
+
+    class Counting(MemoryScoreCache):
+        looks = 0
+
+        async def get_many(self, keys: Sequence[str]) -> list[Judgment | None]:
+            self.looks += bool(keys)
+            return await super().get_many(keys)
+
+    cache = Counting()
+    await scored(["a"], FakeWorkers(None, reason="no_worker"), cache, DIRECT)
+    assert cache.looks == 1
+    await scored(["a"], FakeWorkers(None, reason="deadline"), cache, DIRECT)
+    assert cache.looks == 3
+
+
 async def test_scores_that_workers_cached_without_a_word_count() -> None:
     """What another query had scored in the meantime is in the cache: one last look finds it, before giving up."""
     cache = MemoryScoreCache()
