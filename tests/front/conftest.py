@@ -15,9 +15,10 @@ import pytest
 from es_rerank.cli import main
 from es_rerank.demo.processes import free_port, is_listening
 from tests.conftest import ENGINES_REQUIRED, START_LIMIT_S
+from tests.relay.test_relay import ScriptedEngine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from es_rerank.demo.processes import Supervisor
 
@@ -146,3 +147,30 @@ def start_any_front(request: pytest.FixtureRequest) -> Callable[..., int]:
     """Each of the two servers in turn."""
     start: Callable[..., int] = request.getfixturevalue(request.param)
     return start
+
+
+FINE = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[ScriptedEngine]:
+    """The engine."""
+    engine = ScriptedEngine()
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def proxy() -> Iterator[ScriptedEngine]:
+    """A scripted server in the place of a proxy."""
+    proxy = ScriptedEngine()
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def fresh(engine: ScriptedEngine, proxy: ScriptedEngine) -> None:
+    """Both without requests, answering as they do by default."""
+    for upstream in (engine, proxy):
+        upstream.requests.clear()
+        upstream.reply = FINE

@@ -8,43 +8,23 @@ from typing import TYPE_CHECKING
 import pytest
 
 from es_rerank.demo.processes import free_port
-from tests.front.test_nginx import FINE, LARGE, address_of, dies, hangs, status_of, unchunked, url_of
+from tests.front.test_nginx import LARGE, address_of, dies, hangs, status_of, unchunked, url_of
 from tests.relay.test_relay import CRLF, ScriptedEngine, exchange
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 HEALTH = b"GET /_es_rerank/health "
 
 
-@pytest.fixture(scope="module")
-def engine() -> Iterator[ScriptedEngine]:
-    """The engine."""
-    engine = ScriptedEngine()
-    yield engine
-    engine.close()
-
-
-@pytest.fixture(scope="module")
-def proxy() -> Iterator[ScriptedEngine]:
-    """A scripted server in the place of a proxy."""
-    proxy = ScriptedEngine()
-    yield proxy
-    proxy.close()
+pytestmark = pytest.mark.usefixtures("fresh")
 
 
 @pytest.fixture(scope="module")
 def port(engine: ScriptedEngine, proxy: ScriptedEngine, start_envoy: Callable[..., int]) -> int:
     """A front in front of both; a proxy that is silent is given up after a second."""
     return start_envoy(url_of(engine), proxies=[address_of(proxy)], upstream="read_timeout_s = 0.5", max_deadline_s=0.5)
-
-
-@pytest.fixture(autouse=True)
-def _fresh(engine: ScriptedEngine, proxy: ScriptedEngine) -> None:
-    for upstream in (engine, proxy):
-        upstream.requests.clear()
-        upstream.reply = FINE
 
 
 def asked(upstream: ScriptedEngine) -> list[bytes]:

@@ -11,42 +11,22 @@ from typing import TYPE_CHECKING
 import pytest
 
 from es_rerank.demo.processes import free_port
+from tests.front.conftest import FINE
 from tests.relay.test_relay import CRLF, ScriptedEngine, exchange, talk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-FINE = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
 LARGE = 3_000_000
 
 
-@pytest.fixture(scope="module")
-def engine() -> Iterator[ScriptedEngine]:
-    """The engine."""
-    engine = ScriptedEngine()
-    yield engine
-    engine.close()
-
-
-@pytest.fixture(scope="module")
-def proxy() -> Iterator[ScriptedEngine]:
-    """A scripted server in the place of a proxy."""
-    proxy = ScriptedEngine()
-    yield proxy
-    proxy.close()
+pytestmark = pytest.mark.usefixtures("fresh")
 
 
 @pytest.fixture(scope="module")
 def port(engine: ScriptedEngine, proxy: ScriptedEngine, start_front: Callable[..., int]) -> int:
     """A front in front of both; a proxy that is silent is given up after a little more than a second."""
     return start_front(url_of(engine), proxies=[address_of(proxy)], upstream="read_timeout_s = 0.5", max_deadline_s=0.5)
-
-
-@pytest.fixture(autouse=True)
-def _fresh(engine: ScriptedEngine, proxy: ScriptedEngine) -> None:
-    for upstream in (engine, proxy):
-        upstream.requests.clear()
-        upstream.reply = FINE
 
 
 def url_of(engine: ScriptedEngine) -> str:
