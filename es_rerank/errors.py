@@ -5,7 +5,7 @@
     EsRerankError
     ├── CallerError       the request asks something of es-rerank that is not allowed: HTTP 400, 417 or 501
     ├── SettingsError     the configuration is wrong: the start stops
-    └── UpstreamError     no answer came from the engine: HTTP 502 or 504
+    └── UpstreamError     no answer came from the engine: HTTP 502, 504 or 508
 
 An answer of the engine, whatever its status, is never an error here: it is relayed. Late or missing scores are not
 errors either: they are gaps, with a reason.
@@ -35,8 +35,13 @@ class SettingsError(EsRerankError):
 
 
 class UpstreamError(EsRerankError):
-    """No answer came from any engine host. `status` is what our own answer carries: 502, or 504 for a time-out."""
+    """No answer came from any engine host.
 
-    def __init__(self, message: str, *, status: int = 502) -> None:
+    `status` is what our own answer carries: 502, 504 for a time-out, or 508 where the way leads back to this proxy.
+    `detail` is for the log alone, since it may tell where the engine is.
+    """
+
+    def __init__(self, message: str, *, status: int = 502, detail: str = "") -> None:
         super().__init__(message)
         self.status = status
+        self.detail = detail

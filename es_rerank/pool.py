@@ -9,6 +9,8 @@ of aiohttp: tests/test_insides.py lists them.
 from __future__ import annotations
 
 import functools
+import socket
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -20,10 +22,12 @@ if TYPE_CHECKING:
     import asyncio
     import ssl
 
+    from aiohappyeyeballs import AddrInfoType
     from aiohttp import StreamReader
     from aiohttp.client_reqrep import ConnectionKey
     from aiohttp.connector import Connection
     from aiohttp.http import RawResponseMessage
+    from aiohttp.tracing import Trace
 
 # With one of these an engine may answer before it has read the whole request. Some engines then read the rest as the
 # next request; some keep the connection open but read nothing more from it (RFC 9110, 15.5; both measured on
@@ -31,6 +35,9 @@ if TYPE_CHECKING:
 OUT_OF_STEP = frozenset({101, 400, 405, 408, 411, 413, 414, 415, 417, 426, 431, 501, 505})
 NO_BODY = frozenset({204, 304})
 HEAD_END = b"\r\n\r\n"
+# A host that vanished (a power cut, a firewall that forgot us) never closes its connections. The kernel asks idle ones
+# after five seconds and finds out; data that is not confirmed within half a minute breaks the connection.
+TCP_OPTIONS = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 5, "TCP_USER_TIMEOUT": 30_000}
 
 
 class EngineConnection(ResponseHandler):
@@ -40,6 +47,8 @@ class EngineConnection(ResponseHandler):
         super().__init__(loop)
         self.idle = False
         """Whether it waits in the pool. No byte may come then."""
+        self.request_count = 0
+        """How many requests it has carried, with the present one. The engine may be about to close an old one."""
         self._expect_answer()
 
     def _expect_answer(self) -> None:
@@ -62,6 +71,7 @@ class EngineConnection(ResponseHandler):
     def set_response_params(self, **params: Any) -> None:
         """A request is about to be written. See aiohttp."""
         self.idle = False
+        self.request_count += 1
         self._expect_answer()
         super().set_response_params(**params)
 
@@ -112,28 +122,37 @@ class EnginePool:
     `limit` bounds the connections to all hosts together; a caller that asks for one more waits.
     """
 
-    def __init__(self, *, limit: int, keepalive_s: float, connect_timeout_s: float, tls: ssl.SSLContext | bool) -> None:
-        self._connector = _Connector(limit=limit, keepalive_timeout=keepalive_s, ssl=tls)
-        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s)
+    def __init__(self, *, limit: int, keepalive_s: float, tls: ssl.SSLContext | bool) -> None:
+        self._connector = _Connector(
+            limit=limit, keepalive_timeout=keepalive_s, ssl=tls, socket_factory=_socket_that_notices
+        )
         self._asks: dict[str, aiohttp.ClientRequest] = {}
 
-    async def connect(self, url: str) -> Connection:
-        """A connection to the host with this URL, kept or new, to be released or closed by the caller.
+    async def connect(self, url: str, *, limit_s: float, new: bool = False) -> Connection:
+        """A connection to the host with this URL, to be released or closed by the caller: kept, or `new` for certain.
 
-        Raises aiohttp.ClientConnectorError, or TimeoutError where connecting takes too long.
+        Raises aiohttp.ClientConnectorError, or TimeoutError where connecting takes longer than `limit_s`. The time
+        that a caller waits for its turn in a full pool does not count.
         """
         ask = self._asks.get(url)
         if ask is None:  # the connector reads only the address from a request
             ask = self._asks[url] = aiohttp.ClientRequest("GET", URL(url))
-        return await self._connector.connect(ask, [], self._timeout)
+        token = _only_new.set(new)
+        try:
+            return await self._connector.connect(ask, [], aiohttp.ClientTimeout(total=None, sock_connect=limit_s))
+        finally:
+            _only_new.reset(token)
 
     async def close(self) -> None:
         """Close every connection."""
         await self._connector.close()
 
 
+_only_new: ContextVar[bool] = ContextVar("_only_new", default=False)
+
+
 class _Connector(aiohttp.TCPConnector):
-    """aiohttp's pool, but of `EngineConnection`s."""
+    """aiohttp's pool, but of `EngineConnection`s, and for a caller that wants none of the kept ones."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -143,3 +162,17 @@ class _Connector(aiohttp.TCPConnector):
         if isinstance(protocol, EngineConnection):
             protocol.idle = True
         super()._release(key, protocol, should_close=should_close)
+
+    async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
+        return None if _only_new.get() else await super()._get(key, traces)
+
+
+def _socket_that_notices(address: AddrInfoType) -> socket.socket:
+    """A socket whose connection breaks when the other side has vanished, where the system can do that. See tcp(7)."""
+    family, kind, protocol, *_ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in TCP_OPTIONS.items():
+        if hasattr(socket, option):
+            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+    return made

@@ -59,7 +59,13 @@ Gap = Literal[
 """Some or all of a window's hits have no score, or not the one that was asked for."""
 
 Failure = Literal[
-    "missing_text", "engine_refused", "answer_too_large", "unreadable_answer", "internal_error", "no_engine"
+    "missing_text",
+    "engine_refused",
+    "window_lost",
+    "answer_too_large",
+    "unreadable_answer",
+    "internal_error",
+    "no_engine",
 ]
 """Nothing could be scored."""
 

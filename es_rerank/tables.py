@@ -72,6 +72,7 @@ class UpstreamSettings(Section):
     read_timeout_s: Seconds = 300.0
     max_connections: Annotated[StrictInt, Field(ge=1, le=10_000)] = 1000
     forwarded_headers: StrictBool = False
+    host_header: Literal["engine", "caller"] = "engine"
 
     @field_validator("ca_file")
     @classmethod

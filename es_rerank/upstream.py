@@ -7,8 +7,11 @@ answer is an error. Nothing of the caller is kept: credentials and cookies live 
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
+import uuid
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 import aiohttp
@@ -17,11 +20,11 @@ from yarl import URL
 
 from es_rerank.errors import UpstreamError
 from es_rerank.hosts import Hosts
-from es_rerank.pool import EnginePool
+from es_rerank.pool import EngineConnection, EnginePool
 from es_rerank.records import Reply, first_header
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from aiohttp import StreamReader
     from aiohttp.connector import Connection
@@ -35,12 +38,26 @@ HOP_BY_HOP = (
     b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade",
 )  # fmt: skip
 PRODUCT_HEADER = b"x-elastic-product"
+# Names every proxy that a request passed, so that one which meets itself knows that its upstream leads back to it.
+VIA_HEADER = b"es-rerank-via"
+# An engine that can't serve, or a server before it that can't reach one. Another host may be better off.
+HOST_FAILED = frozenset({502, 503, 504})
+# No request breaks more hosts than this, even if it is the request itself that breaks them.
+MOST_SENDS = 3
+SHORTEST_CONNECT_S = 0.05
 # Engines send a Warning header for each deprecated feature: together far more than the 8 KiB that aiohttp allows.
 MAX_REPLY_HEAD_BYTES = 256 * 1024
 MAX_REPLY_HEADERS = 4096
 IDLE_CONNECTION_S = 60.0
 # How much of an answer's body may wait for its reader; at twice as much, aiohttp stops reading from the socket.
 READ_BUFFER_BYTES = 64 * 1024
+
+
+LOG = logging.getLogger(__name__)
+
+
+class UnreachableError(UpstreamError):
+    """No connection to any host could be made, so nothing was sent."""
 
 
 class AnswerTooLargeError(UpstreamError):
@@ -81,21 +98,18 @@ class Upstream:
 
     def __init__(self, settings: UpstreamSettings, clock: Clock) -> None:
         self._settings = settings
+        self._clock = clock
         self._hosts = Hosts(settings.urls, clock)
-        self._host_lines = {url: b"Host: %b\r\n" % _host_of(url) for url in settings.urls}
+        self._host_names = {url: _host_of(url) for url in settings.urls}
         self._pool: EnginePool | None = None
+        self._via = uuid.uuid4().hex[:16].encode()
         self.product: bytes | None = None
         """The engine's X-Elastic-Product, as last seen, or None; our own answers carry the same header."""
 
     async def __aenter__(self) -> Self:
         """Open the pool; connections are made when they are needed."""
         settings = self._settings
-        self._pool = EnginePool(
-            limit=settings.max_connections,
-            keepalive_s=IDLE_CONNECTION_S,
-            connect_timeout_s=settings.connect_timeout_s,
-            tls=_tls(settings),
-        )
+        self._pool = EnginePool(limit=settings.max_connections, keepalive_s=IDLE_CONNECTION_S, tls=_tls(settings))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -104,14 +118,31 @@ class Upstream:
             await self._pool.close()
 
     @asynccontextmanager
-    async def send(self, request: Request) -> AsyncIterator[StreamedReply]:
+    async def send(
+        self, request: Request, *, due_s: float | None = None, new_connection: bool = False
+    ) -> AsyncIterator[StreamedReply]:
         """Send the request and yield the answer as soon as its headers are there.
 
-        If a host can't be reached, nothing was sent, so the next one is tried, each host once. A search whose
-        body we hold is sent once more if its connection broke before any answer. Leaving the block early
-        closes the connection, and so the engine cancels its work. Raises UpstreamError.
+        If a host can't be reached, nothing was sent, so the next one is tried, each host once. What changes nothing
+        (a search whose body we hold, a GET or HEAD without one) also goes to the next host if its connection breaks
+        before any answer, three hosts at most, and to one other host if the answer says that this one can't serve
+        (502, 503, 504). If a kept connection breaks, which the engine may just have closed, the same host is asked once
+        more. A host that failed is passed over for a while. Leaving the block early closes the connection, and so the
+        engine cancels its work.
+
+        `due_s` is the instant of the clock by which the caller wants an answer: connecting to one host takes at most
+        half of what is left. The answer itself is not cut. With `new_connection`, no kept connection is used.
+        Raises UpstreamError, and UnreachableError if no host could be reached.
         """
-        asking = await self._first_answer(request)
+        asking = await self._first_answer(
+            _Errand(
+                request=request,
+                via=self._via_of(request),
+                repeatable=_changes_nothing(request),
+                due_s=due_s,
+                new_connection=new_connection,
+            )
+        )
         try:
             reply = asking.reply
             if not 200 <= reply.status <= 599:  # a switch of protocols, which nobody asked for, or no HTTP at all
@@ -122,55 +153,141 @@ class Upstream:
         finally:
             asking.end()
 
-    async def fetch(self, request: Request, *, max_bytes: int) -> Reply:
-        """The whole answer. Raises UpstreamError, AnswerTooLargeError where it is larger than `max_bytes`."""
-        async with self.send(request) as reply:
+    async def fetch(
+        self, request: Request, *, max_bytes: int, due_s: float | None = None, new_connection: bool = False
+    ) -> Reply:
+        """The whole answer; see `send`. Raises UpstreamError, AnswerTooLargeError if it is larger than `max_bytes`."""
+        async with self.send(request, due_s=due_s, new_connection=new_connection) as reply:
             return await reply.read(max_bytes)
 
-    async def _first_answer(self, request: Request) -> _Asking:
-        held = request.body is None or isinstance(request.body, bytes)
-        searching = held and request.method in ("GET", "POST") and request.path.rstrip(b"/").endswith(b"/_search")
-        error: Exception | None = None
-        for url in self._hosts.in_turn():
-            for _ in range(2 if searching else 1):
-                try:
-                    asking = await self._ask(url, request)
-                except (aiohttp.ClientConnectorError, _ConnectTimeoutError) as caught:
-                    error = caught
-                    self._hosts.mark_dead(url)
-                    break
-                except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as caught:
-                    error = caught  # a kept connection that the engine closed as we wrote to it
-                except (aiohttp.ClientError, HttpProcessingError, TimeoutError) as caught:
-                    raise _no_answer(caught) from caught
-                else:
-                    self._hosts.mark_live(url)
-                    return asking
-            else:
-                break
-        if error is None:
-            raise UpstreamError("no engine host is configured")
-        raise _no_answer(error) from error
-
-    async def _ask(self, url: str, request: Request) -> _Asking:
-        """Write the request to a host, and read the head of its answer. Raises aiohttp's errors, or TimeoutError."""
-        if self._pool is None:
-            raise RuntimeError("Upstream is used before it was entered")
+    async def _first_answer(self, errand: _Errand) -> _Asking:
+        """The answer of the first host that can serve, or that of a host that can't. The caller ends it."""
+        turn = self._hosts.in_turn()
+        url, asking = await self._ask_in_turn(turn, errand)
+        others = turn[turn.index(url) + 1 :]
+        if asking.reply.status not in HOST_FAILED:
+            self._note_answer(url)
+            return asking
+        if not errand.repeatable or not others:
+            return asking
         try:
-            connection = await self._pool.connect(url)
-        except TimeoutError as error:
-            raise _ConnectTimeoutError from error
-        asking = _Asking(connection, request, read_timeout_s=self._settings.read_timeout_s)
-        try:
-            await asking.ask(self._host_lines[url])
+            other_url, other = await self._ask_in_turn(others, errand)
+        except UpstreamError:  # the others are worse off
+            return asking
         except BaseException:
             asking.end()
             raise
+        if other.reply.status not in HOST_FAILED:  # else it is the whole engine that can't serve
+            self._note_failure(url, f"it answers {asking.reply.status}")
+            self._note_answer(other_url)
+        asking.end()
+        return other
+
+    async def _ask_in_turn(self, urls: Sequence[str], errand: _Errand) -> tuple[str, _Asking]:
+        """The first host that answers, with its answer. Raises UpstreamError where none does."""
+        failure: _HostFailedError | None = None
+        sends = 0
+        for url in urls:
+            try:
+                return url, await self._ask(url, errand, last=url == urls[-1])
+            except _HostFailedError as failed:
+                failure = failed
+                self._note_failure(url, str(failed))
+                sends += failed.sent
+                if failed.sent and (not errand.repeatable or sends == MOST_SENDS):
+                    break
+        if failure is None:
+            raise UpstreamError("no engine host is configured")
+        raise failure.error from failure
+
+    async def _ask(self, url: str, errand: _Errand, *, last: bool) -> _Asking:
+        """Write the request to a host, and read the head of its answer.
+
+        Raises _HostFailedError if another host may do better, UpstreamError if not.
+        """
+        try:
+            return await self._ask_once(url, errand, self._connect_limit_s(errand.due_s, last=last))
+        except _ClosedError as closed:  # the engine may have closed the kept connection as we wrote to it
+            if not errand.repeatable:
+                raise closed.error from closed
+            again = replace(errand, new_connection=True)
+            return await self._ask_once(url, again, self._connect_limit_s(errand.due_s, last=last))
+
+    async def _ask_once(self, url: str, errand: _Errand, limit_s: float) -> _Asking:
+        """The same on one connection. Raises _ClosedError too, where that is a kept one and broke."""
+        if self._pool is None:
+            raise RuntimeError("Upstream is used before it was entered")
+        try:
+            connection = await self._pool.connect(url, limit_s=limit_s, new=errand.new_connection)
+        except (aiohttp.ClientConnectorError, TimeoutError) as error:
+            raise _HostFailedError(_unreachable(error), sent=False) from error
+        asking = _Asking(connection, errand.request, read_timeout_s=self._settings.read_timeout_s)
+        try:
+            await asking.ask(self._host_name(url, errand.request), errand.via)
+        except BaseException as error:
+            kept = asking.on_kept_connection
+            asking.end()
+            if isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError):
+                raise (_ClosedError if kept else _HostFailedError)(_no_answer(error), sent=True) from error
+            if isinstance(error, HttpProcessingError):
+                raise _HostFailedError(_no_answer(error), sent=True) from error
+            if isinstance(error, aiohttp.ClientError | TimeoutError):
+                raise _no_answer(error) from error
+            raise
         return asking
 
+    def _via_of(self, request: Request) -> bytes:
+        """The marks of the proxies that a request came through, then ours. Raises UpstreamError if ours is there."""
+        values = [value for name, value in request.headers if name.lower() == VIA_HEADER]
+        if any(self._via in value for value in values):
+            raise UpstreamError("upstream.urls leads back to this proxy, and not to an engine", status=508)
+        return b", ".join([*values, self._via])
 
-class _ConnectTimeoutError(Exception):
-    """Connecting to a host took too long."""
+    def _connect_limit_s(self, due_s: float | None, *, last: bool) -> float:
+        """How long connecting to one host may take: half of the time that is left, and all of it for the last host."""
+        limit_s = self._settings.connect_timeout_s
+        if due_s is None:
+            return limit_s
+        left_s = due_s - self._clock.monotonic_s()
+        return max(SHORTEST_CONNECT_S, min(limit_s, left_s if last else left_s / 2))
+
+    def _host_name(self, url: str, request: Request) -> bytes:
+        """What is written as Host."""
+        asked = request.header(b"host") if self._settings.host_header == "caller" else None
+        return self._host_names[url] if asked is None else asked
+
+    def _note_answer(self, url: str) -> None:
+        if self._hosts.mark_live(url):
+            LOG.info("engine host %s answers again", url)
+
+    def _note_failure(self, url: str, why: str) -> None:
+        pause_s = self._hosts.mark_dead(url)
+        if pause_s is not None:
+            LOG.warning("engine host %s failed: %s; it is passed over for %.0f s", url, why, pause_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Errand:
+    """A request on its way to the engine. `via` is the mark that it gets; see `Upstream.send` for the others."""
+
+    request: Request
+    via: bytes
+    repeatable: bool
+    due_s: float | None
+    new_connection: bool
+
+
+class _HostFailedError(Exception):
+    """One host did not answer. `error` is what the caller gets if no other does; `sent` tells whether it was asked."""
+
+    def __init__(self, error: UpstreamError, *, sent: bool) -> None:
+        super().__init__(error.detail or str(error))
+        self.error = error
+        self.sent = sent
+
+
+class _ClosedError(_HostFailedError):
+    """A kept connection broke before the answer. The host may be well."""
 
 
 class _Asking:
@@ -197,12 +314,18 @@ class _Asking:
             max_headers=MAX_REPLY_HEADERS,
         )
 
-    async def ask(self, host_line: bytes) -> None:
+    @property
+    def on_kept_connection(self) -> bool:
+        """Whether the connection carried another request before."""
+        return isinstance(self._protocol, EngineConnection) and self._protocol.request_count > 1
+
+    async def ask(self, host: bytes, via: bytes) -> None:
         """Write the request, read the head of the answer, and set `reply`."""
         request, body = self._request, self._request.body
         headers = forwardable(request)
-        lines = [b"%b %b HTTP/1.1\r\n" % (request.method.encode(), request.target), host_line]
+        lines = [b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (request.method.encode(), request.target, host)]
         lines += [b"%b: %b\r\n" % header for header in headers]
+        lines.append(b"ES-Rerank-Via: %b\r\n" % via)
         if body is None or isinstance(body, bytes):
             if body is not None:
                 lines.append(b"Content-Length: %d\r\n" % len(body))
@@ -275,10 +398,10 @@ def end_to_end(headers: Headers, *others: bytes) -> Headers:
 def forwardable(request: Request) -> Headers:
     """The request's headers for the engine: the end-to-end ones, without those that we write or answer ourselves.
 
-    We write Host and the length of a body that we hold. We answer an Expect header, since engines that refuse one with
-    417 read the body as the next request on the same connection.
+    We write Host, our own mark, and the length of a body that we hold. We answer an Expect header, since engines that
+    refuse one with 417 read the body as the next request on the same connection.
     """
-    ours = [b"host", b"expect"]
+    ours = [b"host", b"expect", VIA_HEADER]
     if isinstance(request.body, bytes):
         ours.append(b"content-length")
     return end_to_end(request.headers, *ours)
@@ -299,14 +422,34 @@ def _tls(settings: UpstreamSettings) -> ssl.SSLContext | bool:
     return context
 
 
-def _no_answer(error: Exception) -> UpstreamError:
-    """The error that the caller gets when no answer came; it does not tell where the engine is."""
-    if isinstance(error, _ConnectTimeoutError):
-        return UpstreamError("no engine host could be reached in time", status=504)
+def _changes_nothing(request: Request) -> bool:
+    """Whether a request may be sent twice: a search, or a GET or HEAD without a body, all of which we hold.
+
+    A scroll moves on with each request.
+    """
+    if request.path.rstrip(b"/").endswith(b"/_search"):
+        return request.method in ("GET", "POST") and isinstance(request.body, bytes | None)
+    return request.method in ("GET", "HEAD") and request.body is None and b"/scroll" not in request.path
+
+
+def _unreachable(error: Exception) -> UnreachableError:
+    """The error that the caller gets when no host could be reached. It does not tell where the engine is."""
+    detail = _detail(error)
     if isinstance(error, TimeoutError):
-        return UpstreamError("the engine did not answer in time", status=504)
+        return UnreachableError("no engine host could be reached in time", status=504, detail=detail)
     if isinstance(error, aiohttp.ClientSSLError):
-        return UpstreamError("the engine's certificate is not trusted, or the engine does not speak TLS")
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return UpstreamError("no engine host could be reached")
-    return UpstreamError(f"the engine's answer broke off or can't be read ({type(error).__name__})")
+        reason = "the engine's certificate is not trusted, or the engine does not speak TLS"
+        return UnreachableError(reason, detail=detail)
+    return UnreachableError("no engine host could be reached", detail=detail)
+
+
+def _no_answer(error: Exception) -> UpstreamError:
+    """The error that the caller gets when no answer came, or not all of it."""
+    if isinstance(error, TimeoutError):
+        return UpstreamError("the engine did not answer in time", status=504, detail=_detail(error))
+    reason = f"the engine's answer broke off or can't be read ({type(error).__name__})"
+    return UpstreamError(reason, detail=_detail(error))
+
+
+def _detail(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".rstrip(": ")

@@ -48,13 +48,26 @@ def test_of_those_that_pause_the_soonest_back_comes_first(clock: VirtualClock) -
 
 
 def test_a_pause_ends_by_itself(clock: VirtualClock) -> None:
-    """A second after the failure the host has its turns again."""
+    """A second after the failure one request tries the host; once it has answered, it has its turns again."""
     hosts = Hosts([A, B], clock)
     hosts.mark_dead(A)
     clock.now_s += FIRST_PAUSE_S - 0.01
     assert [hosts.in_turn()[0] for _ in range(4)] == [B] * 4
     clock.now_s += 0.01
+    assert [hosts.in_turn()[0] for _ in range(4)] == [A, B, B, B]
+    assert hosts.mark_live(A)
     assert [hosts.in_turn()[0] for _ in range(4)] == [A, B, A, B]
+    assert not hosts.mark_live(A)
+
+
+def test_a_trial_without_an_end_is_repeated(clock: VirtualClock) -> None:
+    """If nobody tells how a trial ended, another request tries the host after one more pause."""
+    hosts = Hosts([A, B], clock)
+    hosts.mark_dead(A)
+    for _ in range(3):
+        clock.now_s += FIRST_PAUSE_S
+        assert {hosts.in_turn()[0], hosts.in_turn()[0]} == {A, B}
+        assert hosts.in_turn()[0] == B
 
 
 def lengths_of_pauses(hosts: Hosts, clock: VirtualClock, count: int) -> list[float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import pytest
 
 from es_rerank.clock import SystemClock
 from es_rerank.errors import UpstreamError
+from es_rerank.pool import EnginePool
 from es_rerank.records import Request
 from es_rerank.tables import UpstreamSettings
 from es_rerank.upstream import Upstream
@@ -207,3 +209,32 @@ async def test_an_answer_before_the_request_ends_the_connection() -> None:
             await reply.read(1000)
         await upstream.fetch(Request(method="GET", target=b"/a", headers=()), max_bytes=1000)
     assert engine.connections == 2
+
+
+async def test_a_connection_whose_other_side_vanished_is_noticed() -> None:
+    """Idle connections are probed by the kernel, and data that nobody confirms for half a minute breaks them."""
+    engine = Engine()
+    async with await asyncio.start_server(engine.serve, "127.0.0.1", 0) as server:
+        pool = EnginePool(limit=1, keepalive_s=60, tls=True)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        connection = await pool.connect(url, limit_s=WAIT_S)
+        assert connection.protocol is not None
+        assert connection.protocol.transport is not None
+        used = connection.protocol.transport.get_extra_info("socket")
+        assert used.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert used.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 5
+        assert used.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000
+        connection.close()
+        await pool.close()
+
+
+@pytest.mark.parametrize("new", [False, True])
+async def test_a_new_connection_can_be_asked_for(*, new: bool) -> None:
+    """A request that wants a new connection gets one, although another one waits in the pool."""
+    engine = Engine()
+    engine.pieces = [WHOLE["length"]]
+    async with upstream_of(engine) as upstream:
+        for _ in range(2):
+            request = Request(method="GET", target=b"/a", headers=())
+            await upstream.fetch(request, max_bytes=1000, new_connection=new)
+    assert engine.connections == (2 if new else 1)

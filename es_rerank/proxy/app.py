@@ -15,7 +15,7 @@ from es_rerank.proxy.health import check_health
 from es_rerank.proxy.http.exchange import CallerLeftError, Exchange, check_head
 from es_rerank.proxy.http.own import OWN_PATH, UPSTREAM_KIND, OwnPath, answer_own, error_reply, is_own
 from es_rerank.proxy.parts import open_parts
-from es_rerank.proxy.pipeline import answer, with_warning
+from es_rerank.proxy.pipeline import answer, settle, with_warning
 from es_rerank.proxy.search.call import search_expression
 from es_rerank.proxy.search.control import may_ask
 from es_rerank.proxy.search.status import SearchStatus
@@ -81,7 +81,10 @@ async def serve(exchange: Exchange, parts: Parts) -> None:
         if exchange.started:
             LOG.warning("an answer broke off: %s", error)
             return
-        kind = UPSTREAM_KIND if isinstance(error, UpstreamError) else "illegal_argument_exception"
+        kind = "illegal_argument_exception"
+        if isinstance(error, UpstreamError):
+            kind = UPSTREAM_KIND
+            LOG.warning("no answer of the engine: %s (%s)", error, error.detail or "no more is known")
         reply = error_reply(exchange.request, error.status, kind, str(error), product)
         if error.status == 417:  # nobody knows whether a body still comes, so no other request can follow
             reply = replace(reply, headers=(*reply.headers, (b"connection", b"close")))
@@ -124,10 +127,8 @@ async def _search(exchange: Exchange, request: Request, expression: str, book: R
             await exchange.reply(outcome.reply)
         elif outcome.forward is not None:
             async with parts.engine.send(outcome.forward) as reply:
-                if reply.status == 200:
-                    reply.headers = with_warning(reply.headers, status)
-                elif status.status == "failed":  # the engine refuses the client's own request: not our failure
-                    status = replace(status, status="skipped")
+                status = settle(status, reply.status)
+                reply.headers = with_warning(reply.headers, status)
                 await exchange.stream(reply)
     except UpstreamError:
         _log(request, expression, NO_ENGINE)

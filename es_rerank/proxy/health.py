@@ -51,7 +51,8 @@ async def _check_engine(parts: Parts) -> dict[str, Any]:
             reply = await parts.engine.fetch(request, max_bytes=MAX_ANSWER_BYTES)
     except (UpstreamError, TimeoutError):
         return {"reachable": False}
-    return {"reachable": True, "status": reply.status}
+    # 508 is our own: the way leads back to this proxy.
+    return {"reachable": reply.status != 508, "status": reply.status}
 
 
 async def _count_workers(parts: Parts, fingerprints: Sequence[str]) -> list[int] | None:

@@ -36,8 +36,10 @@ class Engine(Protocol):
         """The answer as it comes."""
         ...
 
-    async def fetch(self, request: Request, *, max_bytes: int) -> Reply:
-        """The whole answer."""
+    async def fetch(
+        self, request: Request, *, max_bytes: int, due_s: float | None = None, new_connection: bool = False
+    ) -> Reply:
+        """The whole answer. No connection to a host is waited for beyond `due_s`."""
         ...
 
 

@@ -6,9 +6,10 @@ pure and have files of their own; what this file waits for is the engine and the
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from es_rerank.clock import Deadline
 from es_rerank.errors import CallerError, UpstreamError
@@ -24,7 +25,7 @@ from es_rerank.proxy.search.status import SearchStatus, outcome_of
 from es_rerank.proxy.search.window import plan_plain, plan_window, read_answer, read_texts
 from es_rerank.rawjson import open_object
 from es_rerank.records import Reply, first_header, without_headers
-from es_rerank.upstream import AnswerTooLargeError
+from es_rerank.upstream import AnswerTooLargeError, UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
@@ -33,13 +34,14 @@ if TYPE_CHECKING:
     from es_rerank.proxy.scoring.ask import WindowScores
     from es_rerank.proxy.search.call import SearchCall
     from es_rerank.proxy.search.decide import Rerank
-    from es_rerank.proxy.search.window import EngineAnswer
+    from es_rerank.proxy.search.window import EngineAnswer, WindowPlan
     from es_rerank.reasons import Reason
     from es_rerank.records import Headers, Request
     from es_rerank.rules.book import RuleBook
 
+    WindowAnswer = tuple[Reply, EngineAnswer]
+
 LOG = logging.getLogger(__name__)
-BUSY_STATUSES = (429, 503)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,19 +92,16 @@ async def _rerank(call: SearchCall, decision: Rerank, parts: Parts, laps: Laps) 
     """The search, reranked as far as the deadline allows."""
     deadline = Deadline(parts.clock, laps.started_s + decision.deadline_s)
     plan = plan_window(call, decision)
-    try:
-        reply, body = await _fetch(plan.request, parts)
-    except AnswerTooLargeError:
-        return await _pass_on(call, decision.include, _failed(decision, "answer_too_large"), parts, laps)
-    except UnreadableBodyError:
-        return await _pass_on(call, decision.include, _failed(decision, "unreadable_answer"), parts, laps)
+    fetched = await _fetch_window(call, plan, decision, deadline, parts, laps)
     laps.lap("engine")
-    if reply.status in BUSY_STATUSES:
-        return Outcome(reply=reply, status=_skipped("engine_refused", decision.rule))
-    found = read_answer(body) if reply.status == 200 else None
-    unfit = _why_unfit(reply, found, decision)
-    if found is None or unfit is not None:
-        return await _pass_on(call, decision.include, unfit or _failed(decision, "unreadable_answer"), parts, laps)
+    if isinstance(fetched, Outcome):
+        return fetched
+    if isinstance(fetched, SearchStatus):
+        return await _pass_on(call, decision.include, fetched, parts, laps)
+    reply, found = fetched
+    unfit = _why_unfit(found)
+    if unfit is not None:
+        return _answer_unranked(call, plan, decision, reply, found, _skipped(unfit, decision.rule), laps)
     request = ScoreRequest(scoring=decision.scoring, texts=read_texts(found, plan, decision))
     [scores] = await parts.scores.judge([request], deadline, laps)
     window = Window(
@@ -123,43 +122,153 @@ async def _rerank(call: SearchCall, decision: Rerank, parts: Parts, laps: Laps) 
     return Outcome(reply=_write(reply, answered, status), status=status, window=window)
 
 
-async def _pass_on(
-    call: SearchCall, include: AbstractSet[str], status: SearchStatus, parts: Parts, laps: Laps
-) -> Outcome:
-    """The engine's own answer as it comes; if the status was asked for, with the status in it."""
-    forwarded = Outcome(forward=call.carrier.request, status=replace(status, took_ms=laps.took_ms()))
-    if "status" not in include or not call.held:
-        return forwarded
+async def _fetch_window(  # noqa: PLR0917
+    call: SearchCall, plan: WindowPlan, decision: Rerank, deadline: Deadline, parts: Parts, laps: Laps
+) -> WindowAnswer | SearchStatus | Outcome:
+    """The engine's answer for the window; or why it is of no use; or the outcome of the client's own search.
+
+    At the deadline the window is not given up: the client's own search is sent beside it, and the first of the two that
+    is answered well counts. So a window that takes much longer than the search costs no more than the deadline, and
+    where the whole engine is slow, scores that are in the cache still count. Raises UpstreamError if no answer came.
+    """
+    fetching = asyncio.create_task(_read_window(plan, decision, deadline, parts))
     try:
-        reply, body = await _fetch(plan_plain(call), parts)
+        async with deadline.limit():
+            return await asyncio.shield(fetching)
+    except TimeoutError:
+        late = _failed(decision, "deadline")
+        own = asyncio.create_task(_pass_on(call, decision.include, late, parts, laps, held=True, new_connection=True))
+        try:
+            return await _first_useful(fetching, own)
+        finally:
+            _drop(own)
+    finally:
+        _drop(fetching)
+
+
+async def _read_window(
+    plan: WindowPlan, decision: Rerank, deadline: Deadline, parts: Parts
+) -> WindowAnswer | SearchStatus:
+    """The engine's answer for the window, or the status of the search if that is of no use to it.
+
+    Raises UnreachableError, since the client's own search would not be answered either.
+    """
+    try:
+        reply, body = await _fetch(plan.request, parts, due_s=deadline.due_s)
+    except UnreachableError:
+        raise
+    except (UpstreamError, UnreadableBodyError) as error:
+        LOG.warning("the answer for a window is of no use: %s", error)
+        return _failed(decision, _why_lost(error))
+    if reply.status != 200:  # the engine may refuse only our window; if not, the client must get its own refusal
+        return _failed(decision, "engine_refused")
+    found = read_answer(body)
+    if found is None:
+        return _failed(decision, "unreadable_answer")
+    # A shard may have failed on our window alone. An answer that is incomplete otherwise serves if its page is full.
+    if found.shards_failed or not (found.complete or len(found.hits) >= decision.page.end):
+        return _skipped("partial_answer", decision.rule)
+    return reply, found
+
+
+def _why_lost(error: Exception) -> Reason:
+    if isinstance(error, AnswerTooLargeError):
+        return "answer_too_large"
+    return "unreadable_answer" if isinstance(error, UnreadableBodyError) else "window_lost"
+
+
+async def _first_useful(
+    fetching: asyncio.Task[WindowAnswer | SearchStatus], own: asyncio.Task[Outcome]
+) -> WindowAnswer | Outcome:
+    """The window if it comes first and is of use, else the client's own search; if that fails, what is left."""
+    await asyncio.wait({fetching, own}, return_when=asyncio.FIRST_COMPLETED)
+    if fetching.done() and fetching.exception() is None and isinstance(window := fetching.result(), tuple):
+        return window
+    try:
+        return await own
+    except UpstreamError:
+        window = await fetching
+        if isinstance(window, tuple):
+            return window
+        raise
+
+
+def _drop(task: asyncio.Task[Any]) -> None:
+    """Cancel a task whose result nobody needs any more, if it still runs."""
+    task.cancel()
+    task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+
+
+async def _pass_on(
+    call: SearchCall,
+    include: AbstractSet[str],
+    status: SearchStatus,
+    parts: Parts,
+    laps: Laps,
+    *,
+    held: bool = False,
+    new_connection: bool = False,
+) -> Outcome:
+    """The engine's own answer as it comes; held only if `held` asks for that, or the status is written into it."""
+    written = "status" in include
+    forwarded = Outcome(forward=call.carrier.request, status=replace(status, took_ms=laps.took_ms()))
+    if not call.held or not (written or held):
+        return forwarded
+    request = plan_plain(call) if written else call.carrier.request
+    try:
+        reply, body = await _fetch(request, parts, new_connection=new_connection)
     except (AnswerTooLargeError, UnreadableBodyError):
         return forwarded
     laps.lap("engine")
-    status = replace(status, took_ms=laps.took_ms())
-    members = open_object(body) if reply.status == 200 else None
-    if members is None:
+    status = replace(settle(status, reply.status), took_ms=laps.took_ms())
+    members = open_object(body) if written else None
+    if members is not None and (reply.status == 200 or call.filter_path):
+        shown = include if reply.status == 200 else frozenset[str]()
+        return Outcome(reply=_write(reply, finish_body(members, call, status, shown), status), status=status)
+    if written and call.filter_path:  # what we asked for was not filtered, and can't be filtered here
         return replace(forwarded, status=status)
-    return Outcome(reply=_write(reply, finish_body(members, call, status, include), status), status=status)
+    return Outcome(reply=replace(reply, headers=with_warning(reply.headers, status)), status=status)
 
 
-async def _fetch(request: Request, parts: Parts) -> tuple[Reply, bytes]:
+def settle(status: SearchStatus, engine_status: int) -> SearchStatus:
+    """The status of a search that passed on, once the engine's answer is known: its refusal is not our failure."""
+    if engine_status == 200 or status.status != "failed":
+        return status
+    return replace(status, status="skipped", reason="engine_refused")
+
+
+def _answer_unranked(  # noqa: PLR0917
+    call: SearchCall,
+    plan: WindowPlan,
+    decision: Rerank,
+    reply: Reply,
+    found: EngineAnswer,
+    status: SearchStatus,
+    laps: Laps,
+) -> Outcome:
+    """The client's page in the engine's order, out of the window's answer: the engine is not asked again."""
+    scores = found.scores[: decision.window]
+    gaps = (None,) * len(scores)
+    verdict = Verdict(ranked=rank(scores, gaps, decision.recipe), judgments=gaps)
+    members = render_answer(found, plan, replace(decision, include=frozenset()), verdict)
+    status = replace(status, took_ms=laps.took_ms())
+    return Outcome(reply=_write(reply, finish_body(members, call, status, decision.include), status), status=status)
+
+
+async def _fetch(
+    request: Request, parts: Parts, *, due_s: float | None = None, new_connection: bool = False
+) -> tuple[Reply, bytes]:
     """The engine's answer, and its body without its coding. Raises AnswerTooLargeError, UnreadableBodyError."""
     max_bytes = parts.limits.max_answer_bytes
-    reply = await parts.engine.fetch(request, max_bytes=max_bytes)
+    reply = await parts.engine.fetch(request, max_bytes=max_bytes, due_s=due_s, new_connection=new_connection)
     return reply, decode_body(reply.body, first_header(reply.headers, b"content-encoding"), max_bytes=max_bytes)
 
 
-def _why_unfit(reply: Reply, found: EngineAnswer | None, decision: Rerank) -> SearchStatus | None:
-    """Why the client's own request has to be sent instead, or None if the window can be reranked."""
-    if reply.status != 200:
-        # The engine may refuse only our window. If not, the client must get the refusal of its own request.
-        return _failed(decision, "engine_refused")
-    if found is None:
-        return _failed(decision, "unreadable_answer")
+def _why_unfit(found: EngineAnswer) -> Reason | None:
+    """Why an answer that has the client's page is not reranked, or None."""
     if not found.complete:
-        # A shard may have failed on our window alone; then the client's own request finds more.
-        return _skipped("partial_answer", decision.rule)
-    return _skipped("system_index", decision.rule) if found.has_system_hits else None
+        return "partial_answer"
+    return "system_index" if found.has_system_hits else None
 
 
 def _status_of(decision: Rerank, scores: WindowScores, laps: Laps) -> SearchStatus:

@@ -22,7 +22,8 @@ from es_rerank.records import Reply, Request
 from es_rerank.rules.book import RuleBook
 from es_rerank.rules.source import FileRules
 from es_rerank.settings import Settings
-from tests.virtual import VirtualClock
+from es_rerank.upstream import AnswerTooLargeError, UnreachableError
+from tests.virtual import VirtualClock, settle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -56,6 +57,14 @@ def hits_of(*texts: str) -> dict[str, Any]:
     return {"took": 1, "timed_out": False, "hits": {"max_score": 9.0, "hits": hits}}
 
 
+class Late:
+    """A reply that comes when the test says so."""
+
+    def __init__(self, reply: Reply | UpstreamError) -> None:
+        self.reply = reply
+        self.comes = asyncio.Event()
+
+
 class FakeEngine:
     """Answers each request that is fetched with the next of some replies, and keeps the requests.
 
@@ -65,17 +74,29 @@ class FakeEngine:
 
     product: bytes | None = None
 
-    def __init__(self, *replies: Reply | UpstreamError | None) -> None:
+    def __init__(self, *replies: Reply | UpstreamError | Late | None) -> None:
         self.replies = list(replies)
         self.requests: list[Request] = []
+        self.on_new_connections = 0
+        self.dropped = 0
 
-    async def fetch(self, request: Request, *, max_bytes: int) -> Reply:
+    async def fetch(
+        self, request: Request, *, max_bytes: int, due_s: float | None = None, new_connection: bool = False
+    ) -> Reply:
         """See `Engine`."""
         assert max_bytes > 0
         self.requests.append(request)
+        self.on_new_connections += new_connection
         answered = self.replies.pop(0)
-        if answered is None:
-            await asyncio.Event().wait()
+        try:
+            if isinstance(answered, Late):
+                await answered.comes.wait()
+                answered = answered.reply
+            if answered is None:
+                await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.dropped += 1
+            raise
         if isinstance(answered, UpstreamError):
             raise answered
         assert answered is not None
@@ -89,10 +110,14 @@ class FakeEngine:
 
 
 class LengthWorkers:
-    """Judge a text by its length. `stalls` never answer before the deadline. The contract is `Workers`."""
+    """Judge a text by its length, into a cache if there is one. `stalls` never answer before the deadline.
 
-    def __init__(self, *, stalls: bool = False) -> None:
+    The contract is `Workers`.
+    """
+
+    def __init__(self, *, stalls: bool = False, cache: MemoryScoreCache | None = None) -> None:
         self.stalls = stalls
+        self.cache = cache
 
     async def ask(
         self, scoring: Scoring, stage: Stage, texts: Sequence[str], keys: Sequence[str], deadline: Deadline
@@ -104,7 +129,10 @@ class LengthWorkers:
                     await asyncio.Event().wait()
             except TimeoutError:
                 return Answered(judgments=[None] * len(texts), reason="deadline")
-        return Answered(judgments=[Judgment(rank_score=float(min(10, len(text)))) for text in texts], reason=None)
+        judgments = [Judgment(rank_score=float(min(10, len(text)))) for text in texts]
+        if self.cache is not None:
+            await self.cache.put_many(dict(zip(keys, judgments, strict=True)))
+        return Answered(judgments=judgments, reason=None)
 
     async def count(self, fingerprints: Sequence[str]) -> list[int]:
         """See `Workers`."""
@@ -239,16 +267,80 @@ async def test_workers_that_stall_cost_the_deadline_and_no_hit() -> None:
     assert (status["status"], status["reason"], status["scored"]) == ("failed", "deadline", 0)
 
 
-async def test_an_engine_that_stalls_is_waited_for() -> None:
-    """No deadline of ours cuts the engine short: it has its own time-out, in the upstream."""
+def own(body: Any = SEARCH) -> Request:
+    """The same search without a wish to be told the status."""
+    return replace(asked(body), headers=((b"content-type", b"application/json"),))
+
+
+async def test_a_window_that_stalls_costs_no_more_than_the_deadline() -> None:
+    """At the deadline, the client's own search is sent on a new connection, and its answer does not wait any more."""
     clock = VirtualClock()
-    answering = asyncio.ensure_future(
-        pipeline.answer(asked(SEARCH), "films", BOOK, parts_with(FakeEngine(None), clock=clock))
-    )
+    engine = FakeEngine(None, reply(200, hits_of(*TEXTS)))
+    answering = asyncio.ensure_future(pipeline.answer(own(), "films", BOOK, parts_with(engine, clock=clock)))
+    await clock.advance(DEADLINE_S - 0.01)
+    assert len(engine.requests) == 1
+    await clock.advance(0.01)
+    outcome = await answering
+    assert outcome.reply is not None
+    assert json.loads(outcome.reply.body) == hits_of(*TEXTS)
+    assert (outcome.status.status, outcome.status.reason) == ("failed", "deadline")
+    assert any(name == b"warning" for name, _ in outcome.reply.headers)
+    assert (engine.requests[1].target, engine.requests[1].body) == (b"/films/_search", asked(SEARCH).body)
+    await settle()
+    assert (engine.on_new_connections, engine.dropped) == (1, 1)
+
+
+async def test_a_late_window_that_comes_first_still_counts() -> None:
+    """Where the whole engine is slow, the window is not thrown away: scores in the cache count, so that pages agree."""
+    clock = VirtualClock()
+    cache = MemoryScoreCache()
+    scores = ScoreSource(cache, LengthWorkers(cache=cache))
+    parts = parts_with(FakeEngine(reply(200, hits_of(*TEXTS))), clock=clock, scores=scores)
+    await pipeline.answer(own(), "films", BOOK, parts)
+    late = Late(reply(200, hits_of(*TEXTS)))
+    engine = FakeEngine(late, None)
+    parts = replace(parts, engine=engine)
+    answering = asyncio.ensure_future(pipeline.answer(asked(SEARCH), "films", BOOK, parts))
+    await clock.advance(2 * DEADLINE_S)
+    assert len(engine.requests) == 2
+    late.comes.set()
+    hits, status = answered_by(await answering)
+    assert hits == ["1", "2", "0"]
+    assert (status["status"], status["cached"]) == ("full", 3)
+    await settle()
+    assert engine.dropped == 1
+
+
+async def test_an_engine_that_stalls_is_waited_for() -> None:
+    """No deadline of ours cuts the client's own search short: the engine has its own time-out, in the upstream."""
+    clock = VirtualClock()
+    engine = FakeEngine(None, None)
+    answering = asyncio.ensure_future(pipeline.answer(asked(SEARCH), "films", BOOK, parts_with(engine, clock=clock)))
+    await clock.advance(DEADLINE_S)
     await clock.advance(100 * DEADLINE_S)
     assert not answering.done()
     assert clock.next_due_s() is None
     answering.cancel()
+    await settle()
+    assert engine.dropped == 2
+
+
+@pytest.mark.parametrize("window", [reply(200, hits_of(*TEXTS)), reply(503, {"error": "busy"})])
+async def test_if_the_own_search_fails_a_late_window_is_better_than_an_error(window: Reply) -> None:
+    """When the client's own search gets no answer, the window is waited for; if that is no answer either, it is 502."""
+    clock = VirtualClock()
+    late = Late(window)
+    engine = FakeEngine(late, UpstreamError("broke off"))
+    answering = asyncio.ensure_future(pipeline.answer(asked(SEARCH), "films", BOOK, parts_with(engine, clock=clock)))
+    await clock.advance(DEADLINE_S)
+    assert not answering.done()
+    late.comes.set()
+    if window.status == 200:
+        hits, _ = answered_by(await answering)
+        assert sorted(hits) == ["0", "1", "2"]
+    else:
+        with pytest.raises(UpstreamError):
+            await answering
 
 
 async def test_an_engine_that_stalls_at_the_clients_own_search_is_waited_for() -> None:
@@ -262,19 +354,79 @@ async def test_an_engine_that_stalls_at_the_clients_own_search_is_waited_for() -
     answering.cancel()
 
 
-async def test_a_busy_engine_is_not_asked_again() -> None:
-    """429 and 503 are relayed as they came: no second request makes a busy engine busier."""
-    engine = FakeEngine(reply(429, {"error": "busy"}))
-    outcome = await pipeline.answer(asked(SEARCH), "films", BOOK, parts_with(engine))
+FAILED_SHARD = {"_shards": {"total": 2, "successful": 1, "failed": 1}}
+LOST: dict[str, tuple[Reply | UpstreamError, str]] = {
+    "broke off": (UpstreamError("broke off"), "window_lost"),
+    "too large": (AnswerTooLargeError("too large"), "answer_too_large"),
+    "compressed by something": (
+        replace(reply(200, {}), headers=((b"content-encoding", b"br"),)),
+        "unreadable_answer",
+    ),
+    "no search answer": (reply(200, {"no": "hits"}), "unreadable_answer"),
+    "refused": (reply(400, {"error": "window"}), "engine_refused"),
+    "busy": (reply(429, {"error": "busy"}), "engine_refused"),
+    "down": (reply(503, {"error": "down"}), "engine_refused"),
+    "a shard failed": (reply(200, {**hits_of(*TEXTS), **FAILED_SHARD}), "partial_answer"),
+    "timed out with less than a page": (reply(200, {**hits_of(*TEXTS), "timed_out": True}), "partial_answer"),
+}
+
+
+@pytest.mark.parametrize("lost", LOST)
+@pytest.mark.parametrize("status", [200, 404, 429])
+@pytest.mark.parametrize("tell", [False, True])
+async def test_whatever_becomes_of_the_window_the_engine_is_asked_once_more(
+    lost: str, status: int, *, tell: bool
+) -> None:
+    """A window of no use costs one more request: the client's own, whose answer the client gets, good or bad."""
+    window, reason = LOST[lost]
+    body: dict[str, Any] = hits_of(*TEXTS) if status == 200 else {"error": "own", "status": status}
+    engine = FakeEngine(window, reply(status, body))
+    outcome = await pipeline.answer(asked(SEARCH) if tell else own(), "films", BOOK, parts_with(engine))
+    assert len(engine.requests) == (2 if tell else 1)
+    if not tell:
+        assert outcome.forward is not None
+        assert outcome.forward.target == b"/films/_search"
+        assert outcome.status.reason == reason
+        return
     assert outcome.reply is not None
-    assert outcome.reply.status == 429
-    assert (outcome.status.status, outcome.status.reason) == ("skipped", "engine_refused")
+    answered = json.loads(outcome.reply.body)
+    said = answered.pop("_es_rerank", None)
+    assert answered == body
+    assert outcome.reply.status == status
+    assert said is None if status != 200 else said["reason"] == reason
+    partial = reason == "partial_answer"
+    assert outcome.status.status == ("failed" if status == 200 and not partial else "skipped")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"timed_out": True},
+        {"_clusters": {"total": 2, "successful": 1, "skipped": 1}},
+    ],
+)
+async def test_an_incomplete_answer_that_has_the_page_is_used(answer: dict[str, Any]) -> None:
+    """Where time ran out, but the page is full, the page is cut out of the window: nothing is asked again."""
+    engine = FakeEngine(reply(200, {**hits_of(*TEXTS), **answer}))
+    search = {**SEARCH, "from": 1, "size": 2}
+    outcome = await pipeline.answer(asked(search), "films", BOOK, parts_with(engine))
+    hits, status = answered_by(outcome)
+    assert hits == ["1", "2"]
+    assert (status["status"], status["reason"]) == ("skipped", "partial_answer")
     assert len(engine.requests) == 1
 
 
-@pytest.mark.parametrize("at", [0, 1])
-async def test_no_engine_is_the_callers_to_know(at: int) -> None:
-    """If no engine host answers, for the window or for the client's own search, UpstreamError is raised."""
-    replies: list[Reply | UpstreamError] = [reply(400, {"error": "window"}), UpstreamError("nobody")]
+async def test_if_no_host_can_be_reached_nothing_more_is_tried() -> None:
+    """If no host could even be reached, UpstreamError is raised: the client's own search would reach none either."""
+    engine = FakeEngine(UnreachableError("nobody"))
+    with pytest.raises(UnreachableError):
+        await pipeline.answer(asked(SEARCH), "films", BOOK, parts_with(engine))
+    assert len(engine.requests) == 1
+
+
+async def test_an_own_search_without_an_answer_is_the_callers_to_know() -> None:
+    """If the client's own search gets no answer, UpstreamError is raised."""
     with pytest.raises(UpstreamError):
-        await pipeline.answer(asked(SEARCH), "films", BOOK, parts_with(FakeEngine(*replies[1 - at :])))
+        await pipeline.answer(
+            asked(SEARCH), "films", BOOK, parts_with(FakeEngine(reply(400, {"error": "window"}), UpstreamError("gone")))
+        )

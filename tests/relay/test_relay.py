@@ -167,8 +167,12 @@ def test_request_headers_reach_the_engine_in_order(port: int, engine: ScriptedEn
     )
     lines = engine.requests[0].split(CRLF)[1:-2]
     names = [line.split(b":")[0].lower() for line in lines]
-    assert names == [b"host", b"authorization", b"x-opaque-id", b"accept", b"x-two", b"x-two", b"x-utf8", b"x-latin1"]
-    assert [line.split(b": ")[1] for line in lines[1:]] == [
+    ours = b"es-rerank-via"
+    assert names[-1] == ours
+    assert names[:-1] == [
+        b"host", b"authorization", b"x-opaque-id", b"accept", b"x-two", b"x-two", b"x-utf8", b"x-latin1"
+    ]  # fmt: skip
+    assert [line.split(b": ")[1] for line in lines[1:-1]] == [
         b"ApiKey x==", b"7", b"a/b, c", b"1", b"2", b"caf\xc3\xa9", b"caf\xe9",
     ]  # fmt: skip
     assert lines[0] == f"Host: 127.0.0.1:{engine.port}".encode()
@@ -503,16 +507,26 @@ def test_http_1_0_gets_no_chunks(port: int, engine: ScriptedEngine) -> None:
     assert body == b"hello"
 
 
-@pytest.mark.parametrize(("method", "times"), [(b"PUT", 1), (b"DELETE", 1), (b"GET", 1), (b"POST", 2)])
-def test_only_searches_are_sent_again(
-    engine: ScriptedEngine, start_proxy: Callable[..., int], method: bytes, times: int
+@pytest.mark.parametrize(
+    ("method", "target", "times"),
+    [
+        (b"PUT", b"/a", 1),
+        (b"DELETE", b"/a", 1),
+        (b"POST", b"/a", 1),
+        (b"GET", b"/_search/scroll?scroll_id=x", 1),
+        (b"GET", b"/a", 2),
+        (b"HEAD", b"/a", 2),
+        (b"POST", b"/a/_search", 2),
+    ],
+)
+def test_only_what_changes_nothing_is_sent_again(
+    engine: ScriptedEngine, start_proxy: Callable[..., int], method: bytes, target: bytes, times: int
 ) -> None:
-    """When a kept connection breaks before any answer, a search is sent once more, but nothing else is."""
+    """When a kept connection breaks before any answer, what only reads is sent once more, and nothing else is."""
     port = start_proxy(f"http://127.0.0.1:{engine.port}")
     exchange(port, b"GET /a HTTP/1.1\r\nhost: x\r\n")
     engine.requests.clear()
     engine.reply = lambda connection: connection.shutdown(socket.SHUT_RDWR)
-    target = b"/a/_search" if method == b"POST" else b"/a"
     line, _, _ = exchange(port, method + b" " + target + b" HTTP/1.1\r\nhost: x\r\n")
     assert line.split(b" ")[1] == b"502"
     assert len(engine.requests) == times

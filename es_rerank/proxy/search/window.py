@@ -44,7 +44,7 @@ class EngineAnswer:
     """The engine's answer with its hits opened and everything else as raw JSON, nothing lost or reordered.
 
     `ids` (`_index` and `_id`, '' for what the engine left out) and `scores` are parallel to `hits`, in engine order.
-    `complete` is False when some shard failed or ran out of time.
+    `complete` is False when some shard or cluster failed or ran out of time, `shards_failed` tells of the first.
     """
 
     top: RawObject
@@ -53,6 +53,7 @@ class EngineAnswer:
     ids: tuple[tuple[str, str], ...]
     scores: tuple[float, ...]
     complete: bool
+    shards_failed: bool
 
     @property
     def has_system_hits(self) -> bool:
@@ -97,9 +98,18 @@ def read_answer(body: bytes) -> EngineAnswer | None:
     except (KeyError, ValueError, RecursionError):
         return None
     answered = clusters.get("successful") == clusters.get("total")  # `successful` does not count skipped clusters
-    complete = not shards.get("failed") and answered and timed_out is False
+    shards_failed = bool(shards.get("failed"))
+    complete = not shards_failed and answered and timed_out is False
     ids = tuple([(_text(hit, "_index"), _text(hit, "_id")) for hit in hits])
-    return EngineAnswer(top=top, hits_object=hits_object, hits=hits, ids=ids, scores=scores, complete=complete)
+    return EngineAnswer(
+        top=top,
+        hits_object=hits_object,
+        hits=hits,
+        ids=ids,
+        scores=scores,
+        complete=complete,
+        shards_failed=shards_failed,
+    )
 
 
 def _text(hit: RawObject, key: str) -> str:
