@@ -452,4 +452,4 @@ def _no_answer(error: Exception) -> UpstreamError:
 
 
 def _detail(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".rstrip(": ")
+    return " ".join(f"{type(error).__name__}: {error}".rstrip(": ").split())

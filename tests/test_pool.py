@@ -238,3 +238,24 @@ async def test_a_new_connection_can_be_asked_for(*, new: bool) -> None:
             request = Request(method="GET", target=b"/a", headers=())
             await upstream.fetch(request, max_bytes=1000, new_connection=new)
     assert engine.connections == (2 if new else 1)
+
+
+@pytest.mark.parametrize("value", [b"a\rb", b"a\0b", b"a\r\n\0"])
+async def test_a_header_with_a_line_end_inside_is_a_clean_error(value: bytes) -> None:
+    """A header value that would begin another line at the caller is an error, and the connection is not kept."""
+    engine = Engine()
+    engine.pieces = [OK + b"x-odd: " + value + b"\r\ncontent-length: 2\r\n\r\n{}"]
+    async with upstream_of(engine) as upstream:
+        for _ in range(2):
+            with pytest.raises(UpstreamError):
+                await upstream.fetch(Request(method="POST", target=b"/a", headers=()), max_bytes=1000)
+    assert engine.connections == 2
+
+
+async def test_a_folded_header_arrives_as_one_line() -> None:
+    """A value that goes on in the next line, as old servers write it, comes as one line."""
+    engine = Engine()
+    engine.pieces = [OK + b"x-odd: a\r\n b\r\ncontent-length: 2\r\n\r\n{}"]
+    async with upstream_of(engine) as upstream:
+        reply = await upstream.fetch(Request(method="GET", target=b"/a", headers=()), max_bytes=1000)
+    assert reply.headers[0] == (b"x-odd", b"a b")
