@@ -59,7 +59,13 @@ Gap = Literal[
 """Some or all of a window's hits have no score, or not the one that was asked for."""
 
 Failure = Literal[
-    "missing_text", "engine_refused", "answer_too_large", "unreadable_answer", "internal_error", "no_engine"
+    "missing_text",
+    "memory_full",
+    "engine_refused",
+    "answer_too_large",
+    "unreadable_answer",
+    "internal_error",
+    "no_engine",
 ]
 """Nothing could be scored."""
 
@@ -70,7 +76,7 @@ OUTCOMES: dict[str, frozenset[Outcome]] = {
     **dict.fromkeys(get_args(Gap), frozenset[Outcome]({"partial", "failed"})),
     **dict.fromkeys(get_args(Failure), frozenset[Outcome]({"failed"})),
     # If the engine refuses the caller's own search too, the failure is not ours.
-    "engine_refused": frozenset[Outcome]({"failed", "skipped"}),
+    **dict.fromkeys(("memory_full", "engine_refused"), frozenset[Outcome]({"failed", "skipped"})),
 }
 """By reason: the outcomes that it can come with."""
 
