@@ -84,14 +84,17 @@ def _load(file: Path, *, log_queued: bool = False) -> Settings:
 
 def _serve(options: argparse.Namespace) -> int:
     from es_rerank.proxy.app import App  # noqa: PLC0415  a worker needs no server
-    from es_rerank.proxy.http.server import make_server  # noqa: PLC0415
+    from es_rerank.proxy.http.server import allow_open_files, make_server  # noqa: PLC0415
 
     settings = _load(options.config, log_queued=True)
+    allow_open_files(settings.server.max_connections + settings.upstream.max_connections)
     # The server stops on these by itself, then raises them again, which would make an orderly stop look like a crash.
     for stopping in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stopping, _already_done)
     try:
-        make_server(App(settings), settings.server, longest_deadline_s=settings.limits.max_deadline_s).run()
+        app = App(settings)
+        longest_deadline_s = settings.limits.max_deadline_s
+        make_server(app, settings.server, product=app.product, longest_deadline_s=longest_deadline_s).run()
     except SystemExit:  # it could not start, and has said why
         return 1
     return 0

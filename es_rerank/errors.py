@@ -3,7 +3,7 @@
 ::
 
     EsRerankError
-    ├── CallerError       the request asks something of es-rerank that is not allowed: HTTP 400, 417 or 501
+    ├── CallerError       the request asks something of es-rerank that is not allowed: HTTP 400, 408, 417 or 501
     ├── SettingsError     the configuration is wrong: the start stops
     └── UpstreamError     no answer came from the engine: HTTP 502, 504 or 508
 
@@ -21,8 +21,8 @@ class EsRerankError(Exception):
 class CallerError(EsRerankError):
     """The caller asked something of es-rerank that is not allowed; the text names the field and what is allowed.
 
-    `status` is what our own answer carries: 400, 417 for an `Expect` that nobody meets, or 501 for a transfer
-    coding that is not known.
+    `status` is what our own answer carries: 400, 408 for a body that did not come, 417 for an `Expect` that nobody
+    meets, or 501 for a transfer coding that is not known.
     """
 
     def __init__(self, message: str, *, status: int = 400) -> None:

@@ -60,6 +60,7 @@ Gap = Literal[
 
 Failure = Literal[
     "missing_text",
+    "memory_full",
     "engine_refused",
     "window_lost",
     "answer_too_large",

@@ -106,21 +106,31 @@ class RedisSettings(Section):
 
 
 class ServerSettings(Section):
-    """Where the proxy listens."""
+    """Where the proxy listens, and how long and how often a caller may keep it waiting."""
 
     host: StrictStr = "127.0.0.1"
     port: Annotated[StrictInt, Field(ge=0, le=65535)] = 9300
+    max_connections: Annotated[StrictInt, Field(ge=1, le=100_000)] = 4096
+    client_timeout_s: Seconds = 60.0
 
 
 class LimitSettings(Section):
-    """What one search may cost, whatever a rule or a request asks."""
+    """What one search may cost, whatever a rule or a request asks, and what all requests may hold together."""
 
     deadline_s: Seconds = 2.0
     max_deadline_s: Seconds = 30.0
     max_window: Annotated[StrictInt, Field(ge=1, le=10_000)] = 200
     max_request_bytes: Annotated[StrictInt, Field(ge=1024)] = 4 * 1024 * 1024
     max_answer_bytes: Annotated[StrictInt, Field(ge=1024)] = 32 * 1024 * 1024
+    max_held_bytes: Annotated[StrictInt, Field(ge=1024)] = 256 * 1024 * 1024
     max_in_flight: Annotated[StrictInt, Field(ge=1)] = 256
+
+    @model_validator(mode="after")
+    def _one_body_has_room(self) -> Self:
+        for key in ("max_request_bytes", "max_answer_bytes"):
+            if getattr(self, key) > self.max_held_bytes:
+                raise ValueError(f"{key} = {getattr(self, key)}: at most max_held_bytes = {self.max_held_bytes}")
+        return self
 
 
 class CacheSettings(Section):

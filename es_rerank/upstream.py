@@ -10,7 +10,7 @@ import asyncio
 import logging
 import ssl
 import uuid
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
@@ -49,6 +49,8 @@ SHORTEST_CONNECT_S = 0.05
 MAX_REPLY_HEAD_BYTES = 256 * 1024
 MAX_REPLY_HEADERS = 4096
 IDLE_CONNECTION_S = 60.0
+# How long the engine has to say that it wants the body, where the caller waits for that (RFC 9110, 10.1.1).
+CONTINUE_S = 1.0
 # How much of an answer's body may wait for its reader; at twice as much, aiohttp stops reading from the socket.
 READ_BUFFER_BYTES = 64 * 1024
 
@@ -301,6 +303,7 @@ class _Asking:
         self._transport = connection.protocol.transport
         self._request = request
         self._writing: asyncio.Task[None] | None = None
+        self._continued: asyncio.Event | None = None  # set when the engine wants a body whose caller asks that first
         self._written = False
         self._payload: StreamReader | None = None
         self._protocol.set_response_params(
@@ -336,10 +339,15 @@ class _Asking:
             chunked = first_header(headers, b"content-length") is None
             if chunked:
                 lines.append(b"Transfer-Encoding: chunked\r\n")
+            if first_header(request.headers, b"expect") is not None:
+                lines.append(b"Expect: 100-continue\r\n")  # the engine may refuse the body before the caller sends it
+                self._continued = asyncio.Event()
             self._transport.write(b"".join([*lines, b"\r\n"]))
             self._writing = asyncio.create_task(self._write(body, chunked=chunked))
         message, self._payload = await self._protocol.read()
         while 100 <= message.code < 200 and message.code != 101:
+            if message.code == 100 and self._continued is not None:
+                self._continued.set()
             if self._written:
                 self._protocol.start_timeout()  # aiohttp ends it with the interim answer
             message, self._payload = await self._protocol.read()
@@ -348,10 +356,14 @@ class _Asking:
         self.reply = StreamedReply(message, self._payload)
 
     async def _write(self, body: AsyncIterator[bytes], *, chunked: bool) -> None:
-        """Write a body as it comes. If the body breaks off, the answer breaks off too.
+        """Write a body as it comes, once the engine wants it. If the body breaks off, the answer breaks off too.
 
         If the engine closes the connection, the reader of the answer finds out by itself, behind what has come.
         """
+        if self._continued is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CONTINUE_S):
+                    await self._continued.wait()
         try:
             async for chunk in body:
                 if not await self._write_piece(b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunked else chunk):
@@ -398,8 +410,9 @@ def end_to_end(headers: Headers, *others: bytes) -> Headers:
 def forwardable(request: Request) -> Headers:
     """The request's headers for the engine: the end-to-end ones, without those that we write or answer ourselves.
 
-    We write Host, our own mark, and the length of a body that we hold. We answer an Expect header, since engines that
-    refuse one with 417 read the body as the next request on the same connection.
+    We write Host, our own mark, the length of a body that we hold, and the expectation for one that we don't. Any other
+    Expect header is answered by us, since engines that refuse one with 417 read the body as the next request on the
+    same connection.
     """
     ours = [b"host", b"expect", VIA_HEADER]
     if isinstance(request.body, bytes):

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 HELD_BODY_BYTES = 64 * 1024
+# A caller may make it as long as a head, and ten thousand log lines may wait.
+LOGGED_ID_BYTES = 256
+CALLER_KIND = "illegal_argument_exception"
+CALLER_KINDS = {408: "timeout_exception"}
 NO_ENGINE = SearchStatus(status="failed", reason="no_engine")
 # With these, no rule can hold for a search, whatever else is in it.
 UNCOVERED = ("no_rule", "system_index")
@@ -43,6 +47,10 @@ class App:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._parts: Parts | None = None
+
+    def product(self) -> bytes | None:
+        """The engine's product header, as last seen, for refusals that no exchange writes."""
+        return None if self._parts is None else self._parts.engine.product
 
     async def __call__(
         self,
@@ -58,7 +66,7 @@ class App:
                 await receive()
             await send({"type": "lifespan.shutdown.complete"})
         elif self._parts is not None:
-            exchange = Exchange(scope, receive, send)
+            exchange = Exchange(scope, receive, send, self._parts.memory)
             try:
                 await serve(exchange, self._parts)
             finally:
@@ -81,13 +89,11 @@ async def serve(exchange: Exchange, parts: Parts) -> None:
         if exchange.started:
             LOG.warning("an answer broke off: %s", error)
             return
-        kind = "illegal_argument_exception"
+        kind = CALLER_KINDS.get(error.status, CALLER_KIND)
         if isinstance(error, UpstreamError):
             kind = UPSTREAM_KIND
             LOG.warning("no answer of the engine: %s (%s)", error, error.detail or "no more is known")
         reply = error_reply(exchange.request, error.status, kind, str(error), product)
-        if error.status == 417:  # nobody knows whether a body still comes, so no other request can follow
-            reply = replace(reply, headers=(*reply.headers, (b"connection", b"close")))
         await exchange.reply(reply)
     except Exception:
         LOG.exception("a request failed")
@@ -123,6 +129,8 @@ async def _search(exchange: Exchange, request: Request, expression: str, book: R
     try:
         outcome = await answer(request, expression, book, parts)
         status = outcome.status
+        if exchange.no_room and status.reason == "body_too_large":  # for the memory that is left, not for the limit
+            status = replace(status, status="failed", reason="memory_full")
         if outcome.reply is not None:
             await exchange.reply(outcome.reply)
         elif outcome.forward is not None:
@@ -145,7 +153,7 @@ def _log(request: Request, expression: str, status: SearchStatus) -> None:
         "search",
         index=expression,
         **status.block(),
-        opaque_id=None if opaque_id is None else opaque_id.decode("latin-1"),
+        opaque_id=None if opaque_id is None else opaque_id[:LOGGED_ID_BYTES].decode("latin-1"),
     )
 
 

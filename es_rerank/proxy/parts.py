@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from es_rerank.clock import SystemClock
+from es_rerank.memory import MemoryBudget
 from es_rerank.proxy.scoring.opening import open_score_source
 from es_rerank.rules.source import FileRules
 from es_rerank.upstream import Upstream
@@ -52,6 +53,7 @@ class Parts:
     rules: RuleSource
     scores: ScoreSource
     limits: LimitSettings
+    memory: MemoryBudget
     forwarded_headers: bool = False
 
 
@@ -66,5 +68,6 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             rules=FileRules(settings.book()),
             scores=await stack.enter_async_context(open_score_source(settings, clock)),
             limits=settings.limits,
+            memory=MemoryBudget(settings.limits.max_held_bytes),
             forwarded_headers=settings.upstream.forwarded_headers,
         )

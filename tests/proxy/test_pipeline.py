@@ -14,6 +14,7 @@ from es_rerank.cache.scores import MemoryScoreCache
 from es_rerank.errors import UpstreamError
 from es_rerank.fusion.rank import Recipe, rank
 from es_rerank.judgment import Judgment
+from es_rerank.memory import MemoryBudget
 from es_rerank.proxy import pipeline
 from es_rerank.proxy.parts import Parts
 from es_rerank.proxy.scoring.source import ScoreSource
@@ -172,6 +173,7 @@ def parts_with(
         rules=FileRules(BOOK),
         scores=scores or ScoreSource(MemoryScoreCache(), workers or LengthWorkers()),
         limits=SETTINGS.limits,
+        memory=MemoryBudget(SETTINGS.limits.max_held_bytes),
     )
 
 

@@ -53,6 +53,8 @@ class Script:
     always_body: bool = False
     """Also in an answer that can't have one."""
     closes: bool = False
+    mute: bool = False
+    """Says nothing to an expectation, and waits for the body."""
 
     def spoils(self, *, bodiless: bool) -> bool:
         """Whether no request may follow on the connection, after an answer with or without a body."""
@@ -80,6 +82,7 @@ FAIR: dict[str, Script] = {
     "late-interim": Script(late=b"HTTP/1.1 100 Continue\r\n\r\n"),
     "late-garbage": Script(late=b"garbage"),
     "late-crlf": Script(late=CRLF),
+    "mute": Script(mute=True),
 }
 UNFAIR: dict[str, Script] = {
     "short": Script(missing=10),
@@ -121,8 +124,8 @@ class Recorded:
 
     @property
     def expects(self) -> bool:
-        """Whether it has an expectation, be it an empty one."""
-        return any(name.lower() == b"expect" for name, _ in self.headers)
+        """Whether it has any other expectation than a single `100-continue`, be it an empty one."""
+        return [value for name, value in self.headers if name.lower() == b"expect"] not in ([], [b"100-continue"])
 
 
 class _UnreadableError(Exception):
@@ -291,7 +294,7 @@ class RecordingEngine:
             )
             self.requests.append(request)
         script = SCRIPTS.get(request.header(b"x-script").decode("latin-1"), PLAIN)
-        if request.header(b"expect").lower() == b"100-continue":
+        if request.header(b"expect") == b"100-continue" and not (script.early or script.mute):
             connection.wire.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
         elif request.expects:  # as OpenSearch does
             script = SCRIPTS["unread-417"]

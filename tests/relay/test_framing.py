@@ -180,7 +180,7 @@ def test_a_refused_expectation_is_said_before_the_body(port: int, engine: Record
 @pytest.mark.parametrize("value", [b"100-continue", b"100-Continue", b" \t100-CONTINUE"])
 @pytest.mark.parametrize("framing", [b"content-length: 5\r\n", b"transfer-encoding: chunked\r\n"])
 def test_100_continue_works_in_any_case(port: int, engine: RecordingEngine, value: bytes, framing: bytes) -> None:
-    """The caller is told to go on, its body arrives, and the engine gets no expectation."""
+    """The caller is told to go on, and its body arrives. The engine is asked first where we don't hold the body."""
     with socket.create_connection(("127.0.0.1", port), LIMIT_S) as connection:
         connection.sendall(b"PUT /a HTTP/1.1\r\nhost: x\r\nexpect:" + value + CRLF + framing + CRLF)
         assert read_until(connection, lambda received: received.endswith(CRLF * 2)) == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -188,7 +188,7 @@ def test_100_continue_works_in_any_case(port: int, engine: RecordingEngine, valu
         assert head_of(read_until(connection, answered)) == b"200"
     [request] = engine.requests
     assert request.body == b"hello"
-    assert request.header(b"expect") == b""
+    assert request.header(b"expect") == (b"" if b"length" in framing else b"100-continue")
 
 
 def test_whitespace_behind_an_expectation_leaves_no_caller_waiting(port: int, engine: RecordingEngine) -> None:
@@ -196,6 +196,46 @@ def test_whitespace_behind_an_expectation_leaves_no_caller_waiting(port: int, en
     with socket.create_connection(("127.0.0.1", port), LIMIT_S) as connection:
         connection.sendall(b"PUT /a HTTP/1.1\r\nhost: x\r\nexpect: 100-continue \t\r\ncontent-length: 5\r\n\r\n")
         assert head_of(read_until(connection, lambda received: CRLF * 2 in received, 5)) in (b"100", b"417")
+
+
+@pytest.mark.parametrize("script", ["early-413", "unread-413", "early-401"])
+@pytest.mark.parametrize(
+    ("target", "framing"),
+    [
+        (b"/_bulk", b"content-length: 150000000"),
+        (b"/_bulk", b"transfer-encoding: chunked"),
+        (b"/films/_search", b"content-length: 150000000"),
+    ],
+)
+def test_a_body_that_the_engine_refuses_is_not_asked_for(
+    port: int, engine: RecordingEngine, caller: Caller, script: str, target: bytes, framing: bytes
+) -> None:
+    """A caller who asks first gets the engine's refusal instead of a 100, and the connection can't be used again."""
+    with socket.create_connection(("127.0.0.1", port), LIMIT_S) as connection:
+        connection.sendall(
+            b"POST %s HTTP/1.1\r\nhost: x\r\nx-script: %s\r\nexpect: 100-continue\r\n%s\r\n\r\n"
+            % (target, script.encode(), framing)
+        )
+        received = read_until(connection, lambda _: False)
+    assert head_of(received) == script[-3:].encode()
+    assert b"\r\nconnection: close\r\n" in received
+    assert received.count(b"HTTP/1.1 ") == 1
+    number = caller.ask()
+    assert connection_of(engine, number) != engine.requests[0].connection
+    assert engine.misplaced() == []
+
+
+def test_an_engine_that_says_nothing_gets_the_body_all_the_same(port: int, engine: RecordingEngine) -> None:
+    """An engine that never sends a 100, but waits for the body, gets it after a moment (RFC 9110, 10.1.1)."""
+    with socket.create_connection(("127.0.0.1", port), LIMIT_S) as connection:
+        connection.sendall(
+            b"PUT /a HTTP/1.1\r\nhost: x\r\nx-script: mute\r\nexpect: 100-continue\r\n"
+            b"transfer-encoding: chunked\r\n\r\n"
+        )
+        assert read_until(connection, lambda received: received.endswith(CRLF * 2)) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(b"5\r\nhello\r\n0\r\n\r\n")
+        assert head_of(read_until(connection, answered)) == b"200"
+    assert [request.body for request in engine.requests] == [b"hello"]
 
 
 @pytest.mark.parametrize("script", sorted(WITHHELD | {name: UNFAIR[name] for name in UNFAIR if "unread" in name}))

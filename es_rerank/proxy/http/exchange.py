@@ -8,19 +8,24 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from es_rerank.errors import CallerError
-from es_rerank.proxy.http.server import EXTENSION
+from es_rerank.errors import CallerError, UpstreamError
+from es_rerank.proxy.http.protocol import EXTENSION, too_late
 from es_rerank.records import Request, first_header, without_headers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from es_rerank.memory import MemoryBudget
+    from es_rerank.proxy.http.protocol import Protocol
     from es_rerank.records import Headers, Reply
     from es_rerank.upstream import StreamedReply
 
 # Steps of the event loop from the end of a connection until its protocol hears of it.
 CUT_OFF_STEPS = 3
 LENGTH_HEADERS = (b"content-length", b"transfer-encoding")
+# The longest answer of unknown length that is held so that HTTP/1.0 gets a length.
+HELD_ANSWER_BYTES = 64 * 1024
+CLOSE = (b"connection", b"close")
 
 
 class CallerLeftError(Exception):
@@ -31,7 +36,7 @@ class Exchange:
     """A request and the place for its answer.
 
     When the caller disconnects, the task that made this object is cancelled, and with it all work for the answer;
-    `caller_left` is then True.
+    `caller_left` is then True. A body that is read whole takes its bytes from `memory` until the exchange is closed.
     """
 
     def __init__(
@@ -39,16 +44,19 @@ class Exchange:
         scope: dict[str, Any],
         receive: Callable[[], Awaitable[dict[str, Any]]],
         send: Callable[[dict[str, Any]], Awaitable[None]],
+        memory: MemoryBudget,
     ) -> None:
         self._receive = receive
         self._send = send
         self._task = asyncio.current_task()
-        self._on_lost: set[Callable[[], None]] = scope["extensions"][EXTENSION]["on_lost"]
-        self._on_lost.add(self._caller_lost)
-        self._cut_off: Callable[[], None] = scope["extensions"][EXTENSION]["cut_off"]
+        self._connection: Protocol = scope["extensions"][EXTENSION]["connection"]
         self._finished = False
+        self._body_asked = False
+        self._share = memory.share()
         self.started = False
         self.caller_left = False
+        self.no_room = False
+        """Whether a body was not held only because the memory for bodies is full."""
         headers: Headers = tuple(scope["headers"])
         has_body = any(name in LENGTH_HEADERS and value != b"0" for name, value in headers)
         self.request = Request(
@@ -62,49 +70,79 @@ class Exchange:
         """The body's length as announced, None where it comes in chunks or there is none."""
         self._knows_chunks = scope["http_version"] != "1.0"
         self.client: str = (scope.get("client") or ("", 0))[0]
+        self._connection.watch(self._caller_lost)
 
     async def read_body(self, max_bytes: int) -> bytes | AsyncIterator[bytes] | None:
-        """The body, read whole; or, where it is larger than `max_bytes`, a stream of all of it. None for no body."""
+        """The body, read whole. None for no body.
+
+        Where it is larger than `max_bytes`, or there is no room to hold it, a stream of all of it. Raises CallerError
+        if the body does not come, and CallerLeftError.
+        """
         stream = self.request.body
         if stream is None or isinstance(stream, bytes):
+            return stream
+        if self.body_bytes is not None and self.body_bytes > max_bytes:
             return stream
         head = bytearray()
         async for chunk in stream:
             head += chunk
-            if len(head) > max_bytes:
-                return _behind(bytes(head), stream)
+            self.no_room = not self._share.take(len(chunk))
+            if len(head) > max_bytes or self.no_room:
+                return self._behind(head, stream)
         return bytes(head)
 
     async def reply(self, reply: Reply) -> None:
-        """Send an answer that is complete."""
+        """Send an answer that is complete, and wait until the caller has nearly all of it."""
         await self._start(reply.status, reply.headers)
         await self._finish(reply.body)
+        await self._connection.flush()  # until then it is in memory
 
     async def stream(self, reply: StreamedReply) -> None:
-        """Send an answer on as it comes. Raises UpstreamError where it breaks off; `started` is then True.
-
-        HTTP/1.0 has no chunks, so there an answer of unknown length is held until its length is known.
-        """
+        """Send an answer on as it comes. Raises UpstreamError where it breaks off; `started` is then True."""
         if not self._knows_chunks and first_header(reply.headers, b"content-length") is None:
-            body = b"".join([chunk async for chunk in reply.chunks()])
-            await self._start(reply.status, (*reply.headers, (b"content-length", b"%d" % len(body))))
-            await self._finish(body)
+            await self._stream_without_chunks(reply)
             return
         await self._start(reply.status, reply.headers)
         async for chunk in reply.chunks():
             await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
         await self._finish(b"")
 
+    async def _stream_without_chunks(self, reply: StreamedReply) -> None:
+        """The same for HTTP/1.0, which has no chunks: a short answer gets a length, a long one ends with a close."""
+        head = bytearray()
+        chunks = reply.chunks()
+        async for chunk in chunks:
+            head += chunk
+            if len(head) > HELD_ANSWER_BYTES:
+                break
+        else:
+            length = () if self.request.method == "HEAD" else ((b"content-length", b"%d" % len(head)),)
+            await self._start(reply.status, (*reply.headers, *length))
+            await self._finish(bytes(head))
+            return
+        self._connection.send_until_close()
+        await self._start(reply.status, reply.headers)
+        await self._send({"type": "http.response.body", "body": bytes(head), "more_body": True})
+        try:
+            async for chunk in chunks:
+                await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+        except UpstreamError:
+            await self.cut_off()  # an orderly close would make it look whole
+            raise
+        self._connection.end_until_close()
+        await self._finish(b"")
+
     async def cut_off(self) -> None:
         """End the connection without an answer, or in the middle of one, as the end of the process would."""
         self._finished = True
-        self._cut_off()
+        self._connection.cut_off()
         for _ in range(CUT_OFF_STEPS):  # until the server knows, which else reports an answer that is missing
             await asyncio.sleep(0)
 
     def close(self) -> None:
-        """Stop watching the caller. Called once, however the exchange ended."""
-        self._on_lost.discard(self._caller_lost)
+        """Stop watching the caller, and give back the memory. Called once, however the exchange ended."""
+        self._connection.forget(self._caller_lost)
+        self._share.release()
 
     def _caller_lost(self) -> None:
         if self._task is not None and not self._finished:
@@ -115,6 +153,9 @@ class Exchange:
         self.started = True
         if status in (204, 304):  # these have no body, whatever their Content-Length says
             headers = without_headers(headers, b"content-length")
+        withheld = not self._body_asked and self.request.header(b"expect") is not None
+        if withheld or self._connection.body_is_late:
+            headers = (*headers, CLOSE)  # nobody knows whether the body still comes, so no other request can follow
         await self._send({"type": "http.response.start", "status": status, "headers": list(headers)})
 
     async def _finish(self, last: bytes) -> None:
@@ -122,6 +163,7 @@ class Exchange:
         await self._send({"type": "http.response.body", "body": last})
 
     async def _incoming(self) -> AsyncIterator[bytes]:
+        self._body_asked = True
         more = True
         while more:
             event = await self._receive()
@@ -129,14 +171,19 @@ class Exchange:
                 self.caller_left = True
                 raise CallerLeftError
             more = event.get("more_body", False)
+            if more and self._connection.body_is_late:
+                raise CallerError(too_late("more of the request's body", self._connection.client_timeout_s), status=408)
             if chunk := event.get("body", b""):
                 yield chunk
 
-
-async def _behind(head: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield head
-    async for chunk in rest:
-        yield chunk
+    async def _behind(self, head: bytearray, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        first = bytes(head)
+        head.clear()
+        yield first
+        del first
+        self._share.release()  # whoever asks for more has sent it on
+        async for chunk in rest:
+            yield chunk
 
 
 def check_head(headers: Headers) -> None:

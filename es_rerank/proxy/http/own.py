@@ -31,13 +31,17 @@ def error_reply(request: Request, status: int, kind: str, reason: str, product: 
 def own_reply(request: Request, status: int, body: bytes, product: bytes | None) -> Reply:
     """An answer of ours: in the media type that was asked for, and with the engine's product header if it has one.
 
-    Official clients refuse an Elasticsearch that lacks the header; for an OpenSearch we must never send it.
+    Official clients refuse an Elasticsearch that lacks the header; for an OpenSearch we must never send it. The
+    caller's X-Opaque-Id comes back, as from the engines.
     """
     accept = (request.header(b"accept") or b"").strip()
     media_type = accept if accept.startswith(COMPATIBLE) and b"," not in accept else b"application/json"
     headers: list[tuple[bytes, bytes]] = [(b"content-type", media_type), (b"content-length", b"%d" % len(body))]
     if product is not None:
         headers.insert(0, (b"x-elastic-product", product))
+    opaque_id = request.header(b"x-opaque-id")
+    if opaque_id is not None:
+        headers.insert(0, (b"x-opaque-id", opaque_id))
     return Reply(status=status, headers=tuple(headers), body=body)
 
 
@@ -65,7 +69,7 @@ async def answer_own(request: Request, paths: Mapping[bytes, OwnPath], product: 
     found = paths.get(request.path.rstrip(b"/"))
     if found is None:
         known = b", ".join(paths).decode()
-        path = request.path.decode("latin-1")
+        path = request.path.decode("utf-8", "replace")
         reason = f"no such path [{path}]; known is [{known}]"
         return error_reply(request, 404, "resource_not_found_exception", reason, product)
     if request.method not in found.methods:

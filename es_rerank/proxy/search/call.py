@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
 from es_rerank.proxy.http.coding import UnreadableBodyError, decode_body
 from es_rerank.proxy.search.carrier import JSON_TYPE, BodyCarrier, SourceCarrier
-from es_rerank.proxy.search.query_string import parse_query
+from es_rerank.proxy.search.query_string import decode, parse_query
 from es_rerank.rawjson import read_object
 
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ def search_expression(request: Request) -> str | None:
         return None
     if found[1] is None:
         return parse_query(request.query_string).get("index", "")
-    return unquote(found[1].decode("utf-8", "replace"))
+    return decode(found[1], plus=False)
 
 
 def read_call(request: Request, expression: str, *, max_bytes: int) -> SearchCall:
