@@ -27,6 +27,7 @@ from es_rerank.records import Reply, first_header, without_headers
 from es_rerank.upstream import AnswerTooLargeError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from collections.abc import Set as AbstractSet
 
     from es_rerank.proxy.parts import Parts
@@ -103,7 +104,8 @@ async def _rerank(call: SearchCall, decision: Rerank, parts: Parts, laps: Laps) 
     unfit = _why_unfit(reply, found, decision)
     if found is None or unfit is not None:
         return await _pass_on(call, decision.include, unfit or _failed(decision, "unreadable_answer"), parts, laps)
-    request = ScoreRequest(scoring=decision.scoring, texts=read_texts(found, plan, decision))
+    read = read_texts(found, decision)
+    request = ScoreRequest(scoring=decision.scoring, texts=read.texts)
     [scores] = await parts.scores.judge([request], deadline, laps)
     window = Window(
         ids=found.ids[: len(request.texts)],
@@ -118,7 +120,7 @@ async def _rerank(call: SearchCall, decision: Rerank, parts: Parts, laps: Laps) 
         laps.lap("reasoning")
     members = render_answer(found, plan, decision, verdict)
     laps.lap("fuse")
-    status = _status_of(decision, scores, laps)
+    status = _status_of(decision, scores, read.missing_fields, laps)
     answered = finish_body(members, call, status, decision.include)
     return Outcome(reply=_write(reply, answered, status), status=status, window=window)
 
@@ -162,7 +164,7 @@ def _why_unfit(reply: Reply, found: EngineAnswer | None, decision: Rerank) -> Se
     return _skipped("system_index", decision.rule) if found.has_system_hits else None
 
 
-def _status_of(decision: Rerank, scores: WindowScores, laps: Laps) -> SearchStatus:
+def _status_of(decision: Rerank, scores: WindowScores, missing_fields: Mapping[str, int], laps: Laps) -> SearchStatus:
     """What became of a window."""
     size = len(scores.judgments)
     # A hit without text can't be scored. If no hit of a window has text, the rule probably names the wrong fields.
@@ -177,6 +179,7 @@ def _status_of(decision: Rerank, scores: WindowScores, laps: Laps) -> SearchStat
         scored=scores.scored,
         cached=scores.cached,
         missing_text=scores.missing_text,
+        missing_fields=missing_fields,
         mode=decision.mode,
         cut=scores.cut,
         low_mass=scores.low_mass,
