@@ -17,7 +17,7 @@ STRICT_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 STRICT_LIST = msgspec.json.Decoder(list[msgspec.Raw])
 STRING = rb'"(?:[^"\\]++|\\.)*+"'
 # What shapes JSON, and strings and comments, in which it shapes nothing.
-SHAPE = re.compile(STRING + rb"|[{}\[\],:]|/\*.*?(?:\*/|\Z)|(?://|#)[^\n]*", re.DOTALL)
+SHAPE = re.compile(STRING + rb"|[{}\[\],:]|/\*.*?(?:\*/|\Z)|//[^\n]*", re.DOTALL)
 JSON_BLANKS = b" \t\r\n"
 # How many levels of nesting are kept in reserve: a later reading of a body runs deeper on the stack than the first.
 SPARE_LEVELS = 200

@@ -49,6 +49,26 @@ class Reply:
     body: bytes
 
 
+class LongBody:
+    """A stream of a body that is too long to hold: its `head`, which was read already, and then the rest."""
+
+    def __init__(self, head: bytes, rest: AsyncIterator[bytes]) -> None:
+        self.head = head
+        self._rest = rest
+        self._begun = False
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """The stream itself: it can be read once."""
+        return self
+
+    async def __anext__(self) -> bytes:
+        """The next part."""
+        if not self._begun:
+            self._begun = True
+            return self.head
+        return await anext(self._rest)
+
+
 def first_header(headers: Headers, name: bytes) -> bytes | None:
     """The first value of a header, its name compared without case."""
     wanted = name.lower()

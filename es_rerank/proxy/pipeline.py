@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from es_rerank.reasons import Reason
     from es_rerank.records import Headers, Request
     from es_rerank.rules.book import RuleBook
+    from es_rerank.texts import Texts
 
 LOG = logging.getLogger(__name__)
 BUSY_STATUSES = (429, 503)
@@ -91,12 +92,16 @@ async def _rerank(call: SearchCall, decision: Rerank, parts: Parts, laps: Laps) 
     """The search, reranked as far as the deadline allows."""
     deadline = Deadline(parts.clock, laps.started_s + decision.deadline_s)
     plan = plan_window(call, decision)
+    if parts.large_windows.knows(plan.shape, parts.clock.monotonic_s()):
+        return await _pass_on(call, decision.include, _failed(decision, "answer_too_large"), parts, laps)
     try:
         reply, body = await _fetch(plan.request, parts)
     except AnswerTooLargeError:
+        parts.large_windows.note_too_large(plan.shape, parts.clock.monotonic_s())
         return await _pass_on(call, decision.include, _failed(decision, "answer_too_large"), parts, laps)
     except UnreadableBodyError:
         return await _pass_on(call, decision.include, _failed(decision, "unreadable_answer"), parts, laps)
+    parts.large_windows.note_fit(plan.shape)
     laps.lap("engine")
     if reply.status in BUSY_STATUSES:
         return Outcome(reply=reply, status=_skipped("engine_refused", decision.rule))
@@ -105,6 +110,7 @@ async def _rerank(call: SearchCall, decision: Rerank, parts: Parts, laps: Laps) 
     if found is None or unfit is not None:
         return await _pass_on(call, decision.include, unfit or _failed(decision, "unreadable_answer"), parts, laps)
     read = read_texts(found, decision)
+    _note_absent_fields(decision, read, parts)
     request = ScoreRequest(scoring=decision.scoring, texts=read.texts)
     [scores] = await parts.scores.judge([request], deadline, laps)
     window = Window(
@@ -151,6 +157,14 @@ async def _fetch(request: Request, parts: Parts) -> tuple[Reply, bytes]:
     return reply, decode_body(reply.body, first_header(reply.headers, b"content-encoding"), max_bytes=max_bytes)
 
 
+def _note_absent_fields(decision: Rerank, read: Texts, parts: Parts) -> None:
+    """Warn, once, of a field that no hit of many searches has."""
+    fields = decision.text.names
+    hits = len(read.texts)
+    for field in parts.absent_fields.note(decision.rule, fields, hits=hits, missing=read.missing_fields):
+        LOG.warning("rule %r: no hit of the last searches has the field %r in its _source", decision.rule, field)
+
+
 def _why_unfit(reply: Reply, found: EngineAnswer | None, decision: Rerank) -> SearchStatus | None:
     """Why the client's own request has to be sent instead, or None if the window can be reranked."""
     if reply.status != 200:
@@ -161,7 +175,8 @@ def _why_unfit(reply: Reply, found: EngineAnswer | None, decision: Rerank) -> Se
     if not found.complete:
         # A shard may have failed on our window alone; then the client's own request finds more.
         return _skipped("partial_answer", decision.rule)
-    return _skipped("system_index", decision.rule) if found.has_system_hits else None
+    met_system = decision.may_reach_system and found.has_system_hits
+    return _skipped("system_index", decision.rule) if met_system else None
 
 
 def _status_of(decision: Rerank, scores: WindowScores, missing_fields: Mapping[str, int], laps: Laps) -> SearchStatus:

@@ -103,7 +103,7 @@ def shapes(real_engine: Engine, system_on: Callable[[Engine], System]) -> Shapes
     return Shapes(real_engine, system_on(real_engine))
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(search=BODIES, parameters=st.just({}) | PARAMETERS)
 def test_whatever_a_search_shows_its_hits_are_the_engines(
     shapes: Shapes, search: dict[str, Any], parameters: dict[str, str]

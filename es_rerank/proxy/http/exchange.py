@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from es_rerank.errors import CallerError
 from es_rerank.proxy.http.server import EXTENSION
-from es_rerank.records import Request, first_header, without_headers
+from es_rerank.records import LongBody, Request, first_header, without_headers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -64,7 +64,7 @@ class Exchange:
         self.client: str = (scope.get("client") or ("", 0))[0]
 
     async def read_body(self, max_bytes: int) -> bytes | AsyncIterator[bytes] | None:
-        """The body, read whole; or, where it is larger than `max_bytes`, a stream of all of it. None for no body."""
+        """The body, read whole; or, where it is larger than `max_bytes`, a `LongBody`. None for no body."""
         stream = self.request.body
         if stream is None or isinstance(stream, bytes):
             return stream
@@ -72,7 +72,7 @@ class Exchange:
         async for chunk in stream:
             head += chunk
             if len(head) > max_bytes:
-                return _behind(bytes(head), stream)
+                return LongBody(bytes(head), stream)
         return bytes(head)
 
     async def reply(self, reply: Reply) -> None:
@@ -131,12 +131,6 @@ class Exchange:
             more = event.get("more_body", False)
             if chunk := event.get("body", b""):
                 yield chunk
-
-
-async def _behind(head: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield head
-    async for chunk in rest:
-        yield chunk
 
 
 def check_head(headers: Headers) -> None:

@@ -11,6 +11,7 @@ from es_rerank.proxy.http.coding import UnreadableBodyError, decode_body
 from es_rerank.proxy.search.carrier import JSON_TYPE, BodyCarrier, SourceCarrier
 from es_rerank.proxy.search.query_string import parse_query
 from es_rerank.rawjson import read_object
+from es_rerank.records import LongBody
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 # `http.max_initial_line_length` of both engines, unless configured.
 MAX_TARGET_BYTES = 4096
-SEARCH_PATH = re.compile(rb"^/(?:([^/_][^/]*|_all)/)?_search/?$")
+# Both engines take any number of slashes at the end, and two at the beginning as the empty index expression.
+SEARCH_PATH = re.compile(rb"^/(?:(/|[^/_][^/]*/|_all/))?_search/*$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +31,7 @@ class SearchCall:
 
     `expression` is the decoded index expression, '' if none is named. `body` is the JSON text, inflated, b'' if there
     is none. `search` is the object in it, {} for no body. It is None if the body can't be read as an object (see
-    `read_object`), has another media type or an unknown coding, or is a stream because it is too large to hold.
+    `read_object`), has another media type or an unknown coding, or is too large to hold; then `head` is its beginning.
     `parameters` are the decoded URL parameters; if one comes twice, the last counts, as in the engines.
     """
 
@@ -38,6 +40,7 @@ class SearchCall:
     parameters: Mapping[str, str]
     body: bytes
     search: dict[str, Any] | None
+    head: bytes = b""
 
     @property
     def held(self) -> bool:
@@ -78,21 +81,23 @@ def search_expression(request: Request) -> str | None:
         return None
     if found[1] is None:
         return parse_query(request.query_string).get("index", "")
-    return unquote(found[1].decode("utf-8", "replace"))
+    return unquote(found[1][:-1].decode("utf-8", "replace"))
 
 
 def read_call(request: Request, expression: str, *, max_bytes: int) -> SearchCall:
     """The call of a search request whose body was read. Never fails: what can't be read has `search` None."""
     parameters = parse_query(request.query_string)
     carrier: Carrier = BodyCarrier(request)
-    body = b""
+    body = head = b""
     readable = True
     if request.body is not None and not isinstance(request.body, bytes):
+        head = request.body.head if isinstance(request.body, LongBody) else b""
         readable = False
     elif request.body:
         try:
             body = decode_body(request.body, request.header(b"content-encoding"), max_bytes=max_bytes)
-        except UnreadableBodyError:
+        except UnreadableBodyError as error:
+            head = error.head
             readable = False
         media_type = (request.header(b"content-type") or b"").decode("latin-1")
         readable = readable and JSON_TYPE.match(media_type) is not None
@@ -105,4 +110,6 @@ def read_call(request: Request, expression: str, *, max_bytes: int) -> SearchCal
         search = None
     elif body.strip():
         search = read_object(body)
-    return SearchCall(carrier=carrier, expression=expression, parameters=parameters, body=body, search=search)
+    return SearchCall(
+        carrier=carrier, expression=expression, parameters=parameters, body=body, search=search, head=head
+    )

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from es_rerank.rawjson import RawObject
 
 EVERYTHING = "*"
+# Matches nothing. With a star among the patterns for leaving out, Elasticsearch writes an object's members in another
+# order, so a star is sent where the client sent one.
+NO_FIELD = "_es_rerank_no_field*"
 # By the key of an object under `_source`: which list it sets. The engines know both spellings; the last one counts.
 LISTS = {"includes": "includes", "include": "includes", "excludes": "excludes", "exclude": "excludes"}
 
@@ -38,21 +41,15 @@ class SourceFilter:
 
     @property
     def parameters(self) -> dict[str, str]:
-        """The URL parameters that ask for at least this; they win over the body.
+        """The URL parameters that ask for this; they win over the body.
 
-        A comma can't be sent in them, since it divides their lists. A star asks for more in its place, and a pattern
-        for leaving out is not sent.
+        A comma divides their lists, so in a name a star stands for it, which asks for more.
         """
         if not self.shown:
             return {"_source": "false"}
         includes = ",".join(pattern.replace(",", "*") for pattern in self.includes if pattern)
-        lists = {"_source_includes": includes, "_source_excludes": ",".join(self.sent_excludes)}
+        lists = {"_source_includes": includes, "_source_excludes": ",".join(self.excludes)}
         return {name: value for name, value in lists.items() if value} or {"_source_includes": EVERYTHING}
-
-    @property
-    def sent_excludes(self) -> tuple[str, ...]:
-        """The patterns for leaving out that `parameters` have."""
-        return tuple(pattern for pattern in self.excludes if pattern and "," not in pattern)
 
 
 def asked_source(call: SearchCall) -> SourceFilter | None:
@@ -75,11 +72,14 @@ def widened(asked: SourceFilter, names: Sequence[str]) -> SourceFilter:
     if not asked.shown:
         return SourceFilter(includes=tuple(names))
     added = [name for name in names if asked.includes and not any(_covers(one, name) for one in asked.includes)]
-    excludes = tuple(one for one in asked.excludes if not any(_reaches(one, name) for name in names))
-    if not added and excludes == asked.excludes:
+    hiding = [one for one in asked.excludes if any(_reaches(one, name) for name in names)]
+    if not added and not hiding:
         return asked
+    excludes = [one for one in asked.excludes if one and "," not in one and one not in hiding]
+    if any("*" in one for one in asked.excludes) and not any("*" in one for one in excludes):
+        excludes.append(NO_FIELD)
     includes = (*asked.includes, *added)
-    return SourceFilter(includes=includes if includes or excludes else (EVERYTHING,), excludes=excludes)
+    return SourceFilter(includes=includes if includes or excludes else (EVERYTHING,), excludes=tuple(excludes))
 
 
 def left_to_cut(asked: SourceFilter, sent: SourceFilter) -> SourceFilter:
@@ -87,7 +87,7 @@ def left_to_cut(asked: SourceFilter, sent: SourceFilter) -> SourceFilter:
 
     So as little as possible is left to rules of ours, since engines differ in what they do with empty objects in lists.
     """
-    excludes = tuple(pattern for pattern in asked.excludes if pattern not in sent.sent_excludes)
+    excludes = tuple(pattern for pattern in asked.excludes if pattern not in sent.excludes)
     return SourceFilter(shown=asked.shown, includes=asked.includes, excludes=excludes)
 
 

@@ -14,6 +14,7 @@ import msgspec
 from es_rerank.proxy.search.call import MAX_TARGET_BYTES
 from es_rerank.proxy.search.source_filter import EVERYTHING, SourceFilter, asked_source, left_to_cut, widened
 from es_rerank.rawjson import RAW_LIST, RAW_OBJECT, RawObject
+from es_rerank.rules.indices import is_system
 from es_rerank.texts import texts_of
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ TEXT = msgspec.json.Decoder(str, strict=False)
 LINE_BYTES = len(b"POST  HTTP/1.1")
 
 
+WindowShape = tuple[str, int, SourceFilter | None]
+"""What makes a window large: the index expression, the number of hits, and what of `_source` is asked for."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowPlan:
     """The request that fetches the window and, where the page goes past it, the hits behind it.
@@ -36,6 +41,7 @@ class WindowPlan:
     """
 
     request: Request
+    shape: WindowShape
     cut: SourceFilter | None = None
 
 
@@ -56,8 +62,8 @@ class EngineAnswer:
 
     @property
     def has_system_hits(self) -> bool:
-        """Whether some hit is of a system index, on a remote cluster too; such hits are never reranked."""
-        return any(index.rpartition(":")[2].startswith(".") for index, _ in self.ids)
+        """Whether some hit is of a system index, on a remote cluster too."""
+        return any(is_system(index) for index in {index for index, _ in self.ids})
 
 
 def plan_window(call: SearchCall, decision: Rerank) -> WindowPlan:
@@ -67,12 +73,13 @@ def plan_window(call: SearchCall, decision: Rerank) -> WindowPlan:
     asked = asked_source(call)
     wider = None if asked is None else widened(asked, decision.text.names)
     if asked is None or wider is None or wider == asked:
-        return WindowPlan(request=call.carrier.asking(first=size, filtered=filtered))
+        request = call.carrier.asking(first=size, filtered=filtered)
+        return WindowPlan(request=request, shape=(call.expression, size, asked))
     request = call.carrier.asking(first=size, filtered=filtered, source=wider.parameters)
     if len(request.target) + LINE_BYTES > MAX_TARGET_BYTES:  # then more is fetched than is needed
         wider = SourceFilter(includes=(EVERYTHING,))
         request = call.carrier.asking(first=size, filtered=filtered, source=wider.parameters)
-    return WindowPlan(request=request, cut=left_to_cut(asked, wider))
+    return WindowPlan(request=request, shape=(call.expression, size, wider), cut=left_to_cut(asked, wider))
 
 
 def plan_plain(call: SearchCall) -> Request:
