@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
 Headers = tuple[tuple[bytes, bytes], ...]
 """Header fields in order, repeated ones included, as they were on the wire."""
@@ -47,6 +47,36 @@ class Reply:
     status: int
     headers: Headers
     body: bytes
+
+
+class LongBody:
+    """A stream of a body that is too long to hold: its `head`, which was read already, and then the rest.
+
+    `on_head_sent` is called when the next part is asked for, so when nobody holds the head any more. `no_room` says
+    that the length is not the cause: the memory for all bodies together is full.
+    """
+
+    def __init__(
+        self, head: bytes, rest: AsyncIterator[bytes], *, on_head_sent: Callable[[], None], no_room: bool = False
+    ) -> None:
+        self.head = head
+        self.no_room = no_room
+        self._rest = rest
+        self._on_head_sent = on_head_sent
+        self._begun = False
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """The stream itself: it can be read once."""
+        return self
+
+    async def __anext__(self) -> bytes:
+        """The next part."""
+        if not self._begun:
+            self._begun = True
+            head, self.head = self.head, b""
+            return head
+        self._on_head_sent()
+        return await anext(self._rest)
 
 
 def first_header(headers: Headers, name: bytes) -> bytes | None:

@@ -6,6 +6,7 @@ Used wherever a document is scored, so that the same document is the same text a
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -39,30 +40,48 @@ class TextSpec:
         return tuple(dict.fromkeys(self.fields or TEMPLATE_FIELD.findall(self.template)))
 
 
-def texts_of(documents: Iterable[msgspec.Raw | None], spec: TextSpec) -> tuple[str | None, ...]:
-    """The text of each document (a JSON object): parallel, None for one that is missing, unreadable or without text.
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """The texts of some documents, in their order, None for one without; and which fields are missing how often.
 
-    Values of a list are joined by a blank, objects give their values in order, null and missing are equal.
+    `missing_fields` has, by name, in how many documents a field has no value that can be read, where that is not 0.
+    """
+
+    texts: tuple[str | None, ...]
+    missing_fields: dict[str, int]
+
+
+def texts_of(documents: Iterable[msgspec.Raw | None], spec: TextSpec) -> Texts:
+    """The text of each document (a JSON object), None for one that is missing, unreadable or without text.
+
+    Values of a list are joined by a blank, objects give their values in the order of their names (engines change the
+    order in a document), null and missing are equal. What can't be read spoils only a text that it is part of.
     """
     names = spec.names
     decoder = _decoder(names)
     texts: list[str | None] = []
+    missing = dict.fromkeys(names, 0)
     for document in documents:
-        text = None
+        values = [""] * len(names)
         if document is not None:
-            try:
-                text = _compose(_values(document, names, decoder), names, spec)
-            except (ValueError, RecursionError):
-                text = None  # not Unicode, or nested too deep: only this document has no text
-        texts.append(text)
-    return tuple(texts)
+            with suppress(ValueError, RecursionError):  # not Unicode, or nested too deep: only this one has no text
+                values = _values(document, names, decoder)
+        texts.append(_compose(values, names, spec))
+        for name, value in zip(names, values, strict=True):
+            if not value or value.isspace():
+                missing[name] += 1
+    return Texts(texts=tuple(texts), missing_fields={name: count for name, count in missing.items() if count})
 
 
 def _values(document: msgspec.Raw, names: tuple[str, ...], decoder: FieldDecoder | None) -> list[str]:
     """Each named field's value as text, parallel to the names."""
+    found: Sequence[Any] | None = None
     if decoder is not None:
-        found: Sequence[Any] = msgspec.structs.astuple(decoder.decode(document))
-    else:
+        try:
+            found = msgspec.structs.astuple(decoder.decode(document))
+        except (ValueError, RecursionError):
+            found = None  # something is wrong with some field, perhaps with none of these
+    if found is None:
         members = RAW_OBJECT.decode(document)
         found = [_find(members, name) for name in names]
     return [value if isinstance(value, str) else " ".join(_leaves(value)) for value in found]
@@ -121,7 +140,7 @@ def _leaves(value: Any) -> list[str]:
     if isinstance(value, list):
         return [leaf for item in value for leaf in _leaves(item)]
     if isinstance(value, dict):
-        return [leaf for item in value.values() for leaf in _leaves(item)]
+        return [leaf for _, item in sorted(value.items()) for leaf in _leaves(item)]
     if value is None or value == "":
         return []
     return [value if isinstance(value, str) else msgspec.json.encode(value).decode()]

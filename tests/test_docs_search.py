@@ -53,7 +53,15 @@ def test_every_other_reason_is_explained_with_its_outcomes() -> None:
 def test_every_field_of_the_status_is_explained() -> None:
     """Each key of the block and each outcome has a line."""
     block = SearchStatus(
-        status="partial", window=2, scored=1, missing_text=1, mode="think", cut=1, low_mass=1, truncated=1
+        status="partial",
+        window=2,
+        scored=1,
+        missing_text=1,
+        missing_fields={"title": 1},
+        mode="think",
+        cut=1,
+        low_mass=1,
+        truncated=1,
     ).block()
     for word in (*block, *get_args(Outcome)):
         assert f"| `{word}` |" in PAGE or f"`{word}`:" in PAGE

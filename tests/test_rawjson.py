@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from es_rerank.rawjson import RAW_OBJECT, SPARE_LEVELS, edit_object, open_object, read_object
+from es_rerank.rawjson import RAW_LIST, RAW_OBJECT, SPARE_LEVELS, edit_object, has_member, open_object, read_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -157,7 +157,79 @@ def test_no_body_can_be_edited() -> None:
     assert edit_object(b"", {"fields": ["text"]}) == b'{"fields":["text"]}'
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"1", b"---\na: 1\n", b'{"a":"\\ud800"}', b'{"\xff":1}', b"[" * 5000])
+@pytest.mark.parametrize("body", [b"", b"[]", b"1", b"---\na: 1\n", b'{"a":}', b'{"\xff":1}', b"[" * 5000])
 def test_only_objects_are_opened(body: bytes) -> None:
     """Anything that isn't a JSON object, or that can't be read, is None."""
     assert open_object(body) is None
+
+
+HALVES = st.sampled_from([r"\ud800", r"x\uDC00y", r"\ud83d\ud83d", r"\ud800 [{,:\" \\"])
+
+
+@given(st.dictionaries(st.text(), JSON_VALUES, max_size=5), HALVES, st.sampled_from([None, 1]), st.booleans())
+def test_half_a_surrogate_pair_leaves_the_rest_of_a_level_as_it_is(
+    members: dict[str, Any], half: str, indent: int | None, deep: bool
+) -> None:
+    """An object or a list opens into the same parts, byte for byte, with one more part that no strict parser reads."""
+    spoiled = f'"{half}"'
+    value = f'{{"a":[{spoiled}]}}' if deep else spoiled
+    parts = [json.dumps(member, indent=indent) for member in members.values()]
+    keys = [json.dumps(key) for key in members]
+    pairs = [f"{key} : {part}" for key, part in zip(keys, parts, strict=True)]
+    found = RAW_OBJECT.decode(("{" + ", ".join([*pairs, f'"the spoiled one":{value}']) + "}").encode())
+    assert [bytes(part).decode() for part in found.values()] == [*parts, value]
+    assert list(found) == [*members, "the spoiled one"]
+    listed = RAW_LIST.decode(("[" + ", ".join([*parts, value]) + " ]").encode())
+    assert [bytes(part).decode() for part in listed] == [*parts, value]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        rb'{"a":"\ud800"',
+        rb'{"a":"\ud800",}',
+        rb'{"a":"\ud800"}}',
+        rb'{"\ud800"}',
+        rb'["\ud800",]',
+        rb'["\ud800"]]',
+        b'"\xff"',
+    ],
+)
+def test_what_has_no_shape_is_not_opened(broken: bytes) -> None:
+    """Half a surrogate pair does not make broken JSON readable."""
+    for opener in (RAW_OBJECT, RAW_LIST):
+        with pytest.raises(ValueError, match=r"JSON|member|value|[Ii]nput|Expected"):
+            opener.decode(broken)
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        (b'{"ext":{"es_rerank":{}}}', True),
+        (rb'{"ext":{"es_r\u0065rank":{}}}', True),
+        (rb'{"a":"\ud800","ext":{"x":[{"ext":1}],"es_rerank":{}}}', True),
+        (b'{/* a comment: "{" */"ext"/* one more */:{"es_rerank":1', True),
+        (b'{"ext":{"es_rerank":{},"es_rerank":{}},"ext":{}}', True),
+        (b'{"query":{"match":{"ext":{"es_rerank":{}}}}}', False),
+        (b'{"query":"es_rerank"/* "ext":{"es_rerank":{}} */}', False),
+        (b'{"query":"ext","x":{"es_rerank":1}}', False),
+        (b'{"ext":["es_rerank"]}', False),
+        (b'{"ext":"es_rerank"}', False),
+        (b'{"ext":{"a":{"es_rerank":1}}}', False),
+        (b'[{"ext":{"es_rerank":1}}]', False),
+        (b"", False),
+        (b'}}"ext":{"es_rerank":1}', False),
+    ],
+)
+def test_a_member_is_found_in_json_that_is_not_strict(body: bytes, found: bool) -> None:
+    """A name counts only as the name of a member, at its place, and not in a text, a list or a comment."""
+    assert has_member(body, "ext", "es_rerank") is found
+
+
+@given(st.dictionaries(st.sampled_from(["ext", "a"]), JSON_VALUES, max_size=3), st.binary(max_size=9))
+def test_finding_a_member_never_fails(members: dict[str, Any], rest: bytes) -> None:
+    """Whatever bytes follow, the answer is yes or no, and it is right for JSON."""
+    body = json.dumps(members).encode()
+    inner = members.get("ext")
+    assert has_member(body, "ext", "a") is (isinstance(inner, dict) and "a" in inner)
+    has_member(body[:-1] + rest, "ext", "a")

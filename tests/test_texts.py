@@ -21,7 +21,7 @@ SOME_JSON = st.recursive(
 
 def text_in(source: Any, *fields: str, template: str = "") -> str | None:
     """The text of a document with this source, by these fields or this template."""
-    [text] = texts_of([msgspec.Raw(json.dumps(source).encode())], TextSpec(fields=fields, template=template))
+    [text] = texts_of([msgspec.Raw(json.dumps(source).encode())], TextSpec(fields=fields, template=template)).texts
     return text
 
 
@@ -50,7 +50,8 @@ def test_fields_are_named_once_in_order_of_use(spec: TextSpec, names: tuple[str,
         ({"title": [None, ""], "text": {"a": None}}, None),
         ({}, None),
         ({"title": ["Fox", ["two", None], "three"]}, "Fox two three"),
-        ({"title": {"en": "Fox", "de": "Fuchs", "n": {"x": 1}}}, "Fox Fuchs 1"),
+        ({"title": {"en": "Fox", "de": "Fuchs", "n": {"x": 1}}}, "Fuchs Fox 1"),
+        ({"title": {"n": {"x": 1}, "de": "Fuchs", "en": "Fox"}}, "Fuchs Fox 1"),
         ({"title": [{"en": "Fox"}, {"en": "Dog"}]}, "Fox Dog"),
         ({"title": 7, "text": 1.0}, "7\n1.0"),
         ({"title": 12345678901234567890123, "text": True}, "12345678901234567890123\ntrue"),
@@ -58,7 +59,7 @@ def test_fields_are_named_once_in_order_of_use(spec: TextSpec, names: tuple[str,
     ],
 )
 def test_text_is_joined_in_a_fixed_way(source: dict[str, Any], text: str | None) -> None:
-    """Fields by line ends, values by blanks, objects in order; null, empty and missing are the same."""
+    """Fields by line ends, values by blanks, objects by their names; null, empty and missing are the same."""
     assert text_in(source, "title", "text") == text
 
 
@@ -113,8 +114,23 @@ def test_each_document_has_a_text_of_its_own_or_none() -> None:
     ]
     raw = [None if document is None else msgspec.Raw(document) for document in documents]
     for fields in (("text",), ("text", "no.such")):
-        assert texts_of(raw, TextSpec(fields=fields)) == ("a", *[None] * 7, "b")
-    assert texts_of([], TextSpec(fields=("text",))) == ()
+        assert texts_of(raw, TextSpec(fields=fields)).texts == ("a", *[None] * 7, "b")
+    assert texts_of([], TextSpec(fields=("text",))).texts == ()
+
+
+def test_fields_that_documents_lack_are_counted() -> None:
+    """By field, the documents without a value for it; a field that none lacks is not named."""
+    documents = [
+        b'{"title":"a","text":"b"}',
+        b'{"title":" ","text":"b"}',
+        b'{"text":7}',
+        b'{"title":[],"text":null}',
+        None,
+    ]
+    raw = [None if document is None else msgspec.Raw(document) for document in documents]
+    assert texts_of(raw, TextSpec(fields=("title", "text"))).missing_fields == {"title": 4, "text": 2}
+    assert texts_of(raw[:1], TextSpec(template="{title} {text}")).missing_fields == {}
+    assert texts_of([], TextSpec(fields=("title",))).missing_fields == {}
 
 
 def test_a_field_that_is_named_twice_counts_twice() -> None:

@@ -129,8 +129,6 @@ async def _search(exchange: Exchange, request: Request, expression: str, book: R
     try:
         outcome = await answer(request, expression, book, parts)
         status = outcome.status
-        if exchange.no_room and status.reason == "body_too_large":  # for the memory that is left, not for the limit
-            status = replace(status, status="failed", reason="memory_full")
         if outcome.reply is not None:
             await exchange.reply(outcome.reply)
         elif outcome.forward is not None:

@@ -38,9 +38,15 @@ async def check_health(parts: Parts) -> dict[str, Any]:
         "ready": upstream["reachable"],
         "reranking": upstream["reachable"] and counts is not None and all(counts),
         "version": version("es-rerank"),
-        "rules": {"version": book.version, "count": len(book.rules)},
+        "rules": {"version": book.version, "count": len(book.rules), "absent_fields": _absent_fields(parts)},
         "parts": {"upstream": upstream, "redis": {"reachable": counts is not None}, "scorers": scorers},
     }
+
+
+def _absent_fields(parts: Parts) -> dict[str, Sequence[str]]:
+    """By rule, the fields that no hit of its last searches had."""
+    found = {bound.rule.name: parts.absent_fields.of(bound.rule.name) for bound in parts.rules.book.rules}
+    return {rule: fields for rule, fields in found.items() if fields}
 
 
 async def _check_engine(parts: Parts) -> dict[str, Any]:

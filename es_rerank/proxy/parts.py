@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from es_rerank.clock import SystemClock
 from es_rerank.memory import MemoryBudget
 from es_rerank.proxy.scoring.opening import open_score_source
+from es_rerank.proxy.search.absent_fields import AbsentFields
+from es_rerank.proxy.search.large_windows import LargeWindows
 from es_rerank.rules.source import FileRules
 from es_rerank.upstream import Upstream
 
@@ -55,6 +57,8 @@ class Parts:
     limits: LimitSettings
     memory: MemoryBudget
     forwarded_headers: bool = False
+    large_windows: LargeWindows = field(default_factory=LargeWindows)
+    absent_fields: AbsentFields = field(default_factory=AbsentFields)
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from es_rerank.clock import Deadline
 from es_rerank.errors import CallerError, UpstreamError
@@ -28,6 +28,7 @@ from es_rerank.records import Reply, first_header, without_headers
 from es_rerank.upstream import AnswerTooLargeError, UnreachableError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from collections.abc import Set as AbstractSet
 
     from es_rerank.proxy.parts import Parts
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from es_rerank.reasons import Reason
     from es_rerank.records import Headers, Request
     from es_rerank.rules.book import RuleBook
+    from es_rerank.texts import Texts
 
     WindowAnswer = tuple[Reply, EngineAnswer]
 
@@ -72,7 +74,7 @@ async def answer(request: Request, expression: str, book: RuleBook, parts: Parts
         plain = call.carrier.request  # from here on the request holds nothing that is meant for es-rerank
         decision = decide(call, asked, book)
         if isinstance(decision, Relay):
-            return await _pass_on(call, decision.include, _skipped(decision.reason, decision.rule), parts, laps)
+            return await _pass_on(call, decision.include, _relayed(decision), parts, laps)
         try:
             return await _rerank(call, decision, parts, laps)
         except UpstreamError:
@@ -92,6 +94,8 @@ async def _rerank(call: SearchCall, decision: Rerank, parts: Parts, laps: Laps) 
     """The search, reranked as far as the deadline allows."""
     deadline = Deadline(parts.clock, laps.started_s + decision.deadline_s)
     plan = plan_window(call, decision)
+    if parts.large_windows.knows(plan.shape, parts.clock.monotonic_s()):
+        return await _pass_on(call, decision.include, _failed(decision, "answer_too_large"), parts, laps)
     fetched = await _fetch_window(call, plan, decision, deadline, parts, laps)
     laps.lap("engine")
     if isinstance(fetched, Outcome):
@@ -99,10 +103,12 @@ async def _rerank(call: SearchCall, decision: Rerank, parts: Parts, laps: Laps) 
     if isinstance(fetched, SearchStatus):
         return await _pass_on(call, decision.include, fetched, parts, laps)
     reply, found = fetched
-    unfit = _why_unfit(found)
+    unfit = _why_unfit(found, decision)
     if unfit is not None:
         return _answer_unranked(call, plan, decision, reply, found, _skipped(unfit, decision.rule), laps)
-    request = ScoreRequest(scoring=decision.scoring, texts=read_texts(found, plan, decision))
+    read = read_texts(found, decision)
+    _note_absent_fields(decision, read, parts)
+    request = ScoreRequest(scoring=decision.scoring, texts=read.texts)
     [scores] = await parts.scores.judge([request], deadline, laps)
     window = Window(
         ids=found.ids[: len(request.texts)],
@@ -117,7 +123,7 @@ async def _rerank(call: SearchCall, decision: Rerank, parts: Parts, laps: Laps) 
         laps.lap("reasoning")
     members = render_answer(found, plan, decision, verdict)
     laps.lap("fuse")
-    status = _status_of(decision, scores, laps)
+    status = _status_of(decision, scores, read.missing_fields, laps)
     answered = finish_body(members, call, status, decision.include)
     return Outcome(reply=_write(reply, answered, status), status=status, window=window)
 
@@ -159,7 +165,10 @@ async def _read_window(
         raise
     except (UpstreamError, UnreadableBodyError) as error:
         LOG.warning("the answer for a window is of no use: %s", error)
+        if isinstance(error, AnswerTooLargeError):
+            parts.large_windows.note_too_large(plan.shape, parts.clock.monotonic_s())
         return _failed(decision, _why_lost(error))
+    parts.large_windows.note_fit(plan.shape)
     if reply.status != 200:  # the engine may refuse only our window; if not, the client must get its own refusal
         return _failed(decision, "engine_refused")
     found = read_answer(body)
@@ -264,14 +273,22 @@ async def _fetch(
     return reply, decode_body(reply.body, first_header(reply.headers, b"content-encoding"), max_bytes=max_bytes)
 
 
-def _why_unfit(found: EngineAnswer) -> Reason | None:
+def _note_absent_fields(decision: Rerank, read: Texts, parts: Parts) -> None:
+    """Warn, once, of a field that no hit of many searches has."""
+    fields = decision.text.names
+    hits = len(read.texts)
+    for field in parts.absent_fields.note(decision.rule, fields, hits=hits, missing=read.missing_fields):
+        LOG.warning("rule %r: no hit of the last searches has the field %r in its _source", decision.rule, field)
+
+
+def _why_unfit(found: EngineAnswer, decision: Rerank) -> Reason | None:
     """Why an answer that has the client's page is not reranked, or None."""
     if not found.complete:
         return "partial_answer"
-    return "system_index" if found.has_system_hits else None
+    return "system_index" if decision.may_reach_system and found.has_system_hits else None
 
 
-def _status_of(decision: Rerank, scores: WindowScores, laps: Laps) -> SearchStatus:
+def _status_of(decision: Rerank, scores: WindowScores, missing_fields: Mapping[str, int], laps: Laps) -> SearchStatus:
     """What became of a window."""
     size = len(scores.judgments)
     # A hit without text can't be scored. If no hit of a window has text, the rule probably names the wrong fields.
@@ -286,12 +303,19 @@ def _status_of(decision: Rerank, scores: WindowScores, laps: Laps) -> SearchStat
         scored=scores.scored,
         cached=scores.cached,
         missing_text=scores.missing_text,
+        missing_fields=missing_fields,
         mode=decision.mode,
         cut=scores.cut,
         low_mass=scores.low_mass,
         truncated=scores.truncated,
         took_ms=laps.took_ms(),
     )
+
+
+def _relayed(relay: Relay) -> SearchStatus:
+    """The status of a search that was never begun. Only where memory is full would it have been reranked."""
+    outcome: Literal["failed", "skipped"] = "failed" if relay.reason == "memory_full" else "skipped"
+    return SearchStatus(status=outcome, reason=relay.reason, rule=relay.rule)
 
 
 def _skipped(reason: Reason, rule: str | None) -> SearchStatus:

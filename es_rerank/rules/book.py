@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
+
+from es_rerank.rules.indices import is_system
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from es_rerank.scorers.kinds import ScorerSettings
     from es_rerank.tables import LimitSettings
 
-# A system index, also one of a remote cluster, or one in date math.
-SYSTEM_INDEX = re.compile(r"([^:<]*:)?<?\.")
 THINKING_KEYS = ("mode", "budget_tokens", "think_top", "score", "keep_reasoning")
 # For how many index expressions the rule is remembered: far more than clients use; the bound is for invented ones.
 REMEMBERED_EXPRESSIONS = 1024
@@ -65,7 +64,7 @@ class RuleBook:
 
 def _find(rules: Sequence[BoundRule], expression: str) -> BoundRule | NoRule:
     names = [name for name in expression.split(",") if name and not name.startswith("-")] or ["_all"]
-    if any(SYSTEM_INDEX.match(name) for name in names):
+    if any(is_system(name) for name in names):
         return "system_index"
     # `_all` and no index at all mean every index, which only a catch-all rule covers.
     wanted = ["*" if name == "_all" else name for name in names]

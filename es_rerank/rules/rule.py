@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fnmatch import fnmatchcase
 from typing import Annotated, Literal, Self
 
@@ -13,7 +14,22 @@ from es_rerank.tables import Name, Seconds, Section, Share, not_empty
 from es_rerank.texts import TEMPLATE_FIELD, TextSpec
 
 Mode = Literal["think", "direct", "cascade"]
+Dashboards = Literal["leave", "rerank"]
 MAX_INSTRUCTION_CHARACTERS = 2_000
+# As in the fields of a `multi_match`, from which rules are copied.
+BOOST = re.compile(r"\^[0-9.]*$")
+
+
+def field_name(name: str) -> str:
+    """The name, if it can be that of a field in `_source`. Raises ValueError that says what is wrong with it."""
+    if BOOST.search(name):
+        plain = BOOST.sub("", name)
+        raise ValueError(f"{name!r}: a field has no boost here; write {plain!r}, twice if it is to weigh more")
+    if "*" in name:
+        raise ValueError(f"{name!r}: '*' is no wildcard here; name each field")
+    if any(not part or part.strip() != part for part in name.split(".")):
+        raise ValueError(f"{name!r}: a name without blanks around it, its parts divided by single dots")
+    return name
 
 
 class Rule(Section):
@@ -21,7 +37,7 @@ class Rule(Section):
 
     name: Name
     indices: Annotated[tuple[Annotated[StrictStr, Field(min_length=1)], ...], AfterValidator(not_empty)]
-    fields: tuple[Annotated[StrictStr, Field(min_length=1)], ...] = ()
+    fields: tuple[Annotated[StrictStr, AfterValidator(field_name)], ...] = ()
     template: StrictStr = ""
     window: Annotated[StrictInt, Field(ge=1)] = 100
     alpha: Share = 0.2
@@ -31,6 +47,7 @@ class Rule(Section):
     )
     scorer: Name = "minilm"
     deadline_s: Seconds | None = None
+    dashboards: Dashboards = "leave"
     mode: Mode = "think"
     budget_tokens: Annotated[StrictInt, Field(ge=1)] | None = None
     think_top: Annotated[StrictInt, Field(ge=1)] = 20
@@ -54,6 +71,8 @@ class Rule(Section):
             raise ValueError("either fields or template says what text is scored: set exactly one of them")
         if self.template and not TEMPLATE_FIELD.search(self.template):
             raise ValueError(f"template = {self.template!r}: name at least one field, as in '{{title}}. {{text}}'")
+        for name in TEMPLATE_FIELD.findall(self.template):
+            field_name(name)
         return self
 
     @property

@@ -41,6 +41,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "instruction": {"instruction": "Find it."},
     "scorer": {"scorer": "twin"},
     "deadline_s": {"deadline_s": 1.0},
+    "dashboards": {"dashboards": "rerank"},
     "mode": {"mode": "cascade"},
     "budget_tokens": {"budget_tokens": 64},
     "think_top": {"think_top": 5},
@@ -86,6 +87,7 @@ def test_one_rule_for_all_named_indices(expression: str, name: str) -> None:
         ("notes,other", "no_rule"),
         ("Notes", "no_rule"),
         ("us:logs-1", "no_rule"),
+        (".ds-notes-2026.11.28-000001", "no_rule"),
         ("notes,logs-1", "several_rules"),
         (".kibana", "system_index"),
         ("notes,.kibana_1", "system_index"),
@@ -111,6 +113,7 @@ def test_a_catch_all_covers_no_system_index() -> None:
     """Not even a rule for everything reaches a system index that is named."""
     assert book_of(*EVERYTHING).find(".kibana") == "system_index"
     assert book_of(*EVERYTHING).find("eu:.kibana") == "system_index"
+    assert isinstance(book_of(*EVERYTHING).find(".ds-logs-2026.11.28-000001"), BoundRule)
     assert book_of(*EVERYTHING).find("notes,other") == "several_rules"
 
 

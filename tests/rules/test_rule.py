@@ -40,3 +40,36 @@ def test_a_rule_matches_what_lies_wholly_under_a_pattern(patterns: list[str], in
 def test_a_rule_says_what_text_is_scored(source: dict[str, Any], text: TextSpec) -> None:
     """A rule's text comes from its fields or its template, whichever it has."""
     assert Rule.model_validate({"name": "r", "indices": ["i"], **source}).text == text
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("title^3", "write 'title'"),
+        ("title^0.5", "write 'title'"),
+        ("title^", "write 'title'"),
+        ("*", "no wildcard"),
+        ("meta.*", "no wildcard"),
+        (" title", "without blanks"),
+        ("title ", "without blanks"),
+        ("", "without blanks"),
+        ("a..b", "single dots"),
+        (".a", "single dots"),
+        ("a.", "single dots"),
+        ("a. b", "without blanks"),
+    ],
+)
+def test_what_is_no_name_of_a_field_is_refused(name: str, said: str) -> None:
+    """A boost, a wildcard, blanks and empty parts are refused with a hint, in fields and in a template."""
+    sources: list[dict[str, Any]] = [{"fields": ["text", name]}]
+    if name:
+        sources.append({"template": f"{{text}} {{{name}}}"})
+    for source in sources:
+        with pytest.raises(ValueError, match=said):
+            Rule.model_validate({"name": "r", "indices": ["i"], **source})
+
+
+@pytest.mark.parametrize("name", ["title", "a.b.c", "two words", "c++", "x^y", "é", "@timestamp", "a,b"])
+def test_every_name_that_a_field_can_have_is_taken(name: str) -> None:
+    """Engines allow nearly every character in a field's name."""
+    assert Rule.model_validate({"name": "r", "indices": ["i"], "fields": [name]}).text.names == (name,)

@@ -14,7 +14,14 @@ GZIP_LEVEL = 3
 
 
 class UnreadableBodyError(EsRerankError):
-    """A body in a coding that we don't know, broken, or larger than allowed once inflated."""
+    """A body in a coding that we don't know, broken, or larger than allowed once inflated.
+
+    `head` is the beginning of a body that is too large, b"" for any other.
+    """
+
+    def __init__(self, message: str, *, head: bytes = b"") -> None:
+        super().__init__(message)
+        self.head = head
 
 
 def decode_body(body: bytes, coding: bytes | None, *, max_bytes: int) -> bytes:
@@ -33,7 +40,7 @@ def decode_body(body: bytes, coding: bytes | None, *, max_bytes: int) -> bytes:
     except zlib.error as error:
         raise UnreadableBodyError(str(error)) from error
     if len(decoded) > max_bytes:
-        raise UnreadableBodyError(f"more than {max_bytes} bytes")
+        raise UnreadableBodyError(f"more than {max_bytes} bytes", head=decoded)
     return decoded
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from es_rerank.errors import CallerError, UpstreamError
 from es_rerank.proxy.http.protocol import EXTENSION, too_late
-from es_rerank.records import Request, first_header, without_headers
+from es_rerank.records import LongBody, Request, first_header, without_headers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -52,11 +52,10 @@ class Exchange:
         self._connection: Protocol = scope["extensions"][EXTENSION]["connection"]
         self._finished = False
         self._body_asked = False
-        self._share = memory.share()
+        self.share = memory.share()
+        """What is held of the memory for bodies, until the exchange is closed."""
         self.started = False
         self.caller_left = False
-        self.no_room = False
-        """Whether a body was not held only because the memory for bodies is full."""
         headers: Headers = tuple(scope["headers"])
         has_body = any(name in LENGTH_HEADERS and value != b"0" for name, value in headers)
         self.request = Request(
@@ -75,8 +74,8 @@ class Exchange:
     async def read_body(self, max_bytes: int) -> bytes | AsyncIterator[bytes] | None:
         """The body, read whole. None for no body.
 
-        Where it is larger than `max_bytes`, or there is no room to hold it, a stream of all of it. Raises CallerError
-        if the body does not come, and CallerLeftError.
+        Where it is larger than `max_bytes`, or there is no room to hold it, a `LongBody`. Raises CallerError if the
+        body does not come, and CallerLeftError.
         """
         stream = self.request.body
         if stream is None or isinstance(stream, bytes):
@@ -86,9 +85,10 @@ class Exchange:
         head = bytearray()
         async for chunk in stream:
             head += chunk
-            self.no_room = not self._share.take(len(chunk))
-            if len(head) > max_bytes or self.no_room:
-                return self._behind(head, stream)
+            too_long, no_room = len(head) > max_bytes, not self.share.take(len(chunk))
+            if too_long or no_room:
+                no_room = no_room and not too_long
+                return LongBody(bytes(head), stream, on_head_sent=self.share.release, no_room=no_room)
         return bytes(head)
 
     async def reply(self, reply: Reply) -> None:
@@ -142,7 +142,7 @@ class Exchange:
     def close(self) -> None:
         """Stop watching the caller, and give back the memory. Called once, however the exchange ended."""
         self._connection.forget(self._caller_lost)
-        self._share.release()
+        self.share.release()
 
     def _caller_lost(self) -> None:
         if self._task is not None and not self._finished:
@@ -175,15 +175,6 @@ class Exchange:
                 raise CallerError(too_late("more of the request's body", self._connection.client_timeout_s), status=408)
             if chunk := event.get("body", b""):
                 yield chunk
-
-    async def _behind(self, head: bytearray, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        first = bytes(head)
-        head.clear()
-        yield first
-        del first
-        self._share.release()  # whoever asks for more has sent it on
-        async for chunk in rest:
-            yield chunk
 
 
 def check_head(headers: Headers) -> None:

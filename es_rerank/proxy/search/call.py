@@ -10,6 +10,7 @@ from es_rerank.proxy.http.coding import UnreadableBodyError, decode_body
 from es_rerank.proxy.search.carrier import JSON_TYPE, BodyCarrier, SourceCarrier
 from es_rerank.proxy.search.query_string import decode, parse_query
 from es_rerank.rawjson import read_object
+from es_rerank.records import LongBody
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 # `http.max_initial_line_length` of both engines, unless configured.
 MAX_TARGET_BYTES = 4096
-SEARCH_PATH = re.compile(rb"^/(?:([^/_][^/]*|_all)/)?_search/?$")
+# Both engines take any number of slashes at the end, and two at the beginning as the empty index expression.
+SEARCH_PATH = re.compile(rb"^/(?:(/|[^/_][^/]*/|_all/))?_search/*$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +30,7 @@ class SearchCall:
 
     `expression` is the decoded index expression, '' if none is named. `body` is the JSON text, inflated, b'' if there
     is none. `search` is the object in it, {} for no body. It is None if the body can't be read as an object (see
-    `read_object`), has another media type or an unknown coding, or is a stream because it is too large to hold.
+    `read_object`), has another media type or an unknown coding, or is too large to hold; then `head` is its beginning.
     `parameters` are the decoded URL parameters; if one comes twice, the last counts, as in the engines.
     """
 
@@ -37,11 +39,18 @@ class SearchCall:
     parameters: Mapping[str, str]
     body: bytes
     search: dict[str, Any] | None
+    head: bytes = b""
 
     @property
     def held(self) -> bool:
         """Whether the whole request is in memory, so that it can be sent more than once."""
         return isinstance(self.carrier.request.body, bytes | None)
+
+    @property
+    def no_room(self) -> bool:
+        """Whether the body was not held only because memory was full."""
+        body = self.carrier.request.body
+        return isinstance(body, LongBody) and body.no_room
 
     @property
     def filter_path(self) -> str:
@@ -77,21 +86,23 @@ def search_expression(request: Request) -> str | None:
         return None
     if found[1] is None:
         return parse_query(request.query_string).get("index", "")
-    return decode(found[1], plus=False)
+    return decode(found[1][:-1], plus=False)
 
 
 def read_call(request: Request, expression: str, *, max_bytes: int) -> SearchCall:
     """The call of a search request whose body was read. Never fails: what can't be read has `search` None."""
     parameters = parse_query(request.query_string)
     carrier: Carrier = BodyCarrier(request)
-    body = b""
+    body = head = b""
     readable = True
     if request.body is not None and not isinstance(request.body, bytes):
+        head = request.body.head if isinstance(request.body, LongBody) else b""
         readable = False
     elif request.body:
         try:
             body = decode_body(request.body, request.header(b"content-encoding"), max_bytes=max_bytes)
-        except UnreadableBodyError:
+        except UnreadableBodyError as error:
+            head = error.head
             readable = False
         media_type = (request.header(b"content-type") or b"").decode("latin-1")
         readable = readable and JSON_TYPE.match(media_type) is not None
@@ -104,4 +115,6 @@ def read_call(request: Request, expression: str, *, max_bytes: int) -> SearchCal
         search = None
     elif body.strip():
         search = read_object(body)
-    return SearchCall(carrier=carrier, expression=expression, parameters=parameters, body=body, search=search)
+    return SearchCall(
+        carrier=carrier, expression=expression, parameters=parameters, body=body, search=search, head=head
+    )

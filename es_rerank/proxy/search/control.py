@@ -14,7 +14,7 @@ import msgspec
 from es_rerank.errors import CallerError
 from es_rerank.fusion.fuse import Method
 from es_rerank.judgment import ScoreRule
-from es_rerank.rawjson import RAW_OBJECT, edit_object
+from es_rerank.rawjson import RAW_OBJECT, edit_object, has_member
 from es_rerank.rules.rule import MAX_INSTRUCTION_CHARACTERS, Mode
 
 if TYPE_CHECKING:
@@ -79,14 +79,19 @@ def take_controls(call: SearchCall) -> tuple[dict[str, Any], SearchCall]:
     """What the request asks, unchecked, and the call without a trace of it.
 
     Raises CallerError for an unknown value of the header, for an `ext.es_rerank` that is not an object, and for one in
-    a body that we can't read, since we can't take it out and the engine does not know it.
+    a body that we can't read, or in the beginning of one that is too long, since we can't take it out and the engine
+    does not know it.
     """
     asked: dict[str, Any] = {}
     header = call.header(HEADER)
     if header is not None:
         asked = _read_header(header)
         call = call.without_header(HEADER)
-    if call.search is None and b'"es_rerank"' in call.body:
+    if call.no_room and _has_wishes(call.head):
+        raise CallerError(f"[ext.{KEY}] can't be read now, since limits.max_held_bytes are held: try again", status=503)
+    if call.search is None and _has_wishes(call.head):
+        raise CallerError(f"[ext.{KEY}] needs a shorter body: this one is longer than limits.max_request_bytes")
+    if call.search is None and _has_wishes(call.body):
         raise CallerError(f"[ext.{KEY}] needs a body of strict JSON: no comments, no key twice, no half surrogate pair")
     search = call.search or {}
     ext = search.get("ext")
@@ -100,6 +105,11 @@ def take_controls(call: SearchCall) -> tuple[dict[str, Any], SearchCall]:
     if others:
         left["ext"] = {key: value for key, value in ext.items() if key != KEY}
     return {**asked, **ext[KEY]}, call.with_body(edit_object(call.body, {"ext": others or None}), left)
+
+
+def _has_wishes(body: bytes) -> bool:
+    """Whether a body that is not strict JSON, or the beginning of one, really has `ext.es_rerank`."""
+    return (KEY.encode() in body or b"\\u" in body) and has_member(body, "ext", KEY)
 
 
 def check_controls(asked: dict[str, Any], limits: ControlLimits) -> Controls:

@@ -16,6 +16,7 @@ from es_rerank.proxy.search.control import ControlLimits, check_controls
 from es_rerank.proxy.search.question import Question, find_question, strip_syntax
 from es_rerank.reasons import Foreign
 from es_rerank.rules.book import BoundRule
+from es_rerank.rules.indices import may_reach_system
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from es_rerank.proxy.search.control import Controls, Include
     from es_rerank.reasons import Reason
     from es_rerank.rules.book import RuleBook
-    from es_rerank.rules.rule import Mode
+    from es_rerank.rules.rule import Mode, Rule
     from es_rerank.tables import LimitSettings
     from es_rerank.texts import TextSpec
 
@@ -60,7 +61,8 @@ class Relay:
 class Rerank:
     """The search is reranked: by what rule and scorer, on what text, over what window, and which page is answered.
 
-    `mode` is None for a scorer that does not think.
+    `mode` is None for a scorer that does not think. `may_reach_system` says that the search may find hits of system
+    indices, which are never reranked.
     """
 
     rule: str
@@ -72,6 +74,7 @@ class Rerank:
     recipe: Recipe
     mode: Mode | None
     deadline_s: float
+    may_reach_system: bool = False
     include: frozenset[Include] = frozenset()
 
 
@@ -90,6 +93,7 @@ def decide(call: SearchCall, asked: dict[str, Any], book: RuleBook) -> Rerank | 
     question = _question(call)
     reason = (
         _unasked(controls)
+        or _own_page(call, rule)
         or _unreadable(call)
         or _foreign_feature(call)
         or _foreign_format(call)
@@ -123,6 +127,7 @@ def decide(call: SearchCall, asked: dict[str, Any], book: RuleBook) -> Rerank | 
         ),
         mode=mode,
         deadline_s=controls.deadline_s or bound.deadline_s,
+        may_reach_system=may_reach_system(call.expression),
         include=controls.include,
     )
 
@@ -168,19 +173,29 @@ def _unasked(controls: Controls) -> Reason | None:
     return None if controls.rerank else "asked_off"
 
 
+def _own_page(call: SearchCall, rule: Rule) -> Reason | None:
+    """`product_origin` for a search of a page of Kibana or OpenSearch Dashboards, unless the rule takes those too.
+
+    Kibana marks the requests of its pages, but not what a person types in Dev Tools. OpenSearch Dashboards marks both;
+    its Dev Tools add `pretty` to every request, which its pages never do.
+    """
+    kibana = call.header(b"x-elastic-product-origin") is not None
+    dashboards = call.header(b"x-opensearch-product-origin") is not None and "pretty" not in call.parameters
+    return "product_origin" if rule.dashboards == "leave" and (kibana or dashboards) else None
+
+
 def _unreadable(call: SearchCall) -> Reason | None:
     """Why the body could not be read."""
     if call.search is not None:
         return None
-    return "unreadable_body" if call.held else "body_too_large"
+    if call.held:
+        return "unreadable_body"
+    return "memory_full" if call.no_room else "body_too_large"
 
 
 def _foreign_feature(call: SearchCall) -> Reason | None:
     """The first feature of the search that forbids us to change the order."""
     search = call.search or {}
-    # Kibana marks the requests of its own pages so; what a person types in Dev Tools has no such header.
-    if call.header(b"x-elastic-product-origin") is not None:
-        return "product_origin"
     for name in FOREIGN_BODY_KEYS:
         if name in search and search[name] not in (None, False, 0, [], {}):
             return name

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from es_rerank.fusion.scale import float32_text, scale_to_engine
-from es_rerank.proxy.search.filter_path import filter_answer, without_paths
+from es_rerank.proxy.search.filter_path import filter_answer
 from es_rerank.proxy.search.pretty import pretty_print
+from es_rerank.proxy.search.source_filter import cut_source
+from es_rerank.rawjson import RAW_LIST
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -48,7 +50,7 @@ def render_answer(answer: EngineAnswer, plan: WindowPlan, decision: Rerank, verd
     scaled = scale_to_engine(window_scores, ranked.ranking) if reranked else window_scores
     hits: list[dict[str, Any]] = []
     for place, index in page_of(answer, decision.page, ranked.ranking):
-        hit = _without_added_fields(answer.hits[index], plan)
+        hit = _as_shown(answer.hits[index], plan)
         if reranked and place < len(order):
             hit = _with_score(hit, scaled[place])
         block: dict[str, Any] = {}
@@ -85,29 +87,19 @@ def finish_body(members: dict[str, Any], call: SearchCall, status: SearchStatus,
 def _with_score(hit: dict[str, Any], score: float) -> dict[str, Any]:
     """The hit with its new score, in `_score` and, if it has `sort`, as the first value there."""
     changed = {**hit, "_score": _number(score)}
-    if "sort" in hit:
-        changed["sort"] = [_number(score), *msgspec.json.decode(hit["sort"], type=list[msgspec.Raw])[1:]]
+    if bytes(hit.get("sort", b""))[:1] == b"[":
+        changed["sort"] = [_number(score), *RAW_LIST.decode(hit["sort"])[1:]]
     return changed
 
 
-def _without_added_fields(hit: RawObject, plan: WindowPlan) -> dict[str, Any]:
-    """The hit without the values that it holds only because we asked for their fields."""
+def _as_shown(hit: RawObject, plan: WindowPlan) -> dict[str, Any]:
+    """The hit with just what the client sees of `_source`."""
     kept: dict[str, Any] = dict(hit)
-    paths = [path for name in plan.added_fields for path in _ways_to(name.split("."))]
-    for holder in ("fields", "ignored_field_values") if paths else ():
-        if holder in hit:
-            kept[holder] = without_paths(hit[holder], paths)
-            if kept[holder] is None:
-                del kept[holder]
+    if plan.cut is not None and "_source" in hit:
+        kept["_source"] = cut_source(hit["_source"], plan.cut)
+        if kept["_source"] is None:
+            del kept["_source"]
     return kept
-
-
-def _ways_to(parts: list[str]) -> list[tuple[str, ...]]:
-    """The paths under which a dotted name may lie: Elasticsearch answers nested fields as lists of objects."""
-    ways: list[tuple[str, ...]] = [(".".join(parts),)]
-    for end in range(1, len(parts)):
-        ways += [(".".join(parts[:end]), *way) for way in _ways_to(parts[end:])]
-    return ways
 
 
 def _scores_of(index: int, answer: EngineAnswer, verdict: Verdict) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from es_rerank.reasons import Outcome, Reason
 
 
@@ -16,7 +18,8 @@ class SearchStatus:
     `full`: every hit of the window that has text has a rank score. `partial`: some have. `failed`: none has, so the
     order is the engine's. `skipped`: the search isn't ours to rerank, or it asked not to be reranked. `reason` is one
     word, None for `full`. `window` counts the hits of the window, `scored` those with a score (from the cache or not),
-    `cached` those from the cache, `missing_text` those without any text. `mode` is the mode of a scorer that thinks.
+    `cached` those from the cache, `missing_text` those without any text, `missing_fields` by field of the rule those
+    that lack it. `mode` is the mode of a scorer that thinks.
     `cut` counts judgments whose thinking a deadline cut, `low_mass` those where the model would probably have answered
     something else than a number from 0 to 10, `truncated` those of cut text. `took_ms` has the milliseconds by step.
     """
@@ -29,6 +32,7 @@ class SearchStatus:
     scored: int = 0
     cached: int = 0
     missing_text: int = 0
+    missing_fields: Mapping[str, int] = field(default_factory=dict)
     mode: str | None = None
     cut: int = 0
     low_mass: int = 0
@@ -48,7 +52,8 @@ class SearchStatus:
             "missing": self.window - self.scored,
             "took_ms": self.took_ms,
         }
-        counts = {name: getattr(self, name) for name in ("missing_text", "cut", "low_mass", "truncated")}
+        names = ("missing_text", "missing_fields", "cut", "low_mass", "truncated")
+        counts = {name: getattr(self, name) for name in names}
         mode = {} if self.mode is None else {"mode": self.mode}
         return {**shown, **mode, **{name: count for name, count in counts.items() if count}}
 

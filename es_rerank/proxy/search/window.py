@@ -1,42 +1,48 @@
 """Plans the one request that fetches the window, and reads the engine's answer to it. Pure.
 
-Only a search that hides `_source` has its body changed: the text is then asked for through `fields`, and taken out of
-the answer again.
+A search that hides the text is sent with a wider filter for `_source`, and its hits are cut back to what it asked for.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from es_rerank.proxy.search.filter_path import star_pattern
-from es_rerank.rawjson import RAW_LIST, RAW_OBJECT, RawObject, edit_object
+from es_rerank.proxy.search.call import MAX_TARGET_BYTES
+from es_rerank.proxy.search.source_filter import EVERYTHING, SourceFilter, asked_source, left_to_cut, widened
+from es_rerank.rawjson import RAW_LIST, RAW_OBJECT, RawObject
+from es_rerank.rules.indices import is_system
 from es_rerank.texts import texts_of
 
 if TYPE_CHECKING:
     from es_rerank.proxy.search.call import SearchCall
     from es_rerank.proxy.search.decide import Rerank
     from es_rerank.records import Request
+    from es_rerank.texts import Texts
 
-RAW_OBJECTS = msgspec.json.Decoder(list[RawObject])
 SCORE = msgspec.json.Decoder(float)
 TEXT = msgspec.json.Decoder(str, strict=False)
+# The rest of a request's first line, which the engines count with the target: the longest method and the version.
+LINE_BYTES = len(b"POST  HTTP/1.1")
+
+
+WindowShape = tuple[str, int, SourceFilter | None]
+"""What makes a window large: the index expression, the number of hits, and what of `_source` is asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowPlan:
     """The request that fetches the window and, where the page goes past it, the hits behind it.
 
-    `added_fields` are the entries that the answer's `fields` holds only because we asked for them.
-    `text_in_fields` tells where each hit's text lies: under `fields`, or in `_source`.
+    `cut` says what to leave of each hit's `_source`, where it has more than the client asked for; else it is None.
     """
 
     request: Request
-    text_in_fields: bool
-    added_fields: frozenset[str]
+    shape: WindowShape
+    cut: SourceFilter | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,24 +63,24 @@ class EngineAnswer:
 
     @property
     def has_system_hits(self) -> bool:
-        """Whether some hit is of a system index, on a remote cluster too; such hits are never reranked."""
-        return any(index.rpartition(":")[2].startswith(".") for index, _ in self.ids)
+        """Whether some hit is of a system index, on a remote cluster too."""
+        return any(is_system(index) for index in {index for index, _ in self.ids})
 
 
 def plan_window(call: SearchCall, decision: Rerank) -> WindowPlan:
     """The upstream request for a reranked search. It leaves `filter_path` to us, since that could hide what we need."""
-    hidden = not _whole_source(call)
-    added: frozenset[str] = frozenset()
-    if hidden:
-        asked = [star_pattern(pattern) for pattern in _asked_fields(call)]
-        wanted = decision.text.names
-        added = frozenset(name for name in wanted if not any(fnmatchcase(name, pattern) for pattern in asked))
-    if added:
-        body = edit_object(call.body, {"fields": [*_raw_fields(call), *sorted(added)]})
-        call = call.with_body(body, call.search or {})
     size = max(decision.window, decision.page.end)
-    request = call.carrier.asking(first=size, filtered=bool(call.filter_path))
-    return WindowPlan(request=request, text_in_fields=hidden, added_fields=added)
+    filtered = bool(call.filter_path)
+    asked = asked_source(call)
+    wider = None if asked is None else widened(asked, decision.text.names)
+    if asked is None or wider is None or wider == asked:
+        request = call.carrier.asking(first=size, filtered=filtered)
+        return WindowPlan(request=request, shape=(call.expression, size, asked))
+    request = call.carrier.asking(first=size, filtered=filtered, source=wider.parameters)
+    if len(request.target) + LINE_BYTES > MAX_TARGET_BYTES:  # then more is fetched than is needed
+        wider = SourceFilter(includes=(EVERYTHING,))
+        request = call.carrier.asking(first=size, filtered=filtered, source=wider.parameters)
+    return WindowPlan(request=request, shape=(call.expression, size, wider), cut=left_to_cut(asked, wider))
 
 
 def plan_plain(call: SearchCall) -> Request:
@@ -83,19 +89,21 @@ def plan_plain(call: SearchCall) -> Request:
 
 
 def read_answer(body: bytes) -> EngineAnswer | None:
-    """The engine's answer, opened; None if it is not a search answer with a score on every hit.
+    """The engine's answer, opened; None if it is not a search answer with a finite score on every hit.
 
-    It is None too if it holds half a surrogate pair or is nested very deep: such JSON can't be read here.
+    What a document holds is not read here, so that none spoils the answer for the others.
     """
     try:
         top = RAW_OBJECT.decode(body)
         hits_object = RAW_OBJECT.decode(top["hits"])
-        hits = tuple(RAW_OBJECTS.decode(hits_object["hits"]))
+        hits = tuple([RAW_OBJECT.decode(hit) for hit in RAW_LIST.decode(hits_object["hits"])])
         scores = tuple([SCORE.decode(hit["_score"]) for hit in hits])
         shards = msgspec.json.decode(top.get("_shards", b"{}"), type=dict[str, Any])
         clusters = msgspec.json.decode(top.get("_clusters", b"{}"), type=dict[str, Any])
         timed_out = msgspec.json.decode(top.get("timed_out", b"false"))
     except (KeyError, ValueError, RecursionError):
+        return None
+    if not all(map(math.isfinite, scores)):
         return None
     answered = clusters.get("successful") == clusters.get("total")  # `successful` does not count skipped clusters
     shards_failed = bool(shards.get("failed"))
@@ -122,41 +130,6 @@ def _text(hit: RawObject, key: str) -> str:
         return bytes(raw).decode("utf-8", "replace")
 
 
-def read_texts(answer: EngineAnswer, plan: WindowPlan, decision: Rerank) -> tuple[str | None, ...]:
-    """The text to score of each hit of the window: parallel to it, None for a hit without text."""
-    holder = "fields" if plan.text_in_fields else "_source"
-    return texts_of((hit.get(holder) for hit in answer.hits[: decision.window]), decision.text)
-
-
-def _whole_source(call: SearchCall) -> bool:
-    """Whether each hit comes with all of `_source`."""
-    search = call.search or {}
-    names = ("_source", "_source_includes", "_source_excludes", "_source_include", "_source_exclude")
-    if any(name in call.parameters for name in names):
-        return call.parameters.get("_source") in ("", "true", "*") and len(set(names) & set(call.parameters)) == 1
-    if "_source" in search:
-        return search["_source"] in (True, "*", ["*"], [], {})
-    hiding = {"stored_fields", "script_fields"} & search.keys()
-    return not hiding and "stored_fields" not in call.parameters
-
-
-def _raw_fields(call: SearchCall) -> list[msgspec.Raw]:
-    """The entries of the body's own `fields`, one by one."""
-    if "fields" not in (call.search or {}):
-        return []
-    raw = RAW_OBJECT.decode(call.body)["fields"]
-    return RAW_LIST.decode(raw) if isinstance((call.search or {})["fields"], list) else [raw]
-
-
-def _asked_fields(call: SearchCall) -> list[str]:
-    """The patterns by which the client itself asks for entries of the answer's `fields`."""
-    search = call.search or {}
-    entries: list[Any] = [search.get("collapse")]
-    for key in ("fields", "docvalue_fields", "stored_fields"):
-        asked = search.get(key)
-        entries += asked if isinstance(asked, list) else [asked]
-    named = [entry.get("field") if isinstance(entry, dict) else entry for entry in entries]
-    for key in ("docvalue_fields", "stored_fields"):
-        named += call.parameters.get(key, "").split(",")
-    scripted = search.get("script_fields")
-    return [*(name for name in named if isinstance(name, str)), *(scripted if isinstance(scripted, dict) else ())]
+def read_texts(answer: EngineAnswer, decision: Rerank) -> Texts:
+    """The texts to score: parallel to the window's hits, None for a hit without text."""
+    return texts_of((hit.get("_source") for hit in answer.hits[: decision.window]), decision.text)

@@ -54,34 +54,6 @@ def test_the_body_that_is_carried_is_read_again(search: dict[str, Any]) -> None:
         assert (call.body, call.search) == (body, search)
 
 
-@pytest.mark.parametrize(
-    ("accept", "media_type"),
-    [
-        (None, b"application/json"),
-        (b"*/*", b"application/json"),
-        (b"application/json, text/plain", b"application/json"),
-        (
-            b"application/vnd.elasticsearch+json;compatible-with=9",
-            b"application/vnd.elasticsearch+json;compatible-with=9",
-        ),
-    ],
-)
-def test_a_body_that_we_add_has_the_media_type_of_accept(accept: bytes | None, media_type: bytes) -> None:
-    """The Content-Type has the version of Accept, since Elasticsearch refuses two different versions."""
-    headers = () if accept is None else ((b"accept", accept),)
-    request = Request(method="GET", target=b"/_search?q=fox", headers=headers)
-    assert BodyCarrier(request).carrying(b"{}").request.header(b"content-type") == media_type
-
-
-@pytest.mark.parametrize("named", [None, b"application/octet-stream", b"text/plain"])
-def test_a_body_that_we_add_is_named_as_json(named: bytes | None) -> None:
-    """If a client sent no body but named a media type, the type of our body takes its place."""
-    headers = ((b"accept", b"*/*"),) if named is None else ((b"content-type", named),)
-    request = Request(method="POST", target=b"/films/_search?q=x", headers=headers, body=b"")
-    sent = read_call(request, "films", max_bytes=1000).carrier.carrying(b'{"fields":["a"]}').request
-    assert [value for name, value in sent.headers if name == b"content-type"] == [b"application/json"]
-
-
 @pytest.mark.parametrize("carrier", CARRIERS, ids=["body", "source"])
 def test_a_header_goes_and_the_carrier_stays(carrier: Carrier) -> None:
     """A header is dropped whatever the case of its name, and nothing else changes."""
@@ -114,3 +86,15 @@ def test_a_page_is_asked_for_in_the_url(
     sent = wanted.asking(first=first, filtered=filtered)
     assert parse_query(sent.query_string) == {**parse_query(request.query_string), **asked}
     assert (sent.path, sent.headers, sent.body) == (request.path, request.headers, request.body)
+
+
+@pytest.mark.parametrize("carrier", CARRIERS, ids=["body", "source"])
+def test_another_filter_for_the_source_takes_the_place_of_the_first(carrier: Carrier) -> None:
+    """Parameters for `_source` are replaced together, whatever their spelling; None leaves the client's own."""
+    joint = b"&" if carrier.request.query_string else b"?"
+    own = b"_source=a&_source_%69ncludes=b&_source_excludes=c&_sources=d"
+    wanted = type(carrier)(replace(carrier.request, target=carrier.request.target + joint + own))  # type: ignore[call-arg]  # as above
+    sent = parse_query(wanted.asking(first=None, filtered=False, source={"_source_includes": "x,y"}).query_string)
+    sent.pop("source", None)
+    assert sent == {"_sources": "d", "_source_includes": "x,y"}
+    assert wanted.asking(first=None, filtered=False).target == wanted.request.target

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from es_rerank.errors import CallerError
 from es_rerank.proxy.search.call import read_call
 from es_rerank.proxy.search.control import ALLOWED, ControlLimits, Controls, check_controls, may_ask, take_controls
-from es_rerank.records import Request
-from tests.proxy.search.calls import JSON_HEADER, raw_call
+from es_rerank.records import LongBody, Request
+from tests.proxy.search.calls import JSON_HEADER, MAX_BYTES, raw_call
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -139,6 +139,7 @@ def test_our_key_must_be_an_object(value: str) -> None:
         b'{"ext":{"es_rerank":{},"es_rerank":{"alpha":1}}}',
         b'{"ext":{"es_rerank":{}},"query":{"match":{"a":"\\ud800"}}}',
         b'{"ext":{"es_rerank":{}} /* why */}',
+        b'// why\n{"ext":{"es_r\\u0065rank":{}}}',
     ],
 )
 def test_our_key_in_a_body_that_we_cannot_read_is_refused(body: bytes) -> None:
@@ -408,6 +409,57 @@ def test_a_plain_body_is_known_at_a_look(search: dict[str, Any]) -> None:
         body=json.dumps(search, ensure_ascii=False).encode(),
     )
     assert not may_ask(request)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"query":{"match":{"text":"es_rerank"}} /* why */}',
+        b'{"query":{"match":{"text":"es_rerank \\ud800"}}}',
+        b'/* "ext":{"es_rerank":{}} */{"query":{"match":{"text":"\\"es_rerank\\""}}}',
+        b'{"query":{"match":{"es_rerank":"\\ud800"}}}',
+        b'{"a":1,"a":{"ext":{"es_rerank":{}}}}',
+    ],
+)
+def test_a_text_that_has_our_name_in_it_is_no_wish(body: bytes) -> None:
+    """A body that we can't read goes on to the engine where our name is something else in it."""
+    call = call_of(body)
+    assert call.search is None
+    assert take_controls(call) == ({}, call)
+
+
+def _nothing() -> None:
+    pass
+
+
+def test_our_key_in_a_body_without_room_is_not_called_too_long() -> None:
+    """Where memory is full, a search that asks something of us is told so with 503: it may come again."""
+    body = b'{"ext":{"es_rerank":{}}'
+    with pytest.raises(CallerError, match="max_held_bytes") as refused:
+        take_controls(raw_call(LongBody(body, _parts(b"}"), on_head_sent=_nothing, no_room=True), JSON_HEADER))
+    assert refused.value.status == 503
+
+
+@pytest.mark.parametrize("coding", [None, b"gzip"])
+def test_our_key_in_a_body_that_is_too_long_is_refused(coding: bytes | None) -> None:
+    """Where the beginning that was read has our key, the error says that the body is too long; else it goes on."""
+    rest = b',"query":{"match":{"text":"' + b"es_rerank " * MAX_BYTES + b'"}}}'
+    for ours, body in ((True, b'{"ext":{"es_rerank":{}}' + rest), (False, b'{"ext":{"other":{}}' + rest)):
+        sent: Any = (
+            LongBody(body[:200], _parts(body[200:]), on_head_sent=_nothing) if coding is None else gzip.compress(body)
+        )
+        headers = (JSON_HEADER,) if coding is None else (JSON_HEADER, (b"content-encoding", coding))
+        call = raw_call(sent, *headers)
+        assert call.search is None
+        if ours:
+            with pytest.raises(CallerError, match=r"longer than limits\.max_request_bytes"):
+                take_controls(call)
+        else:
+            assert take_controls(call) == ({}, call)
+
+
+async def _parts(body: bytes) -> AsyncIterator[bytes]:
+    yield body
 
 
 async def test_a_body_that_is_a_stream_has_to_be_asked_about() -> None:

@@ -375,9 +375,41 @@ def test_every_reason_is_given() -> None:
     assert set(NOT_OURS) == skipped - {"partial_answer"}
 
 
-def test_kibana_s_own_searches_go_through() -> None:
-    """Kibana marks the requests of its pages; Dev Tools sends no such header."""
-    assert decided({"query": FOX}, "", (b"X-Elastic-Product-Origin", b"kibana")) == relay("product_origin")
+KIBANA = (b"X-Elastic-Product-Origin", b"kibana")
+DASHBOARDS = (b"x-opensearch-product-origin", b"opensearch-dashboards")
+BY_A_PROXY = (b"x-forwarded-for", b"10.0.0.7")
+
+
+@pytest.mark.parametrize(
+    ("query", "headers", "reranked"),
+    [
+        ("", (KIBANA,), False),
+        ("pretty=true", (KIBANA,), False),
+        ("", (DASHBOARDS,), False),
+        ("", (DASHBOARDS, BY_A_PROXY), False),
+        ("pretty=true", (DASHBOARDS, BY_A_PROXY), True),
+        ("pretty=true", (DASHBOARDS,), True),
+        ("pretty=false", (DASHBOARDS,), True),
+        ("", (BY_A_PROXY,), True),
+    ],
+)
+def test_pages_of_a_dashboard_are_left_alone(
+    query: str, headers: tuple[tuple[bytes, bytes], ...], reranked: bool
+) -> None:
+    """Kibana marks its pages' searches, OpenSearch Dashboards all of its own; what Dev Tools sends is reranked."""
+    assert isinstance(decided({"query": FOX}, query, *headers), Rerank) is reranked
+    assert reranked or decided({"query": FOX}, query, *headers) == relay("product_origin")
+    taking = book_of(RULE.model_copy(update={"dashboards": "rerank"}))
+    assert isinstance(decide(call_of({"query": FOX}, query, *headers), {}, taking), Rerank)
+
+
+@pytest.mark.parametrize(("expression", "may"), [("notes", False), ("", True), ("*", True)])
+def test_a_search_that_names_no_index_may_meet_system_indices(expression: str, may: bool) -> None:
+    """What the caller named is what was meant; only a search of everything may find what nobody meant."""
+    rule = Rule(name="all", indices=("*",), fields=("text",))
+    decision = decide(call_of({"query": FOX}, expression=expression), {}, book_of(rule))
+    assert isinstance(decision, Rerank)
+    assert decision.may_reach_system is may
 
 
 @pytest.mark.parametrize(

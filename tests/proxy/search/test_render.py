@@ -179,44 +179,6 @@ def test_a_filtered_pretty_answer_is_the_engine_s(engine: str) -> None:
         assert body == case["filtered"][filter_path].encode()
 
 
-@pytest.mark.parametrize("engine", GOLDEN)
-def test_fields_that_only_we_asked_for_are_taken_out(engine: str) -> None:
-    """A client that hid its source gets what it would have got without us, nested fields included."""
-    case = GOLDEN[engine]["hidden"]
-    call = call_of(case["search"])
-    decision = decision_of("parts.head", "text")
-    plan = plan_window(call, decision)
-    answer = read_answer(case["window"].encode())
-    assert answer is not None
-    unscored = ranked_by(answer, [None] * len(answer.hits))
-    members = render_answer(answer, plan, decision, unscored)
-    assert finish_body(members, call, SKIPPED, NOTHING) == case["answer"].encode()
-
-
-@pytest.mark.parametrize(
-    ("fields", "left"),
-    [
-        ({"text": ["x"]}, None),
-        ({"text": ["x"], "year": [1]}, {"year": [1]}),
-        ({"a": [{"b": ["x"], "c": ["y"]}, {"b": ["z"]}]}, {"a": [{"c": ["y"]}]}),
-        ({"a.b": ["x"], "a": [{"c": ["y"]}]}, {"a": [{"c": ["y"]}]}),
-        ({"a": [{"b": ["x"]}]}, None),
-    ],
-)
-@pytest.mark.parametrize("holder", ["fields", "ignored_field_values"])
-def test_our_fields_leave_no_trace(holder: str, fields: dict[str, Any], left: dict[str, Any] | None) -> None:
-    """A field that only we asked for is taken out wherever it was answered, and so is what held nothing else."""
-    answer = read_answer(
-        json.dumps({"hits": {"hits": [{"_id": "0", "_score": 1.0, holder: fields, "sort": [1]}]}}).encode()
-    )
-    assert answer is not None
-    decision = decision_of("text", "a.b")
-    plan = plan_window(call_of({"_source": False}), decision)
-    [hit] = rendered(answer, decision, ranked_by(answer, [None]), plan)["hits"]["hits"]
-    expected = {"_id": "0", "_score": 1.0, holder: left, "sort": [1]}
-    assert hit == {name: value for name, value in expected.items() if value is not None}
-
-
 def test_a_sort_array_carries_the_new_score_and_keeps_its_ties() -> None:
     """With tie-breakers, each hit's `sort` begins with its new score; a null `max_score` stays null."""
     body = {
