@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from es_rerank.clock import Deadline
 from es_rerank.errors import CallerError, UpstreamError
 from es_rerank.fusion.rank import Window, rank
-from es_rerank.proxy.http.coding import UnreadableBodyError, decode_body, encode_body
+from es_rerank.proxy.http.coding import UnreadableBodyError, decode_body, inflated_bytes
 from es_rerank.proxy.laps import Laps
+from es_rerank.proxy.offload import compute
 from es_rerank.proxy.scoring.ask import ScoreRequest
 from es_rerank.proxy.search.call import read_call
 from es_rerank.proxy.search.control import HEADER, take_controls
 from es_rerank.proxy.search.decide import Relay, decide
-from es_rerank.proxy.search.render import Verdict, finish_body, page_of, render_answer
+from es_rerank.proxy.search.render import Verdict, page_of, render_answer
 from es_rerank.proxy.search.status import SearchStatus, outcome_of
 from es_rerank.proxy.search.window import plan_plain, plan_window, read_answer, read_texts
+from es_rerank.proxy.search.write import finish_body, start_body, writing_cost
 from es_rerank.rawjson import open_object
 from es_rerank.records import Reply, first_header, without_headers
 from es_rerank.upstream import AnswerTooLargeError
@@ -39,6 +41,10 @@ if TYPE_CHECKING:
     from es_rerank.rules.book import RuleBook
 
 LOG = logging.getLogger(__name__)
+# A request is read into Python's own objects, which takes so much longer than opening an answer as long.
+READING_COST = 4
+# No filter makes writing an answer take much longer than this times opening it.
+MOST_WRITING_COST = 10
 BUSY_STATUSES = (429, 503)
 
 
@@ -65,10 +71,12 @@ async def answer(request: Request, expression: str, book: RuleBook, parts: Parts
     laps = Laps(parts.clock)
     plain = replace(request, headers=without_headers(request.headers, HEADER))
     try:
-        call = read_call(request, expression, max_bytes=parts.limits.max_request_bytes)
-        asked, call = take_controls(call)
+        max_bytes = parts.limits.max_request_bytes
+        call = await compute(_reading_cost(request), read_call, request, expression, max_bytes=max_bytes)
+        cost = READING_COST * len(call.body)
+        asked, call = await compute(cost, take_controls, call)
         plain = call.carrier.request  # from here on the request holds nothing that is meant for es-rerank
-        decision = decide(call, asked, book)
+        decision = await compute(cost, decide, call, asked, book)
         if isinstance(decision, Relay):
             return await _pass_on(call, decision.include, _skipped(decision.reason, decision.rule), parts, laps)
         try:
@@ -89,7 +97,7 @@ async def answer(request: Request, expression: str, book: RuleBook, parts: Parts
 async def _rerank(call: SearchCall, decision: Rerank, parts: Parts, laps: Laps) -> Outcome:
     """The search, reranked as far as the deadline allows."""
     deadline = Deadline(parts.clock, laps.started_s + decision.deadline_s)
-    plan = plan_window(call, decision)
+    plan = await compute(READING_COST * len(call.body), plan_window, call, decision)
     try:
         reply, body = await _fetch(plan.request, parts)
     except AnswerTooLargeError:
@@ -99,28 +107,31 @@ async def _rerank(call: SearchCall, decision: Rerank, parts: Parts, laps: Laps) 
     laps.lap("engine")
     if reply.status in BUSY_STATUSES:
         return Outcome(reply=reply, status=_skipped("engine_refused", decision.rule))
-    found = read_answer(body) if reply.status == 200 else None
+    found = await compute(len(body), read_answer, body) if reply.status == 200 else None
     unfit = _why_unfit(reply, found, decision)
     if found is None or unfit is not None:
         return await _pass_on(call, decision.include, unfit or _failed(decision, "unreadable_answer"), parts, laps)
-    request = ScoreRequest(scoring=decision.scoring, texts=read_texts(found, plan, decision))
+    cost = len(body)
+    texts = await compute(cost, read_texts, found, plan, decision)
+    request = ScoreRequest(scoring=decision.scoring, texts=texts)
+    deadline = deadline.before(_writing_s(laps.lap("read"), call, reply))
     [scores] = await parts.scores.judge([request], deadline, laps)
     window = Window(
         ids=found.ids[: len(request.texts)],
         engine_scores=found.scores[: len(request.texts)],
         judgments=scores.judgments,
     )
-    verdict = Verdict(ranked=rank(window.engine_scores, window.judgments, decision.recipe), judgments=window.judgments)
+    ranked = await compute(cost, rank, window.engine_scores, window.judgments, decision.recipe)
+    verdict = Verdict(ranked=ranked, judgments=window.judgments)
     if "reasoning" in decision.include:
         places = [index for _, index in page_of(found, decision.page, verdict.ranked.ranking)]
         shown = [index for index in places if index < len(request.texts)]
         verdict = replace(verdict, reasoning=await parts.scores.find_reasoning(shown, request, scores, deadline))
         laps.lap("reasoning")
-    members = render_answer(found, plan, decision, verdict)
+    members = await compute(cost, render_answer, found, plan, decision, verdict)
     laps.lap("fuse")
-    status = _status_of(decision, scores, laps)
-    answered = finish_body(members, call, status, decision.include)
-    return Outcome(reply=_write(reply, answered, status), status=status, window=window)
+    outcome = await _write(reply, cost, members, call, _status_of(decision, scores), decision.include, laps)
+    return replace(outcome, window=window)
 
 
 async def _pass_on(
@@ -135,18 +146,33 @@ async def _pass_on(
     except (AnswerTooLargeError, UnreadableBodyError):
         return forwarded
     laps.lap("engine")
-    status = replace(status, took_ms=laps.took_ms())
-    members = open_object(body) if reply.status == 200 else None
+    members = await compute(len(body), open_object, body) if reply.status == 200 else None
     if members is None:
-        return replace(forwarded, status=status)
-    return Outcome(reply=_write(reply, finish_body(members, call, status, include), status), status=status)
+        return replace(forwarded, status=replace(status, took_ms=laps.took_ms()))
+    return await _write(reply, len(body), members, call, status, include, laps)
 
 
 async def _fetch(request: Request, parts: Parts) -> tuple[Reply, bytes]:
     """The engine's answer, and its body without its coding. Raises AnswerTooLargeError, UnreadableBodyError."""
     max_bytes = parts.limits.max_answer_bytes
     reply = await parts.engine.fetch(request, max_bytes=max_bytes)
-    return reply, decode_body(reply.body, first_header(reply.headers, b"content-encoding"), max_bytes=max_bytes)
+    coding = first_header(reply.headers, b"content-encoding")
+    cost = min(inflated_bytes(reply.body, coding), max_bytes)
+    return reply, await compute(cost, decode_body, reply.body, coding, max_bytes=max_bytes)
+
+
+def _writing_s(read_s: float, call: SearchCall, engine: Reply) -> float:
+    """About how long the answer takes to write, if opening it took `read_s`: so much sooner the wait for scores ends.
+
+    A long answer takes longer than the margin that is always kept, and everything does on a busy machine.
+    """
+    return read_s * min(MOST_WRITING_COST, writing_cost(1, call, first_header(engine.headers, b"content-encoding")))
+
+
+def _reading_cost(request: Request) -> int:
+    """How much there is to compute for reading a request, 0 where its body is not held."""
+    body = request.body if isinstance(request.body, bytes) else b""
+    return READING_COST * (len(body) + inflated_bytes(body, request.header(b"content-encoding")))
 
 
 def _why_unfit(reply: Reply, found: EngineAnswer | None, decision: Rerank) -> SearchStatus | None:
@@ -162,7 +188,7 @@ def _why_unfit(reply: Reply, found: EngineAnswer | None, decision: Rerank) -> Se
     return _skipped("system_index", decision.rule) if found.has_system_hits else None
 
 
-def _status_of(decision: Rerank, scores: WindowScores, laps: Laps) -> SearchStatus:
+def _status_of(decision: Rerank, scores: WindowScores) -> SearchStatus:
     """What became of a window."""
     size = len(scores.judgments)
     # A hit without text can't be scored. If no hit of a window has text, the rule probably names the wrong fields.
@@ -181,7 +207,6 @@ def _status_of(decision: Rerank, scores: WindowScores, laps: Laps) -> SearchStat
         cut=scores.cut,
         low_mass=scores.low_mass,
         truncated=scores.truncated,
-        took_ms=laps.took_ms(),
     )
 
 
@@ -193,11 +218,26 @@ def _failed(decision: Rerank, reason: Reason) -> SearchStatus:
     return SearchStatus(status="failed", reason=reason, rule=decision.rule, scorer=decision.scorer)
 
 
-def _write(engine: Reply, body: bytes, status: SearchStatus) -> Reply:
-    """The engine's answer with another body, in the coding that the engine used for its own."""
-    encoded = encode_body(body, first_header(engine.headers, b"content-encoding"))
-    headers = (*without_headers(engine.headers, b"content-length"), (b"content-length", b"%d" % len(encoded)))
-    return Reply(status=engine.status, headers=with_warning(headers, status), body=encoded)
+async def _write(  # noqa: PLR0917
+    engine: Reply,
+    body_bytes: int,
+    members: dict[str, Any],
+    call: SearchCall,
+    status: SearchStatus,
+    include: AbstractSet[str],
+    laps: Laps,
+) -> Outcome:
+    """The engine's answer with these members, about `body_bytes` long, in the coding that the engine used for its own.
+
+    The status is made when everything else is written, and so has the time of all steps.
+    """
+    coding = first_header(engine.headers, b"content-encoding")
+    started = await compute(writing_cost(body_bytes, call, coding), start_body, members, call, coding)
+    laps.lap("write")
+    status = replace(status, took_ms=laps.took_ms())
+    body = finish_body(started, call, status, include)
+    headers = (*without_headers(engine.headers, b"content-length"), (b"content-length", b"%d" % len(body)))
+    return Outcome(reply=Reply(status=engine.status, headers=with_warning(headers, status), body=body), status=status)
 
 
 def with_warning(headers: Headers, status: SearchStatus) -> Headers:
