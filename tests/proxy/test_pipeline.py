@@ -15,6 +15,7 @@ from es_rerank.errors import UpstreamError
 from es_rerank.fusion.rank import Recipe, rank
 from es_rerank.judgment import Judgment
 from es_rerank.proxy import pipeline
+from es_rerank.proxy.http.coding import decode_body, packer_for
 from es_rerank.proxy.parts import Parts
 from es_rerank.proxy.scoring.source import ScoreSource
 from es_rerank.proxy.scoring.workers import RENDER_MARGIN_S, Answered
@@ -186,6 +187,55 @@ async def test_the_window_can_be_kept_and_ranked_again() -> None:
         recipe = Recipe(method="zscore", alpha=alpha, score="paper")
         ranked = rank(window.engine_scores, window.judgments, recipe)
         assert [window.ids[index][1] for index in ranked.ranking.order] == order
+
+
+@pytest.mark.parametrize("coding", [None, b"gzip"])
+async def test_others_have_their_turn_while_a_long_answer_is_computed(coding: bytes | None) -> None:
+    """A long answer, packed, printed and filtered by 480 patterns: the event loop turns on and on meanwhile.
+
+    With each step in the loop it would turn a few times, however long that takes.
+    """
+    body = json.dumps({"hits": {"max_score": 9.0, "hits": hits_of(*["x" * 300] * 2_000)["hits"]["hits"]}}).encode()
+    packer = packer_for(coding)
+    packed = packer.compress(body) + packer.flush()
+    headers = ((b"content-type", b"application/json"), *([(b"content-encoding", coding)] if coding else ()))
+    engine = FakeEngine(Reply(status=200, headers=headers, body=packed))
+    filter_path = ",".join(["hits.hits._id", "_es_rerank", *(f"**.x{number}*" for number in range(480))])
+    target = f"/films/_search?size=2000&pretty&filter_path={filter_path}".encode()
+    answering = asyncio.ensure_future(
+        pipeline.answer(replace(asked(SEARCH), target=target), "films", BOOK, parts_with(engine))
+    )
+    turns = 0
+    while not answering.done():
+        await asyncio.sleep(0)
+        turns += 1
+    outcome = await answering
+    assert turns > 100
+    assert outcome.reply is not None
+    answered = json.loads(decode_body(outcome.reply.body, coding, max_bytes=len(body)))
+    assert len(answered["hits"]["hits"]) == 2_000
+    assert answered["_es_rerank"]["status"] == "full"
+
+
+async def test_a_long_request_is_read_beside_the_loop() -> None:
+    """A search of megabytes, too, leaves the loop to others while it is read and decided about."""
+    search = {"query": {"bool": {"should": [{"match": {"text": f"word {number}"}} for number in range(50_000)]}}}
+    engine = FakeEngine(reply(200, hits_of(*TEXTS)))
+    answering = asyncio.ensure_future(pipeline.answer(asked(search), "films", BOOK, parts_with(engine)))
+    turns = 0
+    while not answering.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns > 100
+    assert answered_by(await answering)[1]["status"] == "full"
+
+
+async def test_the_status_knows_the_time_of_every_step() -> None:
+    """`took_ms` has the writing of the answer too, and the log is told the same as the caller."""
+    outcome = await pipeline.answer(asked(SEARCH), "films", BOOK, parts_with(FakeEngine(reply(200, hits_of(*TEXTS)))))
+    took_ms = answered_by(outcome)[1]["took_ms"]
+    assert list(took_ms) == ["engine", "read", "cache", "score", "fuse", "write", "total"]
+    assert outcome.status.took_ms == took_ms
 
 
 async def test_a_bug_before_the_decision_forwards_the_search() -> None:
