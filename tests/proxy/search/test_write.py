@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -18,6 +18,9 @@ from es_rerank.proxy.search.status import SearchStatus
 from es_rerank.proxy.search.write import finish_body, start_body, writing_cost
 from tests.proxy.search.calls import call_of
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 STATUS = SearchStatus(status="partial", reason="deadline", rule="a", scorer="b", window=3, took_ms={"total": 1.5})
 NAMES = st.sampled_from(["took", "hits", "_shards", "_es", "reason", "{}"])
 VALUES = st.recursive(
@@ -29,7 +32,11 @@ PATHS = st.lists(
     st.sampled_from(["took", "hits", "_es_rerank", "reason", "*", "**", "_*", "x"]), min_size=1, max_size=3
 )
 FILTERS = st.lists(PATHS.map(".".join) | PATHS.map(".".join).map("-{}".format), max_size=4).map(",".join)
-UNPACK = {None: bytes, b"gzip": gzip.decompress, b"deflate": zlib.decompress}
+UNPACK: dict[bytes | None, Callable[[bytes], bytes]] = {
+    None: bytes,
+    b"gzip": gzip.decompress,
+    b"deflate": zlib.decompress,
+}
 
 
 @given(
