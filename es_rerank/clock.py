@@ -49,6 +49,10 @@ class Deadline:
         """Seconds left, 0 when none are."""
         return max(0.0, self.due_s - self.clock.monotonic_s())
 
+    def before(self, margin_s: float) -> Deadline:
+        """The deadline of a step that has to end so much sooner."""
+        return Deadline(self.clock, self.due_s - margin_s)
+
     def limit(self, margin_s: float = 0.0) -> AbstractAsyncContextManager[object]:
         """A block that raises TimeoutError if it still runs `margin_s` before the deadline."""
         return self.clock.limit(self.due_s - margin_s)

@@ -24,7 +24,7 @@ from es_rerank.pool import EngineConnection, EnginePool
 from es_rerank.records import Reply, first_header
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from aiohttp import StreamReader
     from aiohttp.connector import Connection
@@ -66,6 +66,10 @@ class AnswerTooLargeError(UpstreamError):
     """The engine's answer is larger than we may hold."""
 
 
+class NoRoomError(UpstreamError):
+    """The engine's answer finds no room in the memory that may be held."""
+
+
 class StreamedReply:
     """An answer whose body is still to come: status, end-to-end headers, and the body as raw bytes, read once."""
 
@@ -83,14 +87,19 @@ class StreamedReply:
         except (aiohttp.ClientError, HttpProcessingError, TimeoutError) as error:
             raise _no_answer(error) from error
 
-    async def read(self, max_bytes: int) -> Reply:
-        """The whole answer. Raises AnswerTooLargeError before holding much more than `max_bytes`."""
+    async def read(self, max_bytes: int, hold: Callable[[int], bool]) -> Reply:
+        """The whole answer. `hold` is asked for room for each part.
+
+        Raises AnswerTooLargeError before holding much more than `max_bytes`, NoRoomError where `hold` has no room.
+        """
         parts: list[bytes] = []
         held = 0
         async for chunk in self.chunks():
             held += len(chunk)
             if held > max_bytes:
                 raise AnswerTooLargeError(f"the engine's answer is larger than {max_bytes} bytes")
+            if not hold(len(chunk)):
+                raise NoRoomError("the engine's answer can't be held now: limits.max_held_bytes are held")
             parts.append(chunk)
         return Reply(status=self.status, headers=self.headers, body=b"".join(parts))
 
@@ -156,11 +165,17 @@ class Upstream:
             asking.end()
 
     async def fetch(
-        self, request: Request, *, max_bytes: int, due_s: float | None = None, new_connection: bool = False
+        self,
+        request: Request,
+        *,
+        max_bytes: int,
+        hold: Callable[[int], bool],
+        due_s: float | None = None,
+        new_connection: bool = False,
     ) -> Reply:
-        """The whole answer; see `send`. Raises UpstreamError, AnswerTooLargeError if it is larger than `max_bytes`."""
+        """The whole answer; see `send`, and `StreamedReply.read` for the errors that it adds."""
         async with self.send(request, due_s=due_s, new_connection=new_connection) as reply:
-            return await reply.read(max_bytes)
+            return await reply.read(max_bytes, hold)
 
     async def _first_answer(self, errand: _Errand) -> _Asking:
         """The answer of the first host that can serve, or that of a host that can't. The caller ends it."""

@@ -14,7 +14,7 @@ from es_rerank.errors import UpstreamError
 from es_rerank.pool import EnginePool
 from es_rerank.records import Request
 from es_rerank.tables import UpstreamSettings
-from es_rerank.upstream import Upstream
+from es_rerank.upstream import NoRoomError, Upstream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -36,6 +36,11 @@ BEYOND = {
     "a line end": WHOLE["length"] + b"\r\n",
     "a line end behind chunks": WHOLE["chunks"] + b"\r\n",
 }
+
+
+def room(_: int) -> bool:
+    """There is always room for an answer."""
+    return True
 
 
 class Engine:
@@ -76,7 +81,7 @@ async def connections_for(engine: Engine, *, method: str = "GET", rest_s: float 
     """How many connections two requests need, one after the other."""
     async with upstream_of(engine) as upstream:
         for _ in range(2):
-            await upstream.fetch(Request(method=method, target=b"/a", headers=()), max_bytes=1000)
+            await upstream.fetch(Request(method=method, target=b"/a", headers=()), max_bytes=1000, hold=room)
             await asyncio.sleep(rest_s)
     return engine.connections
 
@@ -128,7 +133,7 @@ async def test_a_status_that_is_no_answer_is_not_passed_on(status: int) -> None:
     async with upstream_of(engine) as upstream:
         for _ in range(2):
             with pytest.raises(UpstreamError):
-                await upstream.fetch(Request(method="GET", target=b"/a", headers=()), max_bytes=1000)
+                await upstream.fetch(Request(method="GET", target=b"/a", headers=()), max_bytes=1000, hold=room)
     assert engine.connections == 2 or status != 101
 
 
@@ -145,7 +150,7 @@ async def test_a_body_that_makes_no_sense_breaks_off(broken: bytes) -> None:
         for _ in range(2):
             with pytest.raises(UpstreamError):
                 async with asyncio.timeout(WAIT_S):
-                    await upstream.fetch(Request(method="GET", target=b"/a", headers=()), max_bytes=1000)
+                    await upstream.fetch(Request(method="GET", target=b"/a", headers=()), max_bytes=1000, hold=room)
     assert engine.connections == 2
 
 
@@ -157,7 +162,7 @@ async def test_an_engine_that_falls_silent_is_given_up(first: bytes) -> None:
     async with upstream_of(engine, read_timeout_s=0.2) as upstream:
         with pytest.raises(UpstreamError) as caught:
             async with asyncio.timeout(WAIT_S):
-                await upstream.fetch(Request(method="GET", target=b"/a", headers=()), max_bytes=1000)
+                await upstream.fetch(Request(method="GET", target=b"/a", headers=()), max_bytes=1000, hold=room)
         assert caught.value.status == 504
 
 
@@ -188,7 +193,7 @@ async def test_an_answer_that_is_whole_outlives_the_upload() -> None:
             upstream.send(upload) as reply,
         ):
             await asyncio.sleep(0.2)  # the upload goes on meanwhile
-            answered = await reply.read(1_000_000)
+            answered = await reply.read(1_000_000, room)
     assert (answered.status, answered.body) == (413, refusal)
 
 
@@ -206,8 +211,8 @@ async def test_an_answer_before_the_request_ends_the_connection() -> None:
     async with upstream_of(engine) as upstream:
         async with upstream.send(Request(method="POST", target=b"/a", headers=(), body=body())) as reply:
             go_on.set()
-            await reply.read(1000)
-        await upstream.fetch(Request(method="GET", target=b"/a", headers=()), max_bytes=1000)
+            await reply.read(1000, room)
+        await upstream.fetch(Request(method="GET", target=b"/a", headers=()), max_bytes=1000, hold=room)
     assert engine.connections == 2
 
 
@@ -236,7 +241,7 @@ async def test_a_new_connection_can_be_asked_for(*, new: bool) -> None:
     async with upstream_of(engine) as upstream:
         for _ in range(2):
             request = Request(method="GET", target=b"/a", headers=())
-            await upstream.fetch(request, max_bytes=1000, new_connection=new)
+            await upstream.fetch(request, max_bytes=1000, hold=room, new_connection=new)
     assert engine.connections == (2 if new else 1)
 
 
@@ -248,7 +253,7 @@ async def test_a_header_with_a_line_end_inside_is_a_clean_error(value: bytes) ->
     async with upstream_of(engine) as upstream:
         for _ in range(2):
             with pytest.raises(UpstreamError):
-                await upstream.fetch(Request(method="POST", target=b"/a", headers=()), max_bytes=1000)
+                await upstream.fetch(Request(method="POST", target=b"/a", headers=()), max_bytes=1000, hold=room)
     assert engine.connections == 2
 
 
@@ -257,5 +262,23 @@ async def test_a_folded_header_arrives_as_one_line() -> None:
     engine = Engine()
     engine.pieces = [OK + b"x-odd: a\r\n b\r\ncontent-length: 2\r\n\r\n{}"]
     async with upstream_of(engine) as upstream:
-        reply = await upstream.fetch(Request(method="GET", target=b"/a", headers=()), max_bytes=1000)
+        reply = await upstream.fetch(Request(method="GET", target=b"/a", headers=()), max_bytes=1000, hold=room)
     assert reply.headers[0] == (b"x-odd", b"a b")
+
+
+async def test_an_answer_without_room_is_not_held() -> None:
+    """The room for each part of an answer is asked for, and without it the connection is not used again."""
+    engine = Engine()
+    engine.pieces, engine.pause_s = [OK + b"content-length: 20\r\n\r\n" + b"x" * 10, b"x" * 10], 0.05
+    asked: list[int] = []
+
+    def hold(count: int) -> bool:
+        asked.append(count)
+        return sum(asked) <= 10
+
+    async with upstream_of(engine) as upstream:
+        for _ in range(2):
+            asked.clear()
+            with pytest.raises(NoRoomError):
+                await upstream.fetch(Request(method="GET", target=b"/a", headers=()), max_bytes=1000, hold=hold)
+    assert engine.connections == 2

@@ -127,7 +127,7 @@ async def _route(exchange: Exchange, parts: Parts) -> None:
 async def _search(exchange: Exchange, request: Request, expression: str, book: RuleBook, parts: Parts) -> None:
     """Answer a search, and log it."""
     try:
-        outcome = await answer(request, expression, book, parts)
+        outcome = await answer(request, expression, book, parts, exchange.share)
         status = outcome.status
         if outcome.reply is not None:
             await exchange.reply(outcome.reply)

@@ -54,7 +54,8 @@ async def _check_engine(parts: Parts) -> dict[str, Any]:
     request = Request(method="GET", target=b"/", headers=((b"accept", b"application/json"),))
     try:
         async with parts.clock.limit(parts.clock.monotonic_s() + CHECK_S):
-            reply = await parts.engine.fetch(request, max_bytes=MAX_ANSWER_BYTES)
+            with parts.memory.share() as share:
+                reply = await parts.engine.fetch(request, max_bytes=MAX_ANSWER_BYTES, hold=share.take)
     except (UpstreamError, TimeoutError):
         return {"reachable": False}
     # 508 is our own: the way leads back to this proxy.

@@ -16,11 +16,13 @@ class Laps:
         self.started_s = self._last_s = clock.monotonic_s()
         self._took_s: dict[str, float] = {}
 
-    def lap(self, name: str) -> None:
-        """Add the time since the last lap to the step with this name."""
+    def lap(self, name: str) -> float:
+        """Add the time since the last lap to the step with this name, and give it, in seconds."""
         now_s = self._clock.monotonic_s()
-        self._took_s[name] = self._took_s.get(name, 0.0) + now_s - self._last_s
+        took_s = now_s - self._last_s
+        self._took_s[name] = self._took_s.get(name, 0.0) + took_s
         self._last_s = now_s
+        return took_s
 
     def took_ms(self) -> dict[str, float]:
         """Milliseconds of each step so far, and `total` from the start until now, rounded to a tenth."""

@@ -15,7 +15,7 @@ from es_rerank.rules.source import FileRules
 from es_rerank.upstream import Upstream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
 
     from es_rerank.clock import Clock
@@ -40,7 +40,13 @@ class Engine(Protocol):
         ...
 
     async def fetch(
-        self, request: Request, *, max_bytes: int, due_s: float | None = None, new_connection: bool = False
+        self,
+        request: Request,
+        *,
+        max_bytes: int,
+        hold: Callable[[int], bool],
+        due_s: float | None = None,
+        new_connection: bool = False,
     ) -> Reply:
         """The whole answer. No connection to a host is waited for beyond `due_s`."""
         ...

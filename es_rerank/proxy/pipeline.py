@@ -14,23 +14,26 @@ from typing import TYPE_CHECKING, Any, Literal
 from es_rerank.clock import Deadline
 from es_rerank.errors import CallerError, UpstreamError
 from es_rerank.fusion.rank import Window, rank
-from es_rerank.proxy.http.coding import UnreadableBodyError, decode_body, encode_body
+from es_rerank.proxy.http.coding import UnreadableBodyError, decode_body, inflated_bytes
 from es_rerank.proxy.laps import Laps
+from es_rerank.proxy.offload import compute
 from es_rerank.proxy.scoring.ask import ScoreRequest
 from es_rerank.proxy.search.call import read_call
 from es_rerank.proxy.search.control import HEADER, take_controls
 from es_rerank.proxy.search.decide import Relay, decide
-from es_rerank.proxy.search.render import Verdict, finish_body, page_of, render_answer
+from es_rerank.proxy.search.render import Verdict, page_of, render_answer
 from es_rerank.proxy.search.status import SearchStatus, outcome_of
 from es_rerank.proxy.search.window import plan_plain, plan_window, read_answer, read_texts
+from es_rerank.proxy.search.write import finish_body, start_body, writing_cost
 from es_rerank.rawjson import open_object
 from es_rerank.records import Reply, first_header, without_headers
-from es_rerank.upstream import AnswerTooLargeError, UnreachableError
+from es_rerank.upstream import AnswerTooLargeError, NoRoomError, UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from collections.abc import Set as AbstractSet
 
+    from es_rerank.memory import Share
     from es_rerank.proxy.parts import Parts
     from es_rerank.proxy.scoring.ask import WindowScores
     from es_rerank.proxy.search.call import SearchCall
@@ -41,9 +44,11 @@ if TYPE_CHECKING:
     from es_rerank.rules.book import RuleBook
     from es_rerank.texts import Texts
 
-    WindowAnswer = tuple[Reply, EngineAnswer]
-
 LOG = logging.getLogger(__name__)
+# A request is read into Python's own objects, which takes so much longer than opening an answer as long.
+READING_COST = 4
+# No filter makes writing an answer take much longer than this times opening it.
+MOST_WRITING_COST = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,91 +64,113 @@ class Outcome:
     window: Window | None = None
 
 
-async def answer(request: Request, expression: str, book: RuleBook, parts: Parts) -> Outcome:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """What every step of one search has at hand: the process's parts, its stopwatch, and what it may hold."""
+
+    parts: Parts
+    laps: Laps
+    share: Share
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _WindowAnswer:
+    """The engine's answer for a window: its status and headers, how long its body is, and what was found in it."""
+
+    reply: Reply
+    body_bytes: int
+    found: EngineAnswer
+
+
+async def answer(request: Request, expression: str, book: RuleBook, parts: Parts, share: Share) -> Outcome:
     """Answer a search for an index expression ('' for none) by the rules of this book.
 
-    `request.body` is a stream only if it is too large to hold.
+    `request.body` is a stream only if it can't be held. Answers that have to be held are taken from `share`.
     Raises CallerError if the request asks es-rerank for something that isn't allowed, and UpstreamError if no engine
     host answers. Nothing else makes a search fail.
     """
-    laps = Laps(parts.clock)
+    run = _Run(parts=parts, laps=Laps(parts.clock), share=share)
     plain = replace(request, headers=without_headers(request.headers, HEADER))
     try:
-        call = read_call(request, expression, max_bytes=parts.limits.max_request_bytes)
-        asked, call = take_controls(call)
+        max_bytes = parts.limits.max_request_bytes
+        call = await compute(_reading_cost(request), read_call, request, expression, max_bytes=max_bytes)
+        cost = READING_COST * len(call.body)
+        asked, call = await compute(cost, take_controls, call)
         plain = call.carrier.request  # from here on the request holds nothing that is meant for es-rerank
-        decision = decide(call, asked, book)
+        decision = await compute(cost, decide, call, asked, book)
         if isinstance(decision, Relay):
-            return await _pass_on(call, decision.include, _relayed(decision), parts, laps)
+            return await _pass_on(call, decision.include, _relayed(decision), run)
         try:
-            return await _rerank(call, decision, parts, laps)
+            return await _rerank(call, decision, run)
         except UpstreamError:
             raise
         except Exception:
             LOG.exception("reranking broke; the search goes through")
-            return await _pass_on(call, decision.include, _failed(decision, "internal_error"), parts, laps)
+            return await _pass_on(call, decision.include, _failed(decision, "internal_error"), run)
     except (CallerError, UpstreamError):
         raise
     except Exception:  # whatever is wrong with us, the search is answered
         LOG.exception("a search broke; it goes through")
-        status = SearchStatus(status="failed", reason="internal_error", took_ms=laps.took_ms())
+        status = SearchStatus(status="failed", reason="internal_error", took_ms=run.laps.took_ms())
         return Outcome(forward=plain, status=status)
 
 
-async def _rerank(call: SearchCall, decision: Rerank, parts: Parts, laps: Laps) -> Outcome:
+async def _rerank(call: SearchCall, decision: Rerank, run: _Run) -> Outcome:
     """The search, reranked as far as the deadline allows."""
+    parts, laps = run.parts, run.laps
     deadline = Deadline(parts.clock, laps.started_s + decision.deadline_s)
-    plan = plan_window(call, decision)
-    if parts.large_windows.knows(plan.shape, parts.clock.monotonic_s()):
-        return await _pass_on(call, decision.include, _failed(decision, "answer_too_large"), parts, laps)
-    fetched = await _fetch_window(call, plan, decision, deadline, parts, laps)
-    laps.lap("engine")
+    plan = await compute(READING_COST * len(call.body), plan_window, call, decision)
+    fetched = await _fetch_window(call, plan, decision, deadline, run)
     if isinstance(fetched, Outcome):
         return fetched
     if isinstance(fetched, SearchStatus):
-        return await _pass_on(call, decision.include, fetched, parts, laps)
-    reply, found = fetched
+        return await _pass_on(call, decision.include, fetched, run)
+    found, cost = fetched.found, fetched.body_bytes
     unfit = _why_unfit(found, decision)
     if unfit is not None:
-        return _answer_unranked(call, plan, decision, reply, found, _skipped(unfit, decision.rule), laps)
-    read = read_texts(found, decision)
+        return await _answer_unranked(call, plan, decision, fetched, _skipped(unfit, decision.rule), run)
+    read = await compute(cost, read_texts, found, decision)
     _note_absent_fields(decision, read, parts)
     request = ScoreRequest(scoring=decision.scoring, texts=read.texts)
+    deadline = deadline.before(_writing_s(laps.lap("read"), call, fetched.reply))
     [scores] = await parts.scores.judge([request], deadline, laps)
     window = Window(
         ids=found.ids[: len(request.texts)],
         engine_scores=found.scores[: len(request.texts)],
         judgments=scores.judgments,
     )
-    verdict = Verdict(ranked=rank(window.engine_scores, window.judgments, decision.recipe), judgments=window.judgments)
+    ranked = await compute(cost, rank, window.engine_scores, window.judgments, decision.recipe)
+    verdict = Verdict(ranked=ranked, judgments=window.judgments)
     if "reasoning" in decision.include:
         places = [index for _, index in page_of(found, decision.page, verdict.ranked.ranking)]
         shown = [index for index in places if index < len(request.texts)]
         verdict = replace(verdict, reasoning=await parts.scores.find_reasoning(shown, request, scores, deadline))
         laps.lap("reasoning")
-    members = render_answer(found, plan, decision, verdict)
+    members = await compute(cost, render_answer, found, plan, decision, verdict)
     laps.lap("fuse")
-    status = _status_of(decision, scores, read.missing_fields, laps)
-    answered = finish_body(members, call, status, decision.include)
-    return Outcome(reply=_write(reply, answered, status), status=status, window=window)
+    status = _status_of(decision, scores, read.missing_fields)
+    outcome = await _write(fetched.reply, cost, members, call, status, decision.include, laps)
+    return replace(outcome, window=window)
 
 
-async def _fetch_window(  # noqa: PLR0917
-    call: SearchCall, plan: WindowPlan, decision: Rerank, deadline: Deadline, parts: Parts, laps: Laps
-) -> WindowAnswer | SearchStatus | Outcome:
+async def _fetch_window(
+    call: SearchCall, plan: WindowPlan, decision: Rerank, deadline: Deadline, run: _Run
+) -> _WindowAnswer | SearchStatus | Outcome:
     """The engine's answer for the window; or why it is of no use; or the outcome of the client's own search.
 
     At the deadline the window is not given up: the client's own search is sent beside it, and the first of the two that
     is answered well counts. So a window that takes much longer than the search costs no more than the deadline, and
     where the whole engine is slow, scores that are in the cache still count. Raises UpstreamError if no answer came.
     """
-    fetching = asyncio.create_task(_read_window(plan, decision, deadline, parts))
+    if run.parts.large_windows.knows(plan.shape, run.parts.clock.monotonic_s()):
+        return _failed(decision, "answer_too_large")
+    fetching = asyncio.create_task(_read_window(plan, decision, deadline, run))
     try:
         async with deadline.limit():
             return await asyncio.shield(fetching)
     except TimeoutError:
         late = _failed(decision, "deadline")
-        own = asyncio.create_task(_pass_on(call, decision.include, late, parts, laps, held=True, new_connection=True))
+        own = asyncio.create_task(_pass_on(call, decision.include, late, run, held=True, new_connection=True))
         try:
             return await _first_useful(fetching, own)
         finally:
@@ -153,51 +180,55 @@ async def _fetch_window(  # noqa: PLR0917
 
 
 async def _read_window(
-    plan: WindowPlan, decision: Rerank, deadline: Deadline, parts: Parts
-) -> WindowAnswer | SearchStatus:
+    plan: WindowPlan, decision: Rerank, deadline: Deadline, run: _Run
+) -> _WindowAnswer | SearchStatus:
     """The engine's answer for the window, or the status of the search if that is of no use to it.
 
     Raises UnreachableError, since the client's own search would not be answered either.
     """
+    large_windows = run.parts.large_windows
     try:
-        reply, body = await _fetch(plan.request, parts, due_s=deadline.due_s)
+        reply, body = await _fetch(plan.request, run, due_s=deadline.due_s)
     except UnreachableError:
         raise
     except (UpstreamError, UnreadableBodyError) as error:
         LOG.warning("the answer for a window is of no use: %s", error)
         if isinstance(error, AnswerTooLargeError):
-            parts.large_windows.note_too_large(plan.shape, parts.clock.monotonic_s())
+            large_windows.note_too_large(plan.shape, run.parts.clock.monotonic_s())
         return _failed(decision, _why_lost(error))
-    parts.large_windows.note_fit(plan.shape)
+    large_windows.note_fit(plan.shape)
+    run.laps.lap("engine")
     if reply.status != 200:  # the engine may refuse only our window; if not, the client must get its own refusal
         return _failed(decision, "engine_refused")
-    found = read_answer(body)
+    found = await compute(len(body), read_answer, body)
     if found is None:
         return _failed(decision, "unreadable_answer")
     # A shard may have failed on our window alone. An answer that is incomplete otherwise serves if its page is full.
     if found.shards_failed or not (found.complete or len(found.hits) >= decision.page.end):
         return _skipped("partial_answer", decision.rule)
-    return reply, found
+    return _WindowAnswer(reply=reply, body_bytes=len(body), found=found)
 
 
 def _why_lost(error: Exception) -> Reason:
     if isinstance(error, AnswerTooLargeError):
         return "answer_too_large"
+    if isinstance(error, NoRoomError):
+        return "memory_full"
     return "unreadable_answer" if isinstance(error, UnreadableBodyError) else "window_lost"
 
 
 async def _first_useful(
-    fetching: asyncio.Task[WindowAnswer | SearchStatus], own: asyncio.Task[Outcome]
-) -> WindowAnswer | Outcome:
+    fetching: asyncio.Task[_WindowAnswer | SearchStatus], own: asyncio.Task[Outcome]
+) -> _WindowAnswer | Outcome:
     """The window if it comes first and is of use, else the client's own search; if that fails, what is left."""
     await asyncio.wait({fetching, own}, return_when=asyncio.FIRST_COMPLETED)
-    if fetching.done() and fetching.exception() is None and isinstance(window := fetching.result(), tuple):
+    if fetching.done() and fetching.exception() is None and isinstance(window := fetching.result(), _WindowAnswer):
         return window
     try:
         return await own
     except UpstreamError:
         window = await fetching
-        if isinstance(window, tuple):
+        if isinstance(window, _WindowAnswer):
             return window
         raise
 
@@ -212,28 +243,27 @@ async def _pass_on(
     call: SearchCall,
     include: AbstractSet[str],
     status: SearchStatus,
-    parts: Parts,
-    laps: Laps,
+    run: _Run,
     *,
     held: bool = False,
     new_connection: bool = False,
 ) -> Outcome:
     """The engine's own answer as it comes; held only if `held` asks for that, or the status is written into it."""
     written = "status" in include
-    forwarded = Outcome(forward=call.carrier.request, status=replace(status, took_ms=laps.took_ms()))
-    if not call.held or not (written or held):
+    forwarded = Outcome(forward=call.carrier.request, status=replace(status, took_ms=run.laps.took_ms()))
+    if not call.held or not (written or held) or status.reason == "memory_full":
         return forwarded
     request = plan_plain(call) if written else call.carrier.request
     try:
-        reply, body = await _fetch(request, parts, new_connection=new_connection)
-    except (AnswerTooLargeError, UnreadableBodyError):
+        reply, body = await _fetch(request, run, new_connection=new_connection)
+    except (AnswerTooLargeError, NoRoomError, UnreadableBodyError):
         return forwarded
-    laps.lap("engine")
-    status = replace(settle(status, reply.status), took_ms=laps.took_ms())
-    members = open_object(body) if written else None
+    run.laps.lap("engine")
+    status = replace(settle(status, reply.status), took_ms=run.laps.took_ms())
+    members = await compute(len(body), open_object, body) if written else None
     if members is not None and (reply.status == 200 or call.filter_path):
         shown = include if reply.status == 200 else frozenset[str]()
-        return Outcome(reply=_write(reply, finish_body(members, call, status, shown), status), status=status)
+        return await _write(reply, len(body), members, call, status, shown, run.laps)
     if written and call.filter_path:  # what we asked for was not filtered, and can't be filtered here
         return replace(forwarded, status=status)
     return Outcome(reply=replace(reply, headers=with_warning(reply.headers, status)), status=status)
@@ -246,31 +276,47 @@ def settle(status: SearchStatus, engine_status: int) -> SearchStatus:
     return replace(status, status="skipped", reason="engine_refused")
 
 
-def _answer_unranked(  # noqa: PLR0917
-    call: SearchCall,
-    plan: WindowPlan,
-    decision: Rerank,
-    reply: Reply,
-    found: EngineAnswer,
-    status: SearchStatus,
-    laps: Laps,
+async def _answer_unranked(  # noqa: PLR0917
+    call: SearchCall, plan: WindowPlan, decision: Rerank, window: _WindowAnswer, status: SearchStatus, run: _Run
 ) -> Outcome:
     """The client's page in the engine's order, out of the window's answer: the engine is not asked again."""
+    found, cost = window.found, window.body_bytes
     scores = found.scores[: decision.window]
     gaps = (None,) * len(scores)
     verdict = Verdict(ranked=rank(scores, gaps, decision.recipe), judgments=gaps)
-    members = render_answer(found, plan, replace(decision, include=frozenset()), verdict)
-    status = replace(status, took_ms=laps.took_ms())
-    return Outcome(reply=_write(reply, finish_body(members, call, status, decision.include), status), status=status)
+    bare = replace(decision, include=frozenset())
+    members = await compute(cost, render_answer, found, plan, bare, verdict)
+    return await _write(window.reply, cost, members, call, status, decision.include, run.laps)
 
 
 async def _fetch(
-    request: Request, parts: Parts, *, due_s: float | None = None, new_connection: bool = False
+    request: Request, run: _Run, *, due_s: float | None = None, new_connection: bool = False
 ) -> tuple[Reply, bytes]:
-    """The engine's answer, and its body without its coding. Raises AnswerTooLargeError, UnreadableBodyError."""
-    max_bytes = parts.limits.max_answer_bytes
-    reply = await parts.engine.fetch(request, max_bytes=max_bytes, due_s=due_s, new_connection=new_connection)
-    return reply, decode_body(reply.body, first_header(reply.headers, b"content-encoding"), max_bytes=max_bytes)
+    """The engine's answer, and its body without its coding.
+
+    Raises AnswerTooLargeError, NoRoomError, UnreadableBodyError.
+    """
+    max_bytes = run.parts.limits.max_answer_bytes
+    reply = await run.parts.engine.fetch(
+        request, max_bytes=max_bytes, hold=run.share.take, due_s=due_s, new_connection=new_connection
+    )
+    coding = first_header(reply.headers, b"content-encoding")
+    cost = min(inflated_bytes(reply.body, coding), max_bytes)
+    return reply, await compute(cost, decode_body, reply.body, coding, max_bytes=max_bytes)
+
+
+def _writing_s(read_s: float, call: SearchCall, engine: Reply) -> float:
+    """About how long the answer takes to write, if opening it took `read_s`: so much sooner the wait for scores ends.
+
+    A long answer takes longer than the margin that is always kept, and everything does on a busy machine.
+    """
+    return read_s * min(MOST_WRITING_COST, writing_cost(1, call, first_header(engine.headers, b"content-encoding")))
+
+
+def _reading_cost(request: Request) -> int:
+    """How much there is to compute for reading a request, 0 where its body is not held."""
+    body = request.body if isinstance(request.body, bytes) else b""
+    return READING_COST * (len(body) + inflated_bytes(body, request.header(b"content-encoding")))
 
 
 def _note_absent_fields(decision: Rerank, read: Texts, parts: Parts) -> None:
@@ -288,7 +334,7 @@ def _why_unfit(found: EngineAnswer, decision: Rerank) -> Reason | None:
     return "system_index" if decision.may_reach_system and found.has_system_hits else None
 
 
-def _status_of(decision: Rerank, scores: WindowScores, missing_fields: Mapping[str, int], laps: Laps) -> SearchStatus:
+def _status_of(decision: Rerank, scores: WindowScores, missing_fields: Mapping[str, int]) -> SearchStatus:
     """What became of a window."""
     size = len(scores.judgments)
     # A hit without text can't be scored. If no hit of a window has text, the rule probably names the wrong fields.
@@ -308,7 +354,6 @@ def _status_of(decision: Rerank, scores: WindowScores, missing_fields: Mapping[s
         cut=scores.cut,
         low_mass=scores.low_mass,
         truncated=scores.truncated,
-        took_ms=laps.took_ms(),
     )
 
 
@@ -326,11 +371,26 @@ def _failed(decision: Rerank, reason: Reason) -> SearchStatus:
     return SearchStatus(status="failed", reason=reason, rule=decision.rule, scorer=decision.scorer)
 
 
-def _write(engine: Reply, body: bytes, status: SearchStatus) -> Reply:
-    """The engine's answer with another body, in the coding that the engine used for its own."""
-    encoded = encode_body(body, first_header(engine.headers, b"content-encoding"))
-    headers = (*without_headers(engine.headers, b"content-length"), (b"content-length", b"%d" % len(encoded)))
-    return Reply(status=engine.status, headers=with_warning(headers, status), body=encoded)
+async def _write(  # noqa: PLR0917
+    engine: Reply,
+    body_bytes: int,
+    members: dict[str, Any],
+    call: SearchCall,
+    status: SearchStatus,
+    include: AbstractSet[str],
+    laps: Laps,
+) -> Outcome:
+    """The engine's answer with these members, about `body_bytes` long, in the coding that the engine used for its own.
+
+    The status is made when everything else is written, and so has the time of all steps.
+    """
+    coding = first_header(engine.headers, b"content-encoding")
+    started = await compute(writing_cost(body_bytes, call, coding), start_body, members, call, coding)
+    laps.lap("write")
+    status = replace(status, took_ms=laps.took_ms())
+    body = finish_body(started, call, status, include)
+    headers = (*without_headers(engine.headers, b"content-length"), (b"content-length", b"%d" % len(body)))
+    return Outcome(reply=Reply(status=engine.status, headers=with_warning(headers, status), body=body), status=status)
 
 
 def with_warning(headers: Headers, status: SearchStatus) -> Headers:

@@ -16,6 +16,7 @@ from es_rerank.fusion.rank import Recipe, rank
 from es_rerank.judgment import Judgment
 from es_rerank.memory import MemoryBudget
 from es_rerank.proxy import pipeline
+from es_rerank.proxy.http.coding import decode_body, packer_for
 from es_rerank.proxy.parts import Parts
 from es_rerank.proxy.scoring.source import ScoreSource
 from es_rerank.proxy.scoring.workers import RENDER_MARGIN_S, Answered
@@ -23,11 +24,11 @@ from es_rerank.records import Reply, Request
 from es_rerank.rules.book import RuleBook
 from es_rerank.rules.source import FileRules
 from es_rerank.settings import Settings
-from es_rerank.upstream import AnswerTooLargeError, UnreachableError
+from es_rerank.upstream import AnswerTooLargeError, NoRoomError, UnreachableError
 from tests.virtual import VirtualClock, settle
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from es_rerank.clock import Deadline
     from es_rerank.proxy.laps import Laps
@@ -82,7 +83,13 @@ class FakeEngine:
         self.dropped = 0
 
     async def fetch(
-        self, request: Request, *, max_bytes: int, due_s: float | None = None, new_connection: bool = False
+        self,
+        request: Request,
+        *,
+        max_bytes: int,
+        hold: Callable[[int], bool],
+        due_s: float | None = None,
+        new_connection: bool = False,
     ) -> Reply:
         """See `Engine`."""
         assert max_bytes > 0
@@ -101,6 +108,8 @@ class FakeEngine:
         if isinstance(answered, UpstreamError):
             raise answered
         assert answered is not None
+        if not hold(len(answered.body)):
+            raise NoRoomError("no room")
         return answered
 
     @asynccontextmanager
@@ -177,6 +186,12 @@ def parts_with(
     )
 
 
+async def answer_by(request: Request, expression: str, book: RuleBook, parts: Parts) -> pipeline.Outcome:
+    """The pipeline's outcome, with a share of the memory that ends with it."""
+    with parts.memory.share() as share:
+        return await pipeline.answer(request, expression, book, parts, share)
+
+
 def asked(body: Any) -> Request:
     """A search for films."""
     headers = ((b"content-type", b"application/json"), (b"es-rerank", b"include=status"))
@@ -198,7 +213,7 @@ def answered_by(outcome: pipeline.Outcome) -> tuple[list[str], dict[str, Any]]:
 async def test_a_search_is_reranked() -> None:
     """The window is fetched with one request, judged and ranked, and the answer says so."""
     engine = FakeEngine(reply(200, hits_of(*TEXTS)))
-    outcome = await pipeline.answer(asked(SEARCH), "films", BOOK, parts_with(engine))
+    outcome = await answer_by(asked(SEARCH), "films", BOOK, parts_with(engine))
     hits, status = answered_by(outcome)
     assert hits == ["1", "2", "0"]
     assert (status["status"], status["scored"], status["rule"]) == ("full", 3, "films")
@@ -207,7 +222,7 @@ async def test_a_search_is_reranked() -> None:
 
 async def test_the_window_can_be_kept_and_ranked_again() -> None:
     """The outcome holds the ranked window: the same recipe gives the same order again, another recipe another order."""
-    outcome = await pipeline.answer(asked(SEARCH), "films", BOOK, parts_with(FakeEngine(reply(200, hits_of(*TEXTS)))))
+    outcome = await answer_by(asked(SEARCH), "films", BOOK, parts_with(FakeEngine(reply(200, hits_of(*TEXTS)))))
     window = outcome.window
     assert window is not None
     assert window.ids == (("films", "0"), ("films", "1"), ("films", "2"))
@@ -218,9 +233,58 @@ async def test_the_window_can_be_kept_and_ranked_again() -> None:
         assert [window.ids[index][1] for index in ranked.ranking.order] == order
 
 
+@pytest.mark.parametrize("coding", [None, b"gzip"])
+async def test_others_have_their_turn_while_a_long_answer_is_computed(coding: bytes | None) -> None:
+    """A long answer, packed, printed and filtered by 480 patterns: the event loop turns on and on meanwhile.
+
+    With each step in the loop it would turn a few times, however long that takes.
+    """
+    body = json.dumps({"hits": {"max_score": 9.0, "hits": hits_of(*["x" * 300] * 2_000)["hits"]["hits"]}}).encode()
+    packer = packer_for(coding)
+    packed = packer.compress(body) + packer.flush()
+    headers = ((b"content-type", b"application/json"), *([(b"content-encoding", coding)] if coding else ()))
+    engine = FakeEngine(Reply(status=200, headers=headers, body=packed))
+    filter_path = ",".join(["hits.hits._id", "_es_rerank", *(f"**.x{number}*" for number in range(480))])
+    target = f"/films/_search?size=2000&pretty&filter_path={filter_path}".encode()
+    answering = asyncio.ensure_future(
+        answer_by(replace(asked(SEARCH), target=target), "films", BOOK, parts_with(engine))
+    )
+    turns = 0
+    while not answering.done():
+        await asyncio.sleep(0)
+        turns += 1
+    outcome = await answering
+    assert turns > 100
+    assert outcome.reply is not None
+    answered = json.loads(decode_body(outcome.reply.body, coding, max_bytes=len(body)))
+    assert len(answered["hits"]["hits"]) == 2_000
+    assert answered["_es_rerank"]["status"] == "full"
+
+
+async def test_a_long_request_is_read_beside_the_loop() -> None:
+    """A search of megabytes, too, leaves the loop to others while it is read and decided about."""
+    search = {"query": {"bool": {"should": [{"match": {"text": f"word {number}"}} for number in range(50_000)]}}}
+    engine = FakeEngine(reply(200, hits_of(*TEXTS)))
+    answering = asyncio.ensure_future(answer_by(asked(search), "films", BOOK, parts_with(engine)))
+    turns = 0
+    while not answering.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns > 100
+    assert answered_by(await answering)[1]["status"] == "full"
+
+
+async def test_the_status_knows_the_time_of_every_step() -> None:
+    """`took_ms` has the writing of the answer too, and the log is told the same as the caller."""
+    outcome = await answer_by(asked(SEARCH), "films", BOOK, parts_with(FakeEngine(reply(200, hits_of(*TEXTS)))))
+    took_ms = answered_by(outcome)[1]["took_ms"]
+    assert list(took_ms) == ["engine", "read", "cache", "score", "fuse", "write", "total"]
+    assert outcome.status.took_ms == took_ms
+
+
 async def test_a_bug_before_the_decision_forwards_the_search() -> None:
     """When reading or deciding breaks, the client's request goes to the engine as it came, without our header."""
-    outcome = await pipeline.answer(asked(SEARCH), "films", BROKEN_BOOK, parts_with(FakeEngine()))
+    outcome = await answer_by(asked(SEARCH), "films", BROKEN_BOOK, parts_with(FakeEngine()))
     assert (outcome.status.status, outcome.status.reason) == ("failed", "internal_error")
     assert outcome.forward is not None
     assert outcome.forward.body == asked(SEARCH).body
@@ -233,7 +297,7 @@ async def test_a_bug_after_the_window_answers_with_the_engines_hits() -> None:
     engine = FakeEngine(reply(200, hits), reply(200, hits))
     ext = {"ext": {"es_rerank": {"alpha": 0.5}, "other": 1}}
     broken = BrokenSource(MemoryScoreCache(), LengthWorkers())
-    outcome = await pipeline.answer(asked({**SEARCH, **ext}), "films", BOOK, parts_with(engine, scores=broken))
+    outcome = await answer_by(asked({**SEARCH, **ext}), "films", BOOK, parts_with(engine, scores=broken))
     assert outcome.reply is not None
     answered = json.loads(outcome.reply.body)
     assert answered.pop("_es_rerank")["reason"] == "internal_error"
@@ -248,7 +312,7 @@ async def test_a_bug_after_the_window_answers_with_the_engines_hits() -> None:
 async def test_a_bug_in_passing_on_forwards_the_search(search: dict[str, Any]) -> None:
     """Where even the plain answer can't be read or written, the client's request goes to the engine as it came."""
     broken = replace(reply(200, hits_of("x")), headers=None)  # type: ignore[arg-type]
-    outcome = await pipeline.answer(asked(search), "films", BOOK, parts_with(FakeEngine(broken, broken)))
+    outcome = await answer_by(asked(search), "films", BOOK, parts_with(FakeEngine(broken, broken)))
     assert (outcome.status.status, outcome.status.reason) == ("failed", "internal_error")
     assert outcome.forward is not None
     assert outcome.forward.body == asked(search).body
@@ -260,7 +324,7 @@ async def test_workers_that_stall_cost_the_deadline_and_no_hit() -> None:
     clock = VirtualClock(1000.0)
     engine = FakeEngine(reply(200, hits_of(*TEXTS)))
     parts = parts_with(engine, clock=clock, workers=LengthWorkers(stalls=True))
-    answering = asyncio.ensure_future(pipeline.answer(asked(SEARCH), "films", BOOK, parts))
+    answering = asyncio.ensure_future(answer_by(asked(SEARCH), "films", BOOK, parts))
     await clock.advance(DEADLINE_S - 2 * RENDER_MARGIN_S)
     assert not answering.done()
     await clock.advance(RENDER_MARGIN_S)
@@ -278,7 +342,7 @@ async def test_a_window_that_stalls_costs_no_more_than_the_deadline() -> None:
     """At the deadline, the client's own search is sent on a new connection, and its answer does not wait any more."""
     clock = VirtualClock()
     engine = FakeEngine(None, reply(200, hits_of(*TEXTS)))
-    answering = asyncio.ensure_future(pipeline.answer(own(), "films", BOOK, parts_with(engine, clock=clock)))
+    answering = asyncio.ensure_future(answer_by(own(), "films", BOOK, parts_with(engine, clock=clock)))
     await clock.advance(DEADLINE_S - 0.01)
     assert len(engine.requests) == 1
     await clock.advance(0.01)
@@ -298,11 +362,11 @@ async def test_a_late_window_that_comes_first_still_counts() -> None:
     cache = MemoryScoreCache()
     scores = ScoreSource(cache, LengthWorkers(cache=cache))
     parts = parts_with(FakeEngine(reply(200, hits_of(*TEXTS))), clock=clock, scores=scores)
-    await pipeline.answer(own(), "films", BOOK, parts)
+    await answer_by(own(), "films", BOOK, parts)
     late = Late(reply(200, hits_of(*TEXTS)))
     engine = FakeEngine(late, None)
     parts = replace(parts, engine=engine)
-    answering = asyncio.ensure_future(pipeline.answer(asked(SEARCH), "films", BOOK, parts))
+    answering = asyncio.ensure_future(answer_by(asked(SEARCH), "films", BOOK, parts))
     await clock.advance(2 * DEADLINE_S)
     assert len(engine.requests) == 2
     late.comes.set()
@@ -317,7 +381,7 @@ async def test_an_engine_that_stalls_is_waited_for() -> None:
     """No deadline of ours cuts the client's own search short: the engine has its own time-out, in the upstream."""
     clock = VirtualClock()
     engine = FakeEngine(None, None)
-    answering = asyncio.ensure_future(pipeline.answer(asked(SEARCH), "films", BOOK, parts_with(engine, clock=clock)))
+    answering = asyncio.ensure_future(answer_by(asked(SEARCH), "films", BOOK, parts_with(engine, clock=clock)))
     await clock.advance(DEADLINE_S)
     await clock.advance(100 * DEADLINE_S)
     assert not answering.done()
@@ -333,7 +397,7 @@ async def test_if_the_own_search_fails_a_late_window_is_better_than_an_error(win
     clock = VirtualClock()
     late = Late(window)
     engine = FakeEngine(late, UpstreamError("broke off"))
-    answering = asyncio.ensure_future(pipeline.answer(asked(SEARCH), "films", BOOK, parts_with(engine, clock=clock)))
+    answering = asyncio.ensure_future(answer_by(asked(SEARCH), "films", BOOK, parts_with(engine, clock=clock)))
     await clock.advance(DEADLINE_S)
     assert not answering.done()
     late.comes.set()
@@ -349,7 +413,7 @@ async def test_an_engine_that_stalls_at_the_clients_own_search_is_waited_for() -
     """When the window can't be reranked and the client's own search is sent, that has all the time it needs."""
     clock = VirtualClock()
     engine = FakeEngine(reply(400, {"error": "window"}), None)
-    answering = asyncio.ensure_future(pipeline.answer(asked(SEARCH), "films", BOOK, parts_with(engine, clock=clock)))
+    answering = asyncio.ensure_future(answer_by(asked(SEARCH), "films", BOOK, parts_with(engine, clock=clock)))
     await clock.advance(100 * DEADLINE_S)
     assert not answering.done()
     assert len(engine.requests) == 2
@@ -383,7 +447,7 @@ async def test_whatever_becomes_of_the_window_the_engine_is_asked_once_more(
     window, reason = LOST[lost]
     body: dict[str, Any] = hits_of(*TEXTS) if status == 200 else {"error": "own", "status": status}
     engine = FakeEngine(window, reply(status, body))
-    outcome = await pipeline.answer(asked(SEARCH) if tell else own(), "films", BOOK, parts_with(engine))
+    outcome = await answer_by(asked(SEARCH) if tell else own(), "films", BOOK, parts_with(engine))
     assert len(engine.requests) == (2 if tell else 1)
     if not tell:
         assert outcome.forward is not None
@@ -411,7 +475,7 @@ async def test_an_incomplete_answer_that_has_the_page_is_used(answer: dict[str, 
     """Where time ran out, but the page is full, the page is cut out of the window: nothing is asked again."""
     engine = FakeEngine(reply(200, {**hits_of(*TEXTS), **answer}))
     search = {**SEARCH, "from": 1, "size": 2}
-    outcome = await pipeline.answer(asked(search), "films", BOOK, parts_with(engine))
+    outcome = await answer_by(asked(search), "films", BOOK, parts_with(engine))
     hits, status = answered_by(outcome)
     assert hits == ["1", "2"]
     assert (status["status"], status["reason"]) == ("skipped", "partial_answer")
@@ -422,13 +486,25 @@ async def test_if_no_host_can_be_reached_nothing_more_is_tried() -> None:
     """If no host could even be reached, UpstreamError is raised: the client's own search would reach none either."""
     engine = FakeEngine(UnreachableError("nobody"))
     with pytest.raises(UnreachableError):
-        await pipeline.answer(asked(SEARCH), "films", BOOK, parts_with(engine))
+        await answer_by(asked(SEARCH), "films", BOOK, parts_with(engine))
     assert len(engine.requests) == 1
 
 
 async def test_an_own_search_without_an_answer_is_the_callers_to_know() -> None:
     """If the client's own search gets no answer, UpstreamError is raised."""
     with pytest.raises(UpstreamError):
-        await pipeline.answer(
+        await answer_by(
             asked(SEARCH), "films", BOOK, parts_with(FakeEngine(reply(400, {"error": "window"}), UpstreamError("gone")))
         )
+
+
+@pytest.mark.parametrize("tell", [False, True])
+async def test_an_answer_without_room_lets_the_search_go_through(*, tell: bool) -> None:
+    """Where memory is full, the client's own search is sent, streamed and not held, and a Warning says why."""
+    engine = FakeEngine(reply(200, hits_of(*TEXTS)))
+    parts = replace(parts_with(engine), memory=MemoryBudget(10))
+    outcome = await answer_by(asked(SEARCH) if tell else own(), "films", BOOK, parts)
+    assert outcome.forward is not None
+    assert (outcome.status.status, outcome.status.reason) == ("failed", "memory_full")
+    assert len(engine.requests) == 1
+    assert parts.memory.held_bytes == 0

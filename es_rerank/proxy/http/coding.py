@@ -6,11 +6,14 @@ Knows the codings that the engines use; anything else is unreadable, and passed 
 from __future__ import annotations
 
 import zlib
+from typing import Protocol
 
 from es_rerank.errors import EsRerankError
 
 GZIP_WBITS = 31
 GZIP_LEVEL = 3
+# The most that deflate can make of a byte.
+DEFLATE_RATIO = 1032
 
 
 class UnreadableBodyError(EsRerankError):
@@ -44,13 +47,41 @@ def decode_body(body: bytes, coding: bytes | None, *, max_bytes: int) -> bytes:
     return decoded
 
 
-def encode_body(body: bytes, coding: bytes | None) -> bytes:
-    """The body in a content coding that `readable_codings` let the engine choose."""
+def inflated_bytes(body: bytes, coding: bytes | None) -> int:
+    """How long the body may be without its content coding, 0 where it has none."""
+    return 0 if coding is None else len(body) * DEFLATE_RATIO
+
+
+class Packer(Protocol):
+    """Encodes one body, part by part, as the objects of `zlib` do."""
+
+    def compress(self, data: bytes | memoryview, /) -> bytes:
+        """What can be given of the body up to here."""
+        ...
+
+    def flush(self) -> bytes:
+        """The rest."""
+        ...
+
+
+class _Identity:
+    """No content coding."""
+
+    def compress(self, data: bytes | memoryview, /) -> bytes:
+        """See `Packer`."""
+        return bytes(data)
+
+    def flush(self) -> bytes:
+        """See `Packer`."""
+        return b""
+
+
+def packer_for(coding: bytes | None) -> Packer:
+    """What encodes a body in a content coding that `readable_codings` let the engine choose."""
     name = (coding or b"identity").strip().lower()
     if b"gzip" in name:
-        packer = zlib.compressobj(GZIP_LEVEL, wbits=GZIP_WBITS)
-        return packer.compress(body) + packer.flush()
-    return zlib.compress(body, GZIP_LEVEL) if name == b"deflate" else body
+        return zlib.compressobj(GZIP_LEVEL, wbits=GZIP_WBITS)
+    return zlib.compressobj(GZIP_LEVEL) if name == b"deflate" else _Identity()
 
 
 def readable_codings(accepted: bytes | None) -> bytes | None:

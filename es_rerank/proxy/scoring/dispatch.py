@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from es_rerank import wire
+from es_rerank.proxy.offload import compute
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -36,7 +37,8 @@ class Dispatcher:
 
         Raises one of `REDIS_ERRORS` where Redis can't be reached.
         """
-        await self._redis.set(wire.claim_key(query_id), wire.encode_claim(claim), px=claim.lifetime_ms)
+        data = await compute(sum(map(len, claim.texts)), wire.encode_claim, claim)
+        await self._redis.set(wire.claim_key(query_id), data, px=claim.lifetime_ms)
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._threads, self._publish, query_id, fingerprint, claim.lifetime_ms / 1000)
 

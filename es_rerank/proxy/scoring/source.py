@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from es_rerank.broker import REDIS_ERRORS
 from es_rerank.cache.keys import score_keys
+from es_rerank.proxy.offload import compute
 from es_rerank.proxy.scoring.ask import WindowScores
 from es_rerank.proxy.scoring.workers import RENDER_MARGIN_S
 
@@ -67,7 +68,7 @@ class ScoreSource:
         judged: list[list[_Judged]] = [[] for _ in requests]
         for number in range(max((len(request.scoring.stages) for request in requests), default=0)):
             rounds = {
-                index: _plan_round(request, number, judged[index])
+                index: await compute(_hashing_cost(request), _plan_round, request, number, judged[index])
                 for index, request in enumerate(requests)
                 if number < len(request.scoring.stages)
             }
@@ -183,6 +184,11 @@ def best_texts(
         return texts
     judged = [text for text in texts if text in judgments]
     return sorted(judged, key=lambda text: -judgments[text].score(rule))[:top]
+
+
+def _hashing_cost(request: ScoreRequest) -> int:
+    """How much there is to compute for the keys of a window's texts."""
+    return sum(len(text) for text in request.texts if text is not None) // 4
 
 
 def _plan_round(request: ScoreRequest, number: int, before: Sequence[_Judged]) -> _Round:

@@ -1,4 +1,4 @@
-"""Writes the answer: the page of the new ranking in the engine's own shape, nothing else changed. Pure."""
+"""Renders the answer: the page of the new ranking in the engine's own shape, nothing else changed. Pure."""
 
 from __future__ import annotations
 
@@ -8,21 +8,16 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from es_rerank.fusion.scale import float32_text, scale_to_engine
-from es_rerank.proxy.search.filter_path import filter_answer
-from es_rerank.proxy.search.pretty import pretty_print
 from es_rerank.proxy.search.source_filter import cut_source
 from es_rerank.rawjson import RAW_LIST
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from collections.abc import Set as AbstractSet
 
     from es_rerank.fusion.fuse import Ranking
     from es_rerank.fusion.rank import Ranked
     from es_rerank.judgment import Judgment
-    from es_rerank.proxy.search.call import SearchCall
     from es_rerank.proxy.search.decide import Page, Rerank
-    from es_rerank.proxy.search.status import SearchStatus
     from es_rerank.proxy.search.window import EngineAnswer, WindowPlan
     from es_rerank.rawjson import RawObject
 
@@ -72,16 +67,6 @@ def page_of(answer: EngineAnswer, page: Page, ranking: Ranking) -> list[tuple[in
     order = ranking.order
     places = range(page.start, min(page.end, len(answer.hits)))
     return [(place, order[place] if place < len(order) else place) for place in places]
-
-
-def finish_body(members: dict[str, Any], call: SearchCall, status: SearchStatus, include: AbstractSet[str]) -> bytes:
-    """The answer's JSON, with the status where it was asked for, as `filter_path` and `pretty` want it."""
-    if "status" in include:
-        members = {**members, BLOCK: status.block()}
-    body = msgspec.json.encode(members)
-    if call.filter_path:
-        body = filter_answer(body, call.filter_path)
-    return pretty_print(body) if call.flag("pretty") else body
 
 
 def _with_score(hit: dict[str, Any], score: float) -> dict[str, Any]:

@@ -9,13 +9,17 @@ from es_rerank.fusion.rank import Recipe
 from es_rerank.proxy.scoring.ask import Scoring, Stage
 from es_rerank.proxy.search.call import SearchCall, read_call
 from es_rerank.proxy.search.decide import Page, Rerank
+from es_rerank.proxy.search.write import finish_body as finish_started
+from es_rerank.proxy.search.write import start_body
 from es_rerank.records import Request
 from es_rerank.texts import TextSpec
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import Set as AbstractSet
 
     from es_rerank.proxy.search.control import Include
+    from es_rerank.proxy.search.status import SearchStatus
     from es_rerank.reasons import Reason
 
 JSON_HEADER = (b"content-type", b"application/json")
@@ -72,6 +76,11 @@ def decision_of(
         deadline_s=2.0,
         include=frozenset(include),
     )
+
+
+def finish_body(members: Mapping[str, Any], call: SearchCall, status: SearchStatus, include: AbstractSet[str]) -> bytes:
+    """The body of an answer with these members, without a content coding."""
+    return finish_started(start_body(members, call, None), call, status, include)
 
 
 async def _endless() -> AsyncIterator[bytes]:

@@ -66,9 +66,20 @@ def test_compacting_gives_back_every_token(value: dict[str, Any], ascii_only: bo
     assert pretty_print(printed) == printed
 
 
+@pytest.mark.parametrize("lines", [1, 100, 50_000])
+def test_parts_of_a_long_answer_join_without_a_seam(lines: int) -> None:
+    """However long an answer is, each of its lines is printed as in a short one."""
+    value = {"{}": [{"a": "{}", "b": {}, "c": [], "d": "[],"}] * lines}
+    one = [b'      "a" : "{}",', b'      "b" : { },', b'      "c" : [ ],', b'      "d" : "[],"']
+    items = b",\n".join([b"    {\n" + b"\n".join(one) + b"\n    }"] * lines)
+    assert pretty_print(msgspec.json.encode(value)) == b'{\n  "{}" : [\n' + items + b"\n  ]\n}\n"
+
+
 def test_deep_and_long_json_is_printed() -> None:
-    """JSON is printed however deep it nests and however long its strings are."""
-    deep = b'{"a":' * 5_000 + b"1" + b"}" * 5_000
-    assert pretty_print(deep).count(b"\n") == 10_000 + 1
+    """JSON is printed as deep as it can be read, and however long its strings are; deeper JSON stays as it is."""
+    deep = b'{"a":' * 500 + b"1" + b"}" * 500
+    assert pretty_print(deep).count(b"\n") == 1_000 + 1
+    too_deep = b'{"a":' * 5_000 + b"1" + b"}" * 5_000
+    assert pretty_print(too_deep) == too_deep
     long = b'{"a":"' + b'x\\"' * 500_000 + b'"}'
     assert pretty_print(long) == b'{\n  "a" : "' + b'x\\"' * 500_000 + b'"\n}\n'

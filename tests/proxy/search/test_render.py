@@ -15,11 +15,11 @@ from es_rerank.fusion.rank import Recipe, rank
 from es_rerank.fusion.scale import float32_text
 from es_rerank.judgment import Judgment
 from es_rerank.proxy.search.pretty import pretty_print
-from es_rerank.proxy.search.render import Verdict, finish_body, page_of, render_answer
+from es_rerank.proxy.search.render import Verdict, page_of, render_answer
 from es_rerank.proxy.search.status import SearchStatus
 from es_rerank.proxy.search.window import EngineAnswer, WindowPlan, plan_window, read_answer
 from es_rerank.rawjson import open_object
-from tests.proxy.search.calls import call_of, decision_of
+from tests.proxy.search.calls import call_of, decision_of, finish_body
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
