@@ -194,17 +194,24 @@ class System:
 
 
 def start_system(
-    supervisor: Supervisor, folder: Path, *, engine_url: str, redis_url: str, extra: str = "", upstream: str = ""
+    supervisor: Supervisor,
+    folder: Path,
+    *,
+    engine_url: str,
+    redis_url: str,
+    extra: str = "",
+    upstream: str = "",
+    server: str = "",
 ) -> System:
     """A proxy on these parts, without a worker yet.
 
-    `upstream` is more TOML for that table, `extra` takes the place of the rules.
+    `upstream` and `server` are more TOML for these tables, `extra` takes the place of the rules.
     """
     port = free_port()
     config = folder / f"es-rerank-{port}.toml"
     config.write_text(
-        f'[upstream]\nurls = ["{engine_url}"]\n{upstream}\n[redis]\nurl = "{redis_url}"\n[server]\nport = {port}\n'
-        + (extra or RULES)
+        f'[upstream]\nurls = ["{engine_url}"]\n{upstream}\n[redis]\nurl = "{redis_url}"\n'
+        f"[server]\nport = {port}\n{server}\n" + (extra or RULES)
     )
     proxy = supervisor.start(f"proxy-{port}", [*COMMAND, "serve", "--config", str(config)])
     supervisor.await_ready(proxy, lambda: is_listening(port), limit_s=START_LIMIT_S)
@@ -236,7 +243,7 @@ def run_system(
 ) -> Callable[..., System]:
     """Starts a proxy of its own, without a worker, before the hosts with these URLs."""
 
-    def start(*urls: str, redis: str = redis_url, extra: str = "", upstream: str = "") -> System:
+    def start(*urls: str, redis: str = redis_url, extra: str = "", upstream: str = "", server: str = "") -> System:
         return start_system(
             supervisor,
             tmp_path_factory.mktemp("proxy"),
@@ -244,6 +251,7 @@ def run_system(
             redis_url=redis,
             extra=extra,
             upstream=upstream,
+            server=server,
         )
 
     return start

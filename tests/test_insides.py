@@ -13,11 +13,14 @@ from tomllib import loads
 
 import aiohttp
 import pytest
+import uvicorn
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import RawResponseMessage
-from httptools import HttpParserUpgrade, HttpRequestParser
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http import httptools_impl
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
 
 PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
 
@@ -65,32 +68,76 @@ async def test_aiohttp_for_the_upstream() -> None:
     assert {"code", "raw_headers", "headers", "chunked"} <= set(dir(RawResponseMessage))
 
 
-def test_uvicorn_for_the_server() -> None:
-    """es_rerank/proxy/http/server.py: the protocol's hooks, and the lines that an answer begins with."""
+def test_uvicorn_for_the_protocol() -> None:
+    """es_rerank/proxy/http/protocol.py: the hooks, what is known of the request in work, and how its answer begins."""
     hooks = (
+        "connection_lost",
+        "connection_made",
         "data_received",
+        "on_body",
         "on_header",
         "on_headers_complete",
         "on_message_complete",
-        "send_400_response",
-        "connection_lost",
+        "on_response_complete",
+        "resume_writing",
+        "shutdown",
     )
     assert all(inspect.isfunction(getattr(HttpToolsProtocol, name)) for name in hooks)
-    assert inspect.isfunction(HttpToolsProtocol._unset_keepalive_if_required)
     source = inspect.getsource(HttpToolsProtocol.on_message_begin)
     assert all(text in source for text in ("self.url = ", "self.headers = ", "self.scope = "))
+    assert "self.expect_100_continue = True" in inspect.getsource(HttpToolsProtocol.on_header)
+    source = inspect.getsource(HttpToolsProtocol.on_headers_complete)
+    assert "expect_100_continue=self.expect_100_continue" in source
+    assert "on_response=self.on_response_complete" in source
+    source = inspect.getsource(httptools_impl.RequestResponseCycle)
+    for state in (
+        "disconnected",
+        "response_started",
+        "response_complete",
+        "waiting_for_100_continue",
+        "message_event",
+        "chunked_encoding",
+        "expected_content_length",
+    ):
+        assert f"self.{state}" in source
+    assert source.index("self.response_complete = True") < source.index("self.on_response()")
+    assert "if self.chunked_encoding is None and " in source
+    assert "if self.expected_content_length != 0:" in source
     assert httptools_impl.STATUS_LINE[400] == b"HTTP/1.1 400 Bad Request\r\n"
 
 
-def test_httptools_for_the_server() -> None:
-    """es_rerank/proxy/http/server.py: how the parser tells of an offered upgrade, and where it stopped."""
+def test_uvicorn_for_the_flow_of_bytes() -> None:
+    """es_rerank/proxy/http/protocol.py: how reading is paused, and how room to write is awaited."""
+    assert all(callable(getattr(FlowControl, name)) for name in ("pause_reading", "resume_reading", "pause_writing"))
+    assert inspect.iscoroutinefunction(FlowControl.drain)
+    assert "self.read_paused" in inspect.getsource(FlowControl)
+    assert "self.flow.resume_writing()" in inspect.getsource(HttpToolsProtocol.connection_lost)
+
+
+def test_uvicorn_for_the_server() -> None:
+    """es_rerank/proxy/http/server.py: ten ticks a second, a stop that can be accompanied, and the connections."""
+    assert all(inspect.iscoroutinefunction(one) for one in (uvicorn.Server.on_tick, uvicorn.Server.shutdown))
+    source = inspect.getsource(uvicorn.Server)
+    assert "await asyncio.sleep(0.1)" in inspect.getsource(uvicorn.Server.main_loop)
+    assert "config.http_protocol_class(" in source
+    assert "connection.shutdown()" in source
+    assert ServerState().connections == set()
+
+
+def test_httptools_for_the_protocol() -> None:
+    """es_rerank/proxy/http/protocol.py: how the parser tells of an offered upgrade, and of an error that we raised."""
 
     class Listener:
-        pass
+        def on_header(self, name: bytes, value: bytes) -> None:
+            if name == b"wrong":
+                raise KeyError(value)
 
     parser = HttpRequestParser(Listener())
     head = b"GET / HTTP/1.1\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n"
     with pytest.raises(HttpParserUpgrade) as caught:
-        parser.feed_data(head + b"behind")
+        parser.feed_data(head)
     assert caught.value.args[0] == len(head)
     assert (parser.should_upgrade(), parser.get_http_version()) == (True, "1.1")
+    with pytest.raises(HttpParserError) as failed:
+        HttpRequestParser(Listener()).feed_data(b"GET / HTTP/1.1\r\nwrong: x\r\n\r\n")
+    assert isinstance(failed.value.__context__, KeyError)

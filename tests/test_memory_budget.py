@@ -25,15 +25,20 @@ def test_a_share_takes_what_there_is_and_no_more() -> None:
 def test_a_block_gives_back_all_however_it_ends() -> None:
     """Whatever happens in a share's block, its bytes are free behind it."""
     budget = MemoryBudget(10)
-    with pytest.raises(ValueError, match="broken"), budget.share() as share:
-        assert share.take(10)
-        raise ValueError("broken")
+
+    def hold_and_break() -> None:
+        with budget.share() as share:
+            assert share.take(10)
+            raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        hold_and_break()
     assert budget.held_bytes == 0
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.one_of(st.none(), st.integers(0, 60)))))
 def test_the_budget_is_the_sum_of_its_shares(steps: list[tuple[int, int | None]]) -> None:
-    """Whoever takes and gives back, in whatever order: the budget is what its shares hold, and never beyond its size."""
+    """In whatever order shares take and give back, the budget is what they hold, and never beyond its size."""
     budget = MemoryBudget(100)
     shares = [budget.share() for _ in range(5)]
     for number, count in steps:

@@ -140,7 +140,7 @@ def test_requests_that_wait_are_not_held(sink: str, run_system: Callable[..., Sy
 
 
 def test_the_bodies_of_all_callers_together_have_a_bound(sink: str, run_system: Callable[..., System]) -> None:
-    """Callers who send large searches but for their last byte: the process holds what the setting allows, not them all."""
+    """Many large searches that lack their last byte: the process holds what the setting allows, not them all."""
     limits = f"[limits]\nmax_held_bytes = {40 * MIB}\n"
     rule = '[[rules]]\nname = "films"\nindices = ["films*"]\nfields = ["text"]\n'
     port, grown_bytes = started(sink, run_system, limits + rule)

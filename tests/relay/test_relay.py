@@ -7,6 +7,7 @@ import json
 import socket
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 import pytest
@@ -47,7 +48,8 @@ class ScriptedEngine:
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
-        with connection, connection.makefile("rb") as stream:
+        # A proxy that gives a request up leaves the engine with half of it.
+        with connection, connection.makefile("rb") as stream, suppress(OSError, ValueError):
             while head := self._head(cast("BinaryIO", stream)):
                 body = self._body(cast("BinaryIO", stream), head)
                 self.requests.append(head + body)
@@ -532,6 +534,40 @@ def test_http_1_0_gets_no_chunks(port: int, engine: ScriptedEngine) -> None:
     assert b"content-length: 5" in head
     assert b"transfer-encoding" not in head
     assert body == b"hello"
+
+
+def test_http_1_0_gets_a_long_answer_as_it_comes(port: int, engine: ScriptedEngine) -> None:
+    """A long answer of unknown length is not held: its end is the end of the connection, as HTTP/1.0 has it."""
+    pieces = [b"%d" % (number % 10) * 10_000 for number in range(100)]
+    chunks = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces)
+    engine.reply = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n"
+    head, _, body = talk(port, b"GET /a HTTP/1.0\r\nhost: x\r\n\r\n").partition(CRLF * 2)
+    assert head.startswith(b"HTTP/1.1 200")
+    assert not any(name in head for name in (b"transfer-encoding", b"content-length"))
+    assert body == b"".join(pieces)
+
+
+def test_http_1_0_can_tell_a_broken_answer_from_a_whole_one(port: int, engine: ScriptedEngine) -> None:
+    """Where a long answer of unknown length breaks off, the caller's connection is reset, not closed in order."""
+
+    def break_off(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+        connection.sendall((b"%x\r\n%s\r\n" % (10_000, bytes(10_000))) * 20)
+        time.sleep(0.3)
+        connection.shutdown(socket.SHUT_RDWR)
+
+    engine.reply = break_off
+    with pytest.raises(ConnectionResetError):
+        talk(port, b"GET /a HTTP/1.0\r\nhost: x\r\n\r\n")
+
+
+@pytest.mark.parametrize("framing", [b"content-length: 3", b"transfer-encoding: chunked"])
+def test_http_1_0_is_never_told_to_go_on(port: int, engine: ScriptedEngine, framing: bytes) -> None:
+    """A caller of HTTP/1.0 can't read a 100, so its expectation is ignored (RFC 9110, 10.1.1)."""
+    body = b"abc" if b"length" in framing else b"3\r\nabc\r\n0\r\n\r\n"
+    received = talk(port, b"PUT /a HTTP/1.0\r\nhost: x\r\nexpect: 100-continue\r\n" + framing + CRLF * 2 + body)
+    assert received.startswith(b"HTTP/1.1 200")
+    assert received.count(b"HTTP/1.1 ") == 1
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ class Exchange:
             async for chunk in chunks:
                 await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
         except UpstreamError:
-            await self.cut_off()  # an orderly close would make it look whole
+            self._connection.reset()  # an orderly close would make it look whole
             raise
         self._connection.end_until_close()
         await self._finish(b"")

@@ -6,8 +6,12 @@ searches.
 
 from __future__ import annotations
 
+import fcntl
 import math
+import socket
+import struct
 import sys
+import termios
 from typing import TYPE_CHECKING, Any
 
 import httptools
@@ -33,6 +37,7 @@ MAX_HEADERS = 1000
 MAX_WAITING_BYTES = 64 * 1024
 # How long a caller has to take the refusal with which we end a connection.
 FAREWELL_S = 1.0
+NO_LINGER = struct.pack("ii", 1, 0)
 # How long what is still missing of a request may be silent while the process stops.
 STOP_SILENCE_S = 1.0
 
@@ -98,6 +103,11 @@ class Protocol(HttpToolsProtocol):
 
     def cut_off(self) -> None:
         """End the connection without an answer, or in the middle of one."""
+        self.transport.abort()
+
+    def reset(self) -> None:
+        """The same, and the caller sees that this is not the end: its connection is reset, not closed in order."""
+        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
         self.transport.abort()
 
     @property
@@ -344,8 +354,11 @@ class Protocol(HttpToolsProtocol):
         if self.transport.is_closing() and not unsent_bytes:
             return
         awaited, limit_s = self._awaits()
-        total = awaited in ("head", "farewell")
-        mark = (awaited, self._messages, *(() if total else (self._reads, self._resumes, unsent_bytes)))
+        mark: tuple[object, ...] = (awaited, self._messages)
+        if awaited == "reader":
+            mark = (*mark, self._resumes, unsent_bytes, self._queued_bytes())
+        elif awaited == "body":
+            mark = (*mark, self._reads)
         if mark != self._mark:
             self._mark, self._still_s = mark, 0.0
             return
@@ -361,6 +374,14 @@ class Protocol(HttpToolsProtocol):
             self.cycle.message_event.set()
         else:
             self.transport.abort()
+
+    def _queued_bytes(self) -> int:
+        """How much of what was written the caller's machine has not taken, as far as the system tells."""
+        try:
+            queued = fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+        except OSError:
+            return 0
+        return int.from_bytes(queued, sys.byteorder)
 
     def _awaits(self) -> tuple[str, float]:
         """What the connection waits for from its caller, and how long it may."""

@@ -48,6 +48,9 @@ JSON_VALUES = st.recursive(
         (b"/%2Ekibana/_search", ".kibana"),
         (b"/eu:notes/_search", "eu:notes"),
         (b"/la+b/_search", "la+b"),
+        (b"/caf\xe9/_search", "caf\xe9"),
+        (b"/caf\xc3\xa9/_search", "caf\xc3\xa9"),
+        (b"/caf\xc3\xa9%2Cb/_search", "caf\u00e9,b"),
         (b"/%3Clogs-%7Bnow%2Fd%7D%3E/_search", "<logs-{now/d}>"),
     ],
 )

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from es_rerank.proxy.search.query_string import edit_query, parse_query
+from es_rerank.proxy.search.query_string import decode, edit_query, parse_query
 
 PIECES = st.binary(max_size=8).map(
     lambda raw: raw.translate(None, delete=bytes(range(33)) + b"&;?#%+" + bytes(range(127, 256)))
@@ -24,6 +24,31 @@ def test_parameters_are_decoded_and_the_last_of_several_counts() -> None:
         "café": "\ufffd",
         "x": "1;2",
     }
+
+
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        (b"caf\xe9", "caf\xe9"),
+        ("日".encode(), "\xe6\x97\xa5"),
+        ("日".encode() + b"%20x", "日 x"),
+        (b"%E6\x97\xa5", "日"),
+        (b"%C3%A9 caf\xe9", "é caf\ufffd"),
+        (b"\xe9%zz", "\ufffd%zz"),
+        (b"\x80\xff", "\x80\xff"),
+    ],
+)
+@pytest.mark.parametrize("plus", [True, False])
+def test_raw_bytes_are_utf_8_beside_an_escape_and_latin_1_without_one(raw: bytes, text: str, *, plus: bool) -> None:
+    """The engines read bytes above 0x7F so; that they do is tested on them (tests/relay/test_engines.py)."""
+    assert decode(raw, plus=plus) == text
+
+
+def test_a_plus_is_an_escape_only_where_it_means_a_blank() -> None:
+    """In a query a plus is a blank, and makes the bytes beside it UTF-8; in a path it is a plus."""
+    assert decode("日+x".encode(), plus=True) == "日 x"
+    assert decode("é+".encode(), plus=False) == "\xc3\xa9+"
+    assert parse_query("q=日+x&é=日".encode()) == {"q": "日 x", "\xc3\xa9": "\xe6\x97\xa5"}
 
 
 @given(st.lists(st.tuples(PIECES, st.sampled_from([b"&", b";"]))), st.sets(st.sampled_from("abc")))
