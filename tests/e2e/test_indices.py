@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.conftest import ENGINES_DIR, RULES, send_json
+from tests.conftest import ENGINES_DIR, RULES, Engine, send_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.conftest import Engine, System
+    from tests.conftest import System
 
 QUERY = {"query": {"match": {"text": "robot"}}}
 TEXTS = ("a robot finds love", "two robots, and a robot, on an island", "the robot queen sails home", "robot", "a film")
@@ -83,7 +83,7 @@ def test_a_search_of_everything_does_not_rerank_system_indices(
     real_engine.load("films-open", {str(number): {"text": f"zebra {text}"} for number, text in enumerate(TEXTS)})
     real_engine.load(".films-internal", {"x": {"text": "robot zebra zebra unseen"}})
     query = {"query": {"match": {"text": "zebra"}}}
-    for target in ("*", "_all", "_all,-films"):
+    for target in ("*", "_all", "*,-films"):
         status = everything.search(target, query)["_es_rerank"]
         assert (status["status"], status["reason"]) == ("skipped", "system_index")
     assert everything.search("films-o*", query)["_es_rerank"]["status"] == "full"
@@ -288,3 +288,29 @@ def test_what_dashboards_sends_is_left_alone_or_reranked_as_the_rule_says(
             assert taken["_es_rerank"]["status"] == "full"
             assert unscored(taken) == unscored(before)
     assert pages
+
+
+@pytest.mark.parametrize("accept", ["application/vnd.elasticsearch+json; compatible-with=8", "application/json"])
+def test_a_search_in_its_url_alone_stays_without_a_body(real_engine: Engine, system: System, accept: str) -> None:
+    """Where such a search hides the text, nothing is added that could make it wrong, whatever it accepts."""
+    real_engine.load("films-named", {str(number): {"text": text} for number, text in enumerate(TEXTS)})
+    target = "/films-named/_search?q=text:robot&_source=false"
+    before, direct = raw(real_engine.url, target, None, {"accept": accept})
+    after, through = raw(system.url, target, None, {"accept": accept, "es-rerank": "include=status"})
+    assert before == after
+    if before == 200:
+        assert json.loads(through)["_es_rerank"]["status"] == "full"
+        assert unscored(json.loads(through)) == unscored(json.loads(direct))
+
+
+def test_a_field_that_no_document_has_is_told_once(osmem_url: str, run_system: Callable[..., System]) -> None:
+    """After twenty searches without a hit that has it, the health names the field and the log has one warning."""
+    Engine("osmem", osmem_url).load("films-few", {"1": {"text": "a robot"}, "2": {"text": "two robots", "title": "x"}})
+    system = run_system(osmem_url, extra=RULES.replace('"title"', '"titel", "title"'))
+    for searched in range(22):
+        status = system.search("films-few", QUERY)["_es_rerank"]
+        assert status["missing_fields"] == {"titel": 2, "title": 1}
+        found = system.health()["rules"]["absent_fields"]
+        assert found == ({"films": ["titel"]} if searched >= 19 else {})
+    lines = system.proxy.log.read_text().splitlines()
+    assert sum("'titel'" in line for line in lines) == 1
