@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 RawObject = dict[str, msgspec.Raw]
 STRICT_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 STRICT_LIST = msgspec.json.Decoder(list[msgspec.Raw])
-STRING = rb'"(?:[^"\\]++|\\.)*+"'
+STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 # What shapes JSON, and strings and comments, in which it shapes nothing.
 SHAPE = re.compile(STRING + rb"|[{}\[\],:]|/\*.*?(?:\*/|\Z)|//[^\n]*", re.DOTALL)
 JSON_BLANKS = b" \t\r\n"

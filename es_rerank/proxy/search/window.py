@@ -5,7 +5,6 @@ A search that hides the text is sent with a wider filter for `_source`, and its 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
     from es_rerank.texts import Texts
 
 SCORE = msgspec.json.Decoder(float)
+# Engines compute with 32-bit floats.
+LARGEST_SCORE = 3.4028234663852886e38
 TEXT = msgspec.json.Decoder(str, strict=False)
 # The rest of a request's first line, which the engines count with the target: the longest method and the version.
 LINE_BYTES = len(b"POST  HTTP/1.1")
@@ -89,7 +90,7 @@ def plan_plain(call: SearchCall) -> Request:
 
 
 def read_answer(body: bytes) -> EngineAnswer | None:
-    """The engine's answer, opened; None if it is not a search answer with a finite score on every hit.
+    """The engine's answer, opened; None if it is not a search answer with a score on every hit.
 
     What a document holds is not read here, so that none spoils the answer for the others.
     """
@@ -103,7 +104,7 @@ def read_answer(body: bytes) -> EngineAnswer | None:
         timed_out = msgspec.json.decode(top.get("timed_out", b"false"))
     except (KeyError, ValueError, RecursionError):
         return None
-    if not all(map(math.isfinite, scores)):
+    if not all(abs(score) <= LARGEST_SCORE for score in scores):
         return None
     answered = clusters.get("successful") == clusters.get("total")  # `successful` does not count skipped clusters
     shards_failed = bool(shards.get("failed"))

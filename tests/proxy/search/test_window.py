@@ -158,6 +158,7 @@ def answer_of(*hits: Any, **top: Any) -> bytes:
         answer_of({"_id": "1", "_score": 1.0}, _shards=None),
         answer_of({"_id": "1", "_score": 7}).replace(b"7", b"1e999"),
         answer_of({"_id": "1", "_score": 7}).replace(b"7", b"NaN"),
+        answer_of({"_id": "1", "_score": 1e300}),
         answer_of({"_id": "1", "_score": 7}).replace(b"7", b"[" * 5000 + b"]" * 5000),
     ],
 )
