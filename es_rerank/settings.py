@@ -108,9 +108,9 @@ LONGEST_SHOWN = 200
 HIDDEN = "(hidden)"
 SECRET_TABLES = ("redis", "upstream")
 """Tables that have URLs, and so whatever somebody took for a place of a URL's password."""
-# What of names an error may repeat: nothing of a URL is such a name. In the tables with URLs, only what keys look like.
+# What an error may repeat of the names of scorers and variables, and of keys: no URL and no good password looks so.
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. -]{0,63}")
-PLAIN_KEY = re.compile(r"[a-z_]{1,40}")
+PLAIN_KEY = re.compile(r"[A-Za-z_]{1,40}")
 # What tomllib's messages quote of TOML itself: one letter, perhaps escaped, or brackets and the like.
 TOML_QUOTES = re.compile(r"""(['"])(\\?.|\\x..|\\u....|\\U........|[^\w'"]{2,3})\1""")
 TOML_PLACE = re.compile(r" \(at ([^()]*)\)$")
@@ -256,7 +256,7 @@ def _shown_key(location: list[Any]) -> str:
         if isinstance(part, int):
             text += f"[{part}]"
         else:
-            plain = PLAIN_KEY if depth and location[0] in SECRET_TABLES else PLAIN_NAME
+            plain = PLAIN_NAME if depth == 1 and location[0] == "scorers" else PLAIN_KEY
             text += f".{part}" if plain.fullmatch(part) else f".{HIDDEN}"
     return text.lstrip(".")
 

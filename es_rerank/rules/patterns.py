@@ -34,7 +34,7 @@ def why_never(pattern: str) -> str:
         return f"after the cluster no name begins with {name[0]!r}, but for system indices"
     found = next((letter for letter in name if letter in NEVER_IN_NAMES + ":"), None)
     if found is not None:
-        return f"no name has a {'blank' if found == ' ' else found!r}"
+        return "no name has a blank" if found == " " else f"no name has a {found!r}"
     if len(name.replace("*", "").encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES:
         return f"no name is longer than {MAX_NAME_BYTES} bytes"
     return ""
