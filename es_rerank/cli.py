@@ -103,7 +103,7 @@ def _make_parser() -> argparse.ArgumentParser:
     before = _add_command(
         commands, "front", "print a configuration of nginx or Envoy that goes before the proxies", FRONT,
         "--config es-rerank.toml > /etc/nginx/nginx.conf",
-        "--config es-rerank.toml --for envoy --proxy 10.0.0.1:9300 --proxy 10.0.0.2:9300",
+        "--config es-rerank.toml --for envoy --proxy p1:9300 --proxy p2:9300",
     )  # fmt: skip
     _add_config(before)
     front.add_arguments(before)
@@ -150,7 +150,7 @@ def _add_config(parser: argparse.ArgumentParser, *, also_alone: bool = False) ->
         "--config", type=Path, required=not also_alone, metavar="FILE", help="the TOML file; see docs/configuration.md"
     )
     if also_alone:
-        where.add_argument("config_alone", type=Path, nargs="?", help=argparse.SUPPRESS)
+        where.add_argument("config_alone", type=Path, nargs="?", metavar="FILE", help=argparse.SUPPRESS)
 
 
 def _load_for_service(file: Path, *, log_queued: bool = False) -> Settings:

@@ -13,6 +13,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from es_rerank.doubts import unused_scorers
+from es_rerank.errors import SettingsError
 
 if TYPE_CHECKING:
     import argparse
@@ -48,6 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(settings: Settings, file: Path, options: argparse.Namespace) -> int:
     """Print what the settings of the file mean, and return the exit code. Raises EsRerankError."""
+    if options.user and not options.engine:
+        raise SettingsError("--user: is for --engine, without which nobody is asked")
     for warning in port_warnings(settings):
         print(f"es-rerank: warning: {warning}", file=sys.stderr)
     book = settings.book()

@@ -98,7 +98,7 @@ def _look_into(client: Client, rule: Rule, names: Sequence[str], findings: RuleF
     mappings, refused_mapping = _ask(lambda: client.indices.get_mapping(index=expression, ignore_unavailable=True))
     search = {"query": {"match_all": {}}, "size": SAMPLE_DOCUMENTS}
     answer, refused_search = _ask(lambda: client.search(index=expression, body=search, ignore_unavailable=True))
-    hits = answer["hits"]["hits"] if answer else []
+    hits = (answer or {}).get("hits", {}).get("hits", [])
     refusals = [
         *findings.refusals,
         *([f"the mapping: {refused_mapping}"] if refused_mapping else []),
