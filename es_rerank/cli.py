@@ -62,12 +62,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser = _make_parser()
     options = parser.parse_args(arguments)
     try:
-        return int(options.run(options))
+        code = int(options.run(options))
+        sys.stdout.flush()
     except EsRerankError as error:
         print(f"es-rerank: {error}", file=sys.stderr)
         return 2 if isinstance(error, SettingsError) else 1
+    except BrokenPipeError:  # whoever read the output has enough, as in `| head`; what is left goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         return 130
+    return code
 
 
 def _make_parser() -> argparse.ArgumentParser:

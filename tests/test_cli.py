@@ -166,6 +166,39 @@ def test_a_user_without_the_engine_is_misuse(tmp_path: Path, capsys: Output) -> 
     assert "--user: is for --engine" in capsys.readouterr().err
 
 
+def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
+    """A pipe that is closed early, as `| head` does it, ends the command without a traceback."""
+    file = tmp_path / "c.toml"
+    file.write_text(GOOD)
+    command = [*COMMAND, "check-config", "--config", str(file)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        said = process.stderr.read()
+    assert process.returncode == 1
+    assert "Traceback" not in said
+    assert "BrokenPipe" not in said
+
+
+def test_a_workers_log_has_no_password(tmp_path: Path) -> None:
+    """A worker that can't reach its Redis names it in its log, without the password."""
+    file = tmp_path / "c.toml"
+    file.write_text(GOOD.replace("redis://127.0.0.1:6379", "redis://ann:hunter2@127.0.0.1:1"))
+    command = [*COMMAND, "worker", "--config", str(file)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        lines = []
+        for line in process.stderr:
+            lines.append(line)
+            if "connect" in line.lower() and "127.0.0.1:1" in line:
+                break
+        process.kill()
+    assert lines
+    assert "127.0.0.1:1" in lines[-1]
+    assert not any("hunter2" in line for line in lines)
+
+
 # Help
 
 

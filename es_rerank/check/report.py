@@ -83,7 +83,8 @@ def lines_of(findings: EngineFindings) -> Iterator[str]:
     """The findings as lines, for people."""
     yield f"engine {findings.url}: {findings.version}"
     for rule in findings.rules:
-        yield f"  rule {rule.rule}: {_listed(rule.names) or ('its names are not known' if rule.refusals else 'nothing was found')}"
+        nothing = "its names are not known" if rule.refusals else "nothing was found"
+        yield f"  rule {rule.rule}: {_listed(rule.names) or nothing}"
         for name, other in rule.taken[:SHOWN_NAMES]:
             yield f"    {name}: matches, but the rule {other!r} before it takes it"
         for pattern in rule.elsewhere:

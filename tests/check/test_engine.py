@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Output = pytest.CaptureFixture[str]
 
-FILMS = {
+FILMS: dict[str, dict[str, Any]] = {
     "1": {"title": "A robot in love", "text": "It learns.\nSlowly."},
     "2": {"title": "Robot wars", "year": 1999},
 }
