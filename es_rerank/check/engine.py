@@ -122,7 +122,7 @@ def _names_under(client: Client, patterns: Sequence[str]) -> tuple[list[str], st
         if refusal:
             return [], refusal
         names.update(dict.fromkeys(_named(found)))
-    return sorted(name for name in names if not name.startswith(".")), ""
+    return sorted(names), ""
 
 
 def _resolve(client: Client, pattern: str) -> Any:

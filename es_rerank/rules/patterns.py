@@ -8,7 +8,9 @@ from fnmatch import fnmatchcase
 # What Elasticsearch and OpenSearch refuse in the name of an index or alias. A rule refuses `,`, `?` and `[` before.
 NEVER_IN_NAMES = ' "#/<>\\|'
 MAX_NAME_BYTES = 255
-REMOTE_CLUSTER = re.compile(r"[^:<]*:")
+REMOTE_CLUSTER = re.compile(r"^[^:<]*:(?!:)")
+# Which part of a data stream is meant, as in `logs::failures`.
+SELECTOR = re.compile(r"::[a-z*]+$")
 DATE_MATH = "<"
 
 
@@ -25,7 +27,7 @@ def why_never(pattern: str) -> str:
 
     A pattern for date math (`<logs-*`) is not looked at: its characters mean something else.
     """
-    name = REMOTE_CLUSTER.sub("", pattern, count=1)
+    name = SELECTOR.sub("", REMOTE_CLUSTER.sub("", pattern, count=1))
     if name.startswith(DATE_MATH):
         return ""
     if not name or pattern.startswith(":"):

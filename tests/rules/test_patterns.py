@@ -57,6 +57,8 @@ def test_a_pattern_that_is_not_covered_matches_something_more(wide: str, narrow:
         ('a"b*', "no name has a '\"'"),
         ("a>b", "no name has a '>'"),
         ("eu:us:logs", "no name has a ':'"),
+        ("logs::", "no name has a ':'"),
+        ("::data", "a cluster or an index has no name"),
         (":logs", "a cluster or an index has no name"),
         ("eu:", "a cluster or an index has no name"),
         ("eu:.kibana", "after the cluster no name begins with '.', but for system indices"),
@@ -77,6 +79,7 @@ def test_what_no_name_can_have_is_told(pattern: str, why: str) -> None:
     [
         "*", "movies", "a..b", "movies-*", "Movies", "eu:logs-*", "*:logs", "eu:*", "<logs-*", "eu:<logs-*",
         "<logs-{now/d{yyyy.MM.dd|+12:00}}>", "é" * 127, "*" + "a" * 255, "a-_+.b", "filmé+*",
+        "logs::data", "eu:logs-*::failures",
     ],
 )  # fmt: skip
 def test_what_a_name_can_have_is_taken(pattern: str) -> None:
