@@ -39,6 +39,14 @@ def read_url(url: str, *schemes: str) -> SplitResult:
     return parts
 
 
+def listening_host(host: str) -> str:
+    """The host, if a server may listen on it: a name, an address, or '' for every address. Raises ValueError."""
+    odd = any(letter.isspace() or letter in "/[]@?#" for letter in host)
+    if odd or (":" in host and _address(host) is None):
+        raise ValueError("a host name or an IP address is needed, without scheme, port or brackets")
+    return host
+
+
 def host_and_port(parts: SplitResult) -> tuple[str, int]:
     """Host and port of a URL that `read_url` took, in one spelling: two URLs of one server have equal ones.
 
@@ -64,9 +72,8 @@ def _own_addresses(host: str) -> tuple[str, ...]:
     host = _one_spelling(host)
     if host == "localhost":
         return LOCALHOST
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
+    address = _address(host)
+    if address is None:
         return ()
     if address.is_unspecified:  # as a target, these mean the machine itself
         return (LOCALHOST[address.version == 6],)
@@ -75,7 +82,12 @@ def _own_addresses(host: str) -> tuple[str, ...]:
 
 def _one_spelling(host: str) -> str:
     host = host.lower().rstrip(".")
+    address = _address(host)
+    return host if address is None else address.compressed
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        return ipaddress.ip_address(host).compressed
+        return ipaddress.ip_address(host)
     except ValueError:
-        return host
+        return None

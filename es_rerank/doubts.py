@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 def doubts_about(settings: Settings, variables: Iterable[str]) -> list[str]:
     """A sentence for each doubt about the settings and the names of the environment's variables; [] for none."""
-    return [*_variables(variables), *_upstream(settings), *_patterns(settings), *_deadlines(settings)]
+    return [
+        *_variables(variables),
+        *_upstream(settings),
+        *_ports(settings),
+        *_patterns(settings),
+        *_deadlines(settings),
+    ]
 
 
 def unused_scorers(settings: Settings) -> list[str]:
@@ -36,6 +42,12 @@ def _variables(variables: Iterable[str]) -> Iterator[str]:
 def _upstream(settings: Settings) -> Iterator[str]:
     if settings.upstream.ca_file is not None and not any(url.startswith("https:") for url in settings.upstream.urls):
         yield "upstream.ca_file: has no effect, since no URL in upstream.urls begins with https://"
+
+
+def _ports(settings: Settings) -> Iterator[str]:
+    port = settings.server.port
+    if port and settings.metrics.port == port:
+        yield f"metrics.port = {port}: is server.port too, so proxy and worker can't run on the same machine"
 
 
 def _patterns(settings: Settings) -> Iterator[str]:

@@ -25,10 +25,11 @@ from pydantic import (
     model_validator,
 )
 
-from es_rerank.addresses import host_and_port, read_url
+from es_rerank.addresses import host_and_port, listening_host, read_url
 
 Seconds = Annotated[StrictFloat, Field(gt=0, le=3600, allow_inf_nan=False)]
 Share = Annotated[StrictFloat, Field(ge=0, le=1, allow_inf_nan=False)]
+ListeningHost = Annotated[StrictStr, AfterValidator(listening_host)]
 Name = Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
 
 
@@ -144,7 +145,7 @@ class RedisSettings(Section):
             raise ValueError("must end in the number of the database, as in redis://HOST:6379/0, or behind the port")
         if "?" in text:
             _check_tls_options(parts.scheme, parts.query)
-        return url
+        return SecretStr(parts.scheme + text[len(parts.scheme) :])  # in lower case, by which others know TLS
 
 
 def _check_tls_options(scheme: str, query: str) -> None:
@@ -165,7 +166,7 @@ def _check_tls_options(scheme: str, query: str) -> None:
 class ServerSettings(Section):
     """Where the proxy listens."""
 
-    host: StrictStr = "127.0.0.1"
+    host: ListeningHost = "127.0.0.1"
     port: Annotated[StrictInt, Field(ge=0, le=65535)] = 9300
 
 
@@ -190,7 +191,7 @@ class CacheSettings(Section):
 class MetricsSettings(Section):
     """Where a worker serves its Prometheus metrics. Without a port it serves none."""
 
-    host: StrictStr = "127.0.0.1"
+    host: ListeningHost = "127.0.0.1"
     port: Annotated[StrictInt, Field(ge=0, le=65535)] | None = None
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from es_rerank.addresses import host_and_port, reaches, read_url
+from es_rerank.addresses import host_and_port, listening_host, reaches, read_url
 
 PIECES = st.lists(st.sampled_from(["zQ7", "http", "redis", ":", "//", "/", "@", "[", "]", "?", "#", " ", "℀", "1"]))
 
@@ -65,3 +65,9 @@ def test_only_what_is_certain_is_said_to_reach() -> None:
     assert not reaches("es.example", "es")
     assert not reaches("0.0.0.0", "es.example")
     assert reaches("", "::1")
+
+
+@pytest.mark.parametrize("host", ["", "0.0.0.0", "::", "::1", "fe80::1%eth0", "localhost", "es-1.example", "bücher"])
+def test_a_server_listens_on_a_name_or_an_address(host: str) -> None:
+    """Names, addresses of both kinds, and every address are taken as they are."""
+    assert listening_host(host) == host

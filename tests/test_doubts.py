@@ -81,6 +81,13 @@ def test_a_certificate_file_without_tls_is_said(tmp_path: Path) -> None:
     assert doubts(upstream={"urls": ["http://es", "https://fs"], "ca_file": file}) == []
 
 
+def test_one_port_for_proxy_and_worker_is_said() -> None:
+    """Both read the same file, so one of them would find its port taken; port 0 is any free one."""
+    [said] = doubts(metrics={"port": 9300})
+    assert said == "metrics.port = 9300: is server.port too, so proxy and worker can't run on the same machine"
+    assert doubts(metrics={"port": 0}, server={"port": 0}) == []
+
+
 def test_a_deadline_that_redis_may_use_up_is_said() -> None:
     """A deadline no longer than one command of Redis may take is said for each rule that it holds for."""
     short = rules(["a"], deadline_s=1.0) + [{**rule, "name": "long"} for rule in rules(["b"])]

@@ -217,6 +217,13 @@ def test_a_certificate_file_has_a_certificate(
         (RULE.replace("movies-*", ""), 'rules[0].indices[0] = "": string should have at least 1 character'),
         ("[limits]\ndeadline_s = 40", "limits.deadline_s = 40.0: at most limits.max_deadline_s = 30.0"),
         ("[server]\nport = 70000", "server.port = 70000: input should be less than or equal to 65535"),
+        (
+            '[server]\nhost = "0.0.0.0:80"',
+            'server.host = "0.0.0.0:80": a host name or an IP address is needed, without',
+        ),
+        ('[server]\nhost = "http://h"', "server.host = (hidden): a host name or an IP address is needed, without"),
+        ('[server]\nhost = "[::1]"', 'server.host = "[::1]": a host name or an IP address is needed, without'),
+        ('[metrics]\nhost = "a b"', 'metrics.host = "a b": a host name or an IP address is needed, without'),
         ('[server]\nport = "80"', 'server.port = "80": input should be a valid integer'),
         ('[log]\nlevel = "INFO"', "log.level = \"INFO\": input should be 'debug', 'info', 'warning' or 'error'"),
         (
@@ -375,6 +382,7 @@ def test_redis_urls_that_would_be_read_in_two_ways_are_refused(
     "url",
     [
         "redis://h", "redis://h/", "redis://h:1/15", "redis://u:p@h", "redis://:p%40%2F%23@[::1]:6379/2", "REDIS://h/3",
+        "Rediss://h",
         "rediss://h", "rediss://h/1?ssl_cert_reqs=none", "rediss://h?ssl_cert_reqs=required&ssl_check_hostname=false",
     ],
 )  # fmt: skip
@@ -386,6 +394,7 @@ def test_redis_urls_mean_the_same_to_both_clients(load: Callable[..., Settings],
         assert (kept["host"], kept.get("port", 6379)) == (celery.hostname, celery.port or 6379)
         assert (kept.get("username"), kept.get("password")) == (celery.userid, celery.password)
         assert kept.get("db", 0) == int(celery.virtual_host.strip("/") or 0)
+        assert settings.url.get_secret_value().startswith(("rediss://", "redis://"))
 
 
 @pytest.mark.parametrize("url", ["http://es:9200/path", "http://es:9200/?a=b", "http://es:9200/#a"])
