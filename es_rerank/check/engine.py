@@ -5,6 +5,7 @@ Only reads. Logs in as the person who asks, never with anything of the configura
 
 from __future__ import annotations
 
+import warnings
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import msgspec
-from elasticsearch import Elasticsearch
+from elasticsearch import Elasticsearch, ElasticsearchWarning
+from opensearchpy import OpenSearchWarning
 
 from es_rerank.check.fields import doubt_about_field
 from es_rerank.check.report import EngineFindings, FieldDoubt, RuleFindings, Sample
@@ -44,7 +46,12 @@ def look_at_engine(settings: Settings, login: Password | ApiKey | None) -> Engin
     """
     client, url = _connect(settings.upstream, login)
     book = settings.book()
-    with closing(client):
+    with closing(client), warnings.catch_warnings():
+        for kind in (
+            ElasticsearchWarning,
+            OpenSearchWarning,
+        ):  # what an engine says beside an answer is not about rules
+            warnings.simplefilter("ignore", kind)
         version = _body(client.info()).get("version", {})
         return EngineFindings(
             url=url,

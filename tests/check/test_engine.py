@@ -45,7 +45,9 @@ def check(tmp_path: Path, capsys: Output) -> Callable[..., tuple[int, list[str]]
             for name, (indices, fields) in rules.items()
         ]
         file = tmp_path / "c.toml"
-        file.write_text(f'[upstream]\nurls = {json.dumps(urls)}\n[redis]\nurl = "redis://h"\n' + "".join(tables))
+        file.write_text(
+            f'[upstream]\nurls = {json.dumps(urls)}\n[redis]\nurl = "redis://h"\n[server]\nport = 0\n' + "".join(tables)
+        )
         code = main(["check-config", "--config", str(file), "--engine", *options])
         said = capsys.readouterr()
         lines = said.out.splitlines()
