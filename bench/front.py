@@ -25,7 +25,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stack import (
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from bench.stack import (
     LOADS,
     NGINX_COMMON,
     NGINX_PROXY,
@@ -40,7 +42,7 @@ from stack import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stack import Sample
+    from bench.stack import Sample
 
 BARE, FRONT = "bare nginx", "front"
 # As large as the front's: larger buffers are faster, and that must not count for the front.

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import io
+import logging
 import os
 import signal
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from es_rerank.check import cli as check_config
+from es_rerank.doubts import doubts_about
 from es_rerank.errors import EsRerankError, SettingsError
 from es_rerank.front import cli as front
 from es_rerank.settings import Settings, load_settings
@@ -18,67 +22,156 @@ from es_rerank.telemetry import start_logging
 if TYPE_CHECKING:
     from types import FrameType
 
-    from es_rerank.rules.book import BoundRule
+LOG = logging.getLogger(__name__)
+DESCRIPTION = """\
+A query proxy in front of Elasticsearch or OpenSearch. Everything passes through it
+byte for byte, and searches on configured indices come back better ordered.
+"""
+EPILOG = """\
+example, each command in a terminal of its own:
+  es-rerank check-config --config es-rerank.toml
+  es-rerank worker --config es-rerank.toml
+  es-rerank serve --config es-rerank.toml
+
+Without a configuration, `es-rerank demo` shows what it does.
+Exit code: 0 done, 1 failed, 2 misused. docs/configuration.md explains the file.
+"""
+SERVE = """\
+Runs the proxy. SIGTERM ends it, once the searches in flight are answered.
+Log lines go to standard error.
+"""
+WORKER = """\
+Runs a worker, which scores documents for all proxies on the same Redis. Start as
+many as you like, each with the same file as the proxies. SIGTERM ends it, once
+its running queries are finished.
+"""
+FRONT = """\
+Prints a configuration of nginx or Envoy that goes before the proxies: it sends them
+the searches that they may rerank, and everything else to the engine.
+"""
+DEMO = """\
+Shows real questions answered with and without reranking, then stays up to be asked.
+"""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command. Errors that the user can correct are printed without a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal without Unicode must not end a command
     parser = _make_parser()
     options = parser.parse_args(arguments)
     try:
-        return int(options.run(options))
+        code = int(options.run(options))
+        sys.stdout.flush()
     except EsRerankError as error:
         print(f"es-rerank: {error}", file=sys.stderr)
         return 2 if isinstance(error, SettingsError) else 1
+    except BrokenPipeError:  # whoever read the output has enough, as in `| head`; what is left goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         return 130
+    return code
 
 
 def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="es-rerank", description="A query proxy that reranks Elasticsearch and OpenSearch searches."
+        prog="es-rerank",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"es-rerank {version('es-rerank')}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    serve = commands.add_parser("serve", help="run the proxy")
+    serve = _add_command(commands, "serve", "run the proxy", SERVE, "--config es-rerank.toml")
     _add_config(serve)
     serve.set_defaults(run=_serve)
 
-    worker = commands.add_parser("worker", help="run a worker, which scores documents for the proxies")
+    worker = _add_command(
+        commands, "worker", "run a worker, which scores documents for the proxies", WORKER,
+        "--config es-rerank.toml", "--config es-rerank.toml --scorer erank",
+    )  # fmt: skip
     _add_config(worker)
     worker.add_argument("--scorer", metavar="NAME", help="which scorer to serve, where the rules use several")
     worker.set_defaults(run=_worker)
 
-    check = commands.add_parser("check-config", help="say whether a configuration can be used, and what it means")
-    check.add_argument("file", type=Path, metavar="FILE")
+    check = _add_command(
+        commands, "check-config", "say whether a configuration can be used, and what it means",
+        check_config.DESCRIPTION, "--config es-rerank.toml", "--config es-rerank.toml --engine --user ann",
+    )  # fmt: skip
+    _add_config(check, also_alone=True)
+    check_config.add_arguments(check)
     check.set_defaults(run=_check_config)
 
-    before = commands.add_parser("front", help="print a configuration of nginx or Envoy that goes before the proxies")
+    before = _add_command(
+        commands, "front", "print a configuration of nginx or Envoy that goes before the proxies", FRONT,
+        "--config es-rerank.toml > /etc/nginx/nginx.conf",
+        "--config es-rerank.toml --for envoy --proxy p1:9300 --proxy p2:9300",
+    )  # fmt: skip
+    _add_config(before)
     front.add_arguments(before)
-    before.set_defaults(run=front.run)
+    before.set_defaults(run=_front)
 
     # These commands need more than the base install, and import it only when they run.
     from es_rerank.demo import cli as demo  # noqa: PLC0415
     from ingest import cli as ingest  # noqa: PLC0415
 
-    load = commands.add_parser("ingest", help="load a judged collection or JSON lines into the engine")
+    load = commands.add_parser(
+        "ingest",
+        help="load a judged collection or JSON lines into the engine",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     ingest.add_arguments(load)
     load.set_defaults(run=ingest.run)
 
-    show = commands.add_parser("demo", help="see real questions reranked, on embedded parts or an engine of yours")
+    show = _add_command(
+        commands, "demo", "see real questions reranked, on embedded parts or an engine of yours", DEMO,
+        "--exit", "--engine http://localhost:9200",
+    )  # fmt: skip
     demo.add_arguments(show)
     show.set_defaults(run=demo.run)
     return parser
 
 
-def _add_config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the TOML file; see the manual")
+def _add_command(commands: Any, name: str, help_text: str, description: str, *examples: str) -> argparse.ArgumentParser:
+    """A command's parser, whose help ends in examples of its options."""
+    lines = "".join(f"\n  es-rerank {name} {example}" for example in examples)
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=help_text,
+        description=description,
+        epilog=f"example{'s' if len(examples) > 1 else ''}:{lines}\n",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    return parser
 
 
-def _load(file: Path, *, log_queued: bool = False) -> Settings:
+def _add_config(parser: argparse.ArgumentParser, *, also_alone: bool = False) -> None:
+    """`--config FILE`; with `also_alone` the file may stand alone too, as check-config once wanted it."""
+    where: Any = parser.add_mutually_exclusive_group(required=True) if also_alone else parser
+    where.add_argument(
+        "--config", type=Path, required=not also_alone, metavar="FILE", help="the TOML file; see docs/configuration.md"
+    )
+    if also_alone:
+        where.add_argument("config_alone", type=Path, nargs="?", metavar="FILE", help=argparse.SUPPRESS)
+
+
+def _load_for_service(file: Path, *, log_queued: bool = False) -> Settings:
+    """The settings, with logging started; doubts about them are logged."""
     settings = load_settings(file, os.environ)
     start_logging(settings.log, queued=log_queued)
+    for doubt in doubts_about(settings, os.environ):
+        LOG.warning("%s", doubt)
+    return settings
+
+
+def _load_to_print(file: Path) -> Settings:
+    """The settings for a command that prints; doubts about them go to standard error."""
+    settings = load_settings(file, os.environ)
+    for doubt in doubts_about(settings, os.environ):
+        print(f"es-rerank: warning: {doubt}", file=sys.stderr)
     return settings
 
 
@@ -86,7 +179,7 @@ def _serve(options: argparse.Namespace) -> int:
     from es_rerank.proxy.app import App  # noqa: PLC0415  a worker needs no server
     from es_rerank.proxy.http.server import allow_open_files, make_server  # noqa: PLC0415
 
-    settings = _load(options.config, log_queued=True)
+    settings = _load_for_service(options.config, log_queued=True)
     allow_open_files(settings.server.max_connections + settings.upstream.max_connections)
     # The server stops on these by itself, then raises them again, which would make an orderly stop look like a crash.
     for stopping in (signal.SIGINT, signal.SIGTERM):
@@ -107,32 +200,13 @@ def _already_done(_: int, __: FrameType | None) -> None:
 def _worker(options: argparse.Namespace) -> int:
     from workers.app import run_worker  # noqa: PLC0415  a proxy needs no scorer
 
-    return run_worker(_load(options.config), options.scorer)
+    return run_worker(_load_for_service(options.config), options.scorer)
 
 
-def _thinking_of(bound: BoundRule) -> str:
-    """How the scorer thinks about a rule's documents, as text; empty for a scorer that does not think."""
-    rule, abilities = bound.rule, bound.scorer.abilities
-    if not abilities.thinks:
-        return ""
-    top = f" about the best {rule.think_top}" if rule.mode == "cascade" else ""
-    most = rule.budget_tokens or abilities.max_think_tokens
-    budget = "" if rule.mode == "direct" else f", at most {most} tokens{top}"
-    return f", mode {rule.mode}{budget}, score {rule.score}"
+def _front(options: argparse.Namespace) -> int:
+    return front.run(_load_to_print(options.config), options)
 
 
 def _check_config(options: argparse.Namespace) -> int:
-    settings = load_settings(options.file, os.environ)
-    book = settings.book()
-    print(f"{options.file}: can be used")
-    for bound in book.rules:
-        rule = bound.rule
-        print(
-            f"  rule {rule.name}: {', '.join(rule.indices)}; window {rule.window}, {rule.method}, "
-            f"alpha {rule.alpha:g}, scorer {rule.scorer}, deadline {bound.deadline_s:g} s{_thinking_of(bound)}"
-        )
-    for name, scorer in settings.used_scorers().items():
-        print(f"  scorer {name}: {scorer.fingerprint()}")
-    if not book.rules:
-        print("  no rules: every search passes through as it is")
-    return 0
+    file = options.config or options.config_alone
+    return check_config.run(_load_to_print(file), file, options)

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import tomllib
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from es_rerank.addresses import host_and_port, reaches, read_url
 from es_rerank.errors import SettingsError
 from es_rerank.rules.book import RuleBook, make_book
 from es_rerank.rules.rule import Rule
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ENVIRONMENT_PREFIX = "ES_RERANK__"
+ALMOST_PREFIX = re.compile(r"es_rerank_+", re.IGNORECASE)
 
 
 class Settings(Section):
@@ -59,6 +62,13 @@ class Settings(Section):
         most = self.limits.max_deadline_s
         if self.limits.deadline_s > most:
             raise ValueError(f"limits.deadline_s = {self.limits.deadline_s}: at most limits.max_deadline_s = {most}")
+        for position, url in enumerate(self.upstream.urls):
+            host, port = host_and_port(read_url(url, "http", "https"))
+            if port == self.server.port and reaches(self.server.host, host):
+                raise ValueError(
+                    f"upstream.urls[{position}]: is the proxy itself, which listens on "
+                    f"server.host = {json.dumps(self.server.host)}, server.port = {port}; name the engine's own"
+                )
         self.book()
         return self
 
@@ -91,28 +101,93 @@ TOML_WORDS = {
     "union_tag_not_found": "a table is needed",
     "model_type": "a table is needed",
     "dict_type": "a table is needed",
+    "path_type": "text is needed, the path of a file",
 }
 """By pydantic's type of problem: our words where pydantic's own text speaks of Python types."""
 LONGEST_SHOWN = 200
+HIDDEN = "(hidden)"
+SECRET_TABLES = ("redis", "upstream")
+"""Tables that have URLs, and so whatever somebody took for a place of a URL's password."""
+# What an error may repeat of the names of scorers and variables, and of keys: no URL and no good password looks so.
+PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. -]{0,63}")
+PLAIN_KEY = re.compile(r"[A-Za-z_]{1,40}")
+# What tomllib's messages quote of TOML itself: one letter, perhaps escaped, or brackets and the like.
+TOML_QUOTES = re.compile(r"""(['"])(\\?.|\\x..|\\u....|\\U........|[^\w'"]{2,3})\1""")
+TOML_PLACE = re.compile(r" \(at ([^()]*)\)$")
 
 
 def load_settings(file: Path, environment: Mapping[str, str]) -> Settings:
-    """The settings of `file` under `environment`. Raises SettingsError with a line for each thing that is wrong."""
-    try:
-        values = tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"{file}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{file}: is not TOML: {error}") from error
+    """The settings of `file` under `environment`. Raises SettingsError with a line for each thing that is wrong.
+
+    The error's text repeats no value of [redis] and no text of [upstream].
+    """
+    values = _read_file(file)
+    empty = not values
     variables = sorted(name for name in environment if name.startswith(ENVIRONMENT_PREFIX))
     for name in variables:
         _overlay(values, name, environment[name])
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        source = f"{file} under {', '.join(variables)}" if variables else str(file)
-        problems = "\n".join(f"  {_explain(problem, values)}" for problem in error.errors())
-        raise SettingsError(f"{source}: the configuration cannot be used:\n{problems}") from None
+        source = f"{file} under {', '.join(map(_shown_variable, variables))}" if variables else str(file)
+        problems = [_explain(problem, values) for problem in error.errors()]
+        problems += [
+            f"{_shown_variable(name)}: did you mean {meant}?" for name in variables if (meant := meant_variable(name))
+        ]
+        what = "the file is empty, so the configuration" if empty else "the configuration"
+        lines = "\n".join(f"  {problem}" for problem in problems)
+        raise SettingsError(f"{source}: {what} cannot be used:\n{lines}") from None
+
+
+def meant_variable(name: str) -> str:
+    """The variable that was probably meant by one that names no key for want of an underscore, or of capitals; or ''.
+
+    Only the names of keys are compared: other programs may have variables of their own with such a beginning.
+    """
+    begun = ALMOST_PREFIX.match(name)
+    if begun is None:
+        return ""
+    words = name[begun.end() :].lower()
+    flat = re.sub("_+", "_", words).strip("_")
+    for section, model in SECTIONS.items():
+        place = "rules_([0-9]+)" if section == "rules" else section
+        found = re.fullmatch(f"{place}_({'|'.join(model.model_fields)})", flat)
+        if found:
+            proper = ENVIRONMENT_PREFIX + "__".join([section, *found.groups()]).upper()
+            return "" if name.startswith(ENVIRONMENT_PREFIX) and name.upper() == proper else proper
+    return ""
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    """The file's TOML. Raises SettingsError, which quotes nothing of the file: any of it may be a secret."""
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise SettingsError(f"{file}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise SettingsError(
+            f"{file}: is not TOML: it is not UTF-8 text, from byte {error.start} on; save it in UTF-8"
+        ) from None
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{file}: is not TOML: {_toml_problem(str(error))}") from None
+    except (ValueError, RecursionError):
+        raise SettingsError(f"{file}: is not TOML: it has a number that is too long, or is nested too deep") from None
+
+
+def _toml_problem(message: str) -> str:
+    """A message of tomllib with its line first, and without the names of keys that some of them quote."""
+    place = TOML_PLACE.search(message)
+    what = message[: place.start()] if place else message
+    unquoted = TOML_QUOTES.sub("", what)
+    if "'" in unquoted or '"' in unquoted:
+        what = "A key or a table is there twice"
+    return f"{place[1]}: {what[:1].lower()}{what[1:]}" if place else what
+
+
+def _shown_variable(name: str) -> str:
+    return name if PLAIN_NAME.fullmatch(name) else ENVIRONMENT_PREFIX + HIDDEN
 
 
 def _overlay(values: dict[str, Any], name: str, text: str) -> None:
@@ -125,12 +200,14 @@ def _overlay(values: dict[str, Any], name: str, text: str) -> None:
             place = place[key] if isinstance(place, list) else place.setdefault(key, {})
         place[_key_in(place, last)] = _read_value(text)
     except (LookupError, ValueError, TypeError, AttributeError):
-        raise SettingsError(f"{name}: the configuration has no such place for it to change") from None
+        raise SettingsError(f"{_shown_variable(name)}: the configuration has no such place for it to change") from None
 
 
 def _key_in(place: Any, part: str) -> Any:
     """The key or index that a part of a variable's name stands for; keys are compared without case."""
     if isinstance(place, list):
+        if not part.isdecimal():  # a number below 0 would count from the end
+            raise KeyError(part)
         return int(part)
     key = next((key for key in place if key.lower() == part), part)
     if key not in place and not part.isidentifier():  # an index without its list, or no name at all
@@ -141,7 +218,7 @@ def _key_in(place: Any, part: str) -> Any:
 def _read_value(text: str) -> Any:
     try:
         read = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # no TOML, a number that is too long, or nested too deep
         return text
     return read["value"] if len(read) == 1 else text  # a second line may hold a key of its own
 
@@ -151,7 +228,7 @@ def _explain(problem: Any, values: dict[str, Any]) -> str:
     location = [part for part in problem["loc"] if part != "[key]"]
     if location[:1] == ["scorers"] and len(location) > 2:
         del location[2]  # the kind, by which pydantic chose the table
-    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
+    key = _shown_key(location)
     if problem["type"] == "extra_forbidden":
         return f"{key}: unknown key; {_allowed_keys(location, values)}"
     if problem["type"] == "missing":
@@ -172,14 +249,33 @@ def _explain(problem: Any, values: dict[str, Any]) -> str:
     return f"{key} = {_show(location, value)}: {message}"
 
 
+def _shown_key(location: list[Any]) -> str:
+    """A key's path as text, without a name that may be a secret."""
+    text = ""
+    for depth, part in enumerate(location):
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            plain = PLAIN_NAME if depth == 1 and location[0] == "scorers" else PLAIN_KEY
+            text += f".{part}" if plain.fullmatch(part) else f".{HIDDEN}"
+    return text.lstrip(".")
+
+
 def _show(location: list[Any], value: Any) -> str:
     """A value as text, without what may be a password."""
     shown = json.dumps(value, default=str, ensure_ascii=False)
-    if location[0] == "redis" and location != ["redis", "timeout_s"]:
-        return "(hidden)"
-    if location[0] == "upstream" and "@" in shown:
-        return "(hidden)"
+    if "@" in shown or ":/" in shown:  # a URL, also in a place where none belongs
+        return HIDDEN
+    if location[0] in SECRET_TABLES and not _is_harmless(location[1:], value):
+        return HIDDEN
     return shown if len(shown) <= LONGEST_SHOWN else f"{shown[:LONGEST_SHOWN]}..."
+
+
+def _is_harmless(keys: list[Any], value: Any) -> bool:
+    """Whether a value of a table with URLs can't be a secret: a number that belongs to no URL, or a file's path."""
+    if isinstance(value, str):
+        return keys == ["ca_file"] and ("/" in value or "." in value) and ":" not in value
+    return isinstance(value, bool | int | float) and keys[:1] not in ([], ["url"], ["urls"])
 
 
 def _allowed_keys(location: list[Any], values: dict[str, Any]) -> str:

@@ -5,9 +5,11 @@ Rules and scorers have tables of their own, in `rules` and `scorers`; `settings`
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003  pydantic reads annotations at run time
+import re
+import ssl
+from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import parse_qsl
 
 from pydantic import (
     AfterValidator,
@@ -23,8 +25,11 @@ from pydantic import (
     model_validator,
 )
 
+from es_rerank.addresses import host_and_port, listening_host, read_url
+
 Seconds = Annotated[StrictFloat, Field(gt=0, le=3600, allow_inf_nan=False)]
 Share = Annotated[StrictFloat, Field(ge=0, le=1, allow_inf_nan=False)]
+ListeningHost = Annotated[StrictStr, AfterValidator(listening_host)]
 Name = Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
 
 
@@ -41,20 +46,8 @@ def not_empty(items: tuple[str, ...]) -> tuple[str, ...]:
     return items
 
 
-def _split_url(url: str, *schemes: str) -> SplitResult | None:
-    """The URL's parts, or None if scheme, host or port is wrong. The parser's own text may hold a password."""
-    try:
-        parts = urlsplit(url)
-        right = parts.scheme in schemes and parts.hostname and parts.port != 0
-    except ValueError:
-        return None
-    return parts if right else None
-
-
 def _engine_url(url: str) -> str:
-    parts = _split_url(url, "http", "https")
-    if parts is None:
-        raise ValueError("an http:// or https:// URL with a host, and a port from 1 to 65535 if any, is needed")
+    parts = read_url(url, "http", "https")
     if parts.username is not None or parts.password is not None:
         raise ValueError("must carry no user or password: the caller's own credentials are used, and only they")
     if parts.path.strip("/") or parts.query or parts.fragment:
@@ -62,10 +55,39 @@ def _engine_url(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
+def _each_host_once(urls: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse a host that is named twice: it would stand in for itself."""
+    seen: dict[tuple[str, int], int] = {}
+    for position, url in enumerate(urls):
+        first = seen.setdefault(host_and_port(read_url(url, "http", "https")), position)
+        if first != position:
+            raise ValueError(f"[{first}] and [{position}] are the same host and port: name each host once")
+    return urls
+
+
+def readable_certificates(file: Path) -> str:
+    """Why no certificate can be read from the file; '' if one can."""
+    try:
+        with file.open("rb"):
+            pass
+        ssl.create_default_context(cafile=str(file))
+    except ssl.SSLError:
+        return "has no certificate in it"
+    except FileNotFoundError:
+        return "no such file"
+    except (OSError, ValueError) as error:
+        return f"cannot be read: {getattr(error, 'strerror', None) or 'that is no path'}"
+    return ""
+
+
 class UpstreamSettings(Section):
     """The engine's HTTP hosts."""
 
-    urls: Annotated[tuple[Annotated[StrictStr, AfterValidator(_engine_url)], ...], AfterValidator(not_empty)]
+    urls: Annotated[
+        tuple[Annotated[StrictStr, AfterValidator(_engine_url)], ...],
+        AfterValidator(not_empty),
+        AfterValidator(_each_host_once),
+    ]
     ca_file: Path | None = None
     verify_tls: StrictBool = True
     connect_timeout_s: Seconds = 5.0
@@ -76,9 +98,9 @@ class UpstreamSettings(Section):
 
     @field_validator("ca_file")
     @classmethod
-    def _is_a_file(cls, ca_file: Path | None) -> Path | None:
-        if ca_file is not None and not ca_file.is_file():
-            raise ValueError("no such file; a file of PEM certificates is needed")
+    def _has_certificates(cls, ca_file: Path | None) -> Path | None:
+        if ca_file is not None and (why := readable_certificates(ca_file)):
+            raise ValueError(f"{why}; a file of PEM certificates is needed")
         return ca_file
 
     @model_validator(mode="after")
@@ -86,6 +108,17 @@ class UpstreamSettings(Section):
         if self.ca_file is not None and not self.verify_tls:
             raise ValueError("ca_file says whom to trust and verify_tls = false trusts anyone: set one of them")
         return self
+
+
+REDIS_DATABASE = re.compile(r"(/[0-9]{0,9})?")
+# By name: the values that are allowed; () for a file.
+REDIS_TLS_OPTIONS: dict[str, tuple[str, ...]] = {
+    "ssl_cert_reqs": ("none", "optional", "required"),
+    "ssl_check_hostname": ("true", "false"),
+    "ssl_ca_certs": (),
+    "ssl_certfile": (),
+    "ssl_keyfile": (),
+}
 
 
 class RedisSettings(Section):
@@ -96,19 +129,45 @@ class RedisSettings(Section):
 
     @field_validator("url")
     @classmethod
-    def _known_scheme(cls, url: SecretStr) -> SecretStr:
-        if _split_url(url.get_secret_value(), "redis", "rediss") is None:
+    def _can_be_used(cls, url: SecretStr) -> SecretStr:
+        """Refuse what Redis's client and Celery would read differently, and a password where it would be shown."""
+        text = url.get_secret_value()
+        try:
+            parts = read_url(text, "redis", "rediss")
+        except ValueError as error:
+            raise ValueError(f"{error}; special characters of a password are written in percent-encoding") from None
+        if parts.username and not parts.password:
             raise ValueError(
-                "a redis:// or rediss:// URL with a host, and a port from 1 to 65535 if any, is needed; "
-                "special characters of a password are written in percent-encoding"
+                "has a user and no password; a password alone is written behind a colon: redis://:PASSWORD@HOST"
             )
-        return url
+        if "#" in text:
+            raise ValueError("must have no '#'; in a password it is written as %23")
+        if REDIS_DATABASE.fullmatch(parts.path) is None:
+            raise ValueError("must end in the number of the database, as in redis://HOST:6379/0, or behind the port")
+        if "?" in text:
+            _check_tls_options(parts.scheme, parts.query)
+        return SecretStr(parts.scheme + text[len(parts.scheme) :])  # in lower case, by which others know TLS
+
+
+def _check_tls_options(scheme: str, query: str) -> None:
+    """Refuse a query of a Redis URL that has anything but the TLS options that Redis's client and Celery both know."""
+    options = parse_qsl(query, keep_blank_values=True)
+    names = [name for name, _ in options]
+    known = ", ".join(REDIS_TLS_OPTIONS)
+    if scheme != "rediss" or not names or len(set(names)) < len(names) or not set(names) <= REDIS_TLS_OPTIONS.keys():
+        raise ValueError(f"must have nothing behind '?' but, for rediss:// and each once, {known}")
+    for name, value in options:
+        words = REDIS_TLS_OPTIONS[name]
+        if words and value not in words:
+            raise ValueError(f"{name} in it must be {' or '.join(words)}")
+        if name == "ssl_ca_certs" and (why := readable_certificates(Path(value))):
+            raise ValueError(f"the file that {name} names in it: {why}")
 
 
 class ServerSettings(Section):
     """Where the proxy listens, and how long and how often a caller may keep it waiting."""
 
-    host: StrictStr = "127.0.0.1"
+    host: ListeningHost = "127.0.0.1"
     port: Annotated[StrictInt, Field(ge=0, le=65535)] = 9300
     max_connections: Annotated[StrictInt, Field(ge=1, le=100_000)] = 4096
     client_timeout_s: Seconds = 60.0
@@ -143,7 +202,7 @@ class CacheSettings(Section):
 class MetricsSettings(Section):
     """Where a worker serves its Prometheus metrics. Without a port it serves none."""
 
-    host: StrictStr = "127.0.0.1"
+    host: ListeningHost = "127.0.0.1"
     port: Annotated[StrictInt, Field(ge=0, le=65535)] | None = None
 
 

@@ -55,15 +55,20 @@ class CompatibleTransport(elastic_transport.Transport):
         return super().perform_request(method, target, **options)
 
 
-def connect(url: str, *, login: Password | ApiKey | None = None, ca_file: Path | None = None) -> Client:
+def connect(
+    url: str, *, login: Password | ApiKey | None = None, ca_file: Path | None = None, verify_tls: bool = True
+) -> Client:
     """The official client for the engine at `url`, after asking which engine it is.
 
     `version` of `GET /` tells which one it is, never a header: some OpenSearch servers send Elasticsearch's header.
-    The client never retries, because a bulk request that broke off may have been carried out. Raises SettingsError for
-    a URL or a file that can't be used, EngineError where no engine answers or the engine is an unknown one.
+    Without `verify_tls` any certificate is trusted. The client never retries, because a bulk request that broke off may
+    have been carried out. Raises SettingsError for a URL or a file that can't be used, EngineError where no engine
+    answers or the engine is an unknown one.
     """
     address = _address(url)
     options = _client_options(address, login, ca_file)
+    if not verify_tls:
+        options |= {"verify_certs": False, "ssl_show_warn": False}
     with engine_errors(f"the engine at {url}"):
         client = opensearchpy.OpenSearch(address, timeout=ANSWER_LIMIT_S, **options)
         version = _version(client.info())
@@ -170,10 +175,13 @@ def _what_happened(error: Exception) -> str:
     if status is not None:
         return f"answered {status}: {reason}"
     if isinstance(error, elastic_transport.TlsError | opensearchpy.exceptions.SSLError):
-        return f"cannot be reached by TLS: {reason}. Give the authority that signed its certificate by --ca-file"
+        return (
+            f"cannot be reached by TLS: {reason}. Name the file of the authority that signed its certificate "
+            "(--ca-file, or upstream.ca_file)"
+        )
     if isinstance(error, elasticsearch.ConnectionTimeout | opensearchpy.exceptions.ConnectionTimeout):
         return f"did not answer within {ANSWER_LIMIT_S:.0f} s"
-    return f"cannot be reached: {reason}. Check that it is up, and --url"
+    return f"cannot be reached: {reason}. Check that it is up, and its URL"
 
 
 def _error_of(body: Any) -> Any:

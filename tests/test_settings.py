@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import traceback
 from typing import TYPE_CHECKING
 
 import pytest
+import trustme
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from es_rerank.broker import make_celery, make_redis
+from es_rerank.doubts import doubts_about
 from es_rerank.errors import SettingsError
 from es_rerank.scorers.kinds import SCORER_KINDS
 from es_rerank.scorers.llm import LlmSettings
@@ -32,6 +39,7 @@ name = "movies"
 indices = ["movies-*"]
 fields = ["title", "text"]
 """
+OTHER_RULE = RULE.replace('"movies"', '"other"').replace("movies-*", "books")
 WHOLE = """\
 [upstream]
 urls = ["http://127.0.0.1:9200"]
@@ -158,16 +166,28 @@ def test_redis_urls(load: Callable[..., Settings], url: str) -> None:
     assert load(NEEDED, ES_RERANK__REDIS__URL=url).redis.url.get_secret_value() == url
 
 
-def test_a_certificate_file_must_exist(
+def test_a_certificate_file_has_a_certificate(
     load: Callable[..., Settings], refusal: Callable[..., str], tmp_path: Path
 ) -> None:
-    """A wrong path is found at the start, not by the first search."""
-    missing, present = tmp_path / "missing.pem", tmp_path / "ca.pem"
-    present.touch()
-    assert load(NEEDED, ES_RERANK__UPSTREAM__CA_FILE=str(present)).upstream.ca_file == present
-    message = refusal(NEEDED, ES_RERANK__UPSTREAM__CA_FILE=str(missing))
-    assert f'upstream.ca_file = "{missing}": no such file' in message
-    both = {"ES_RERANK__UPSTREAM__CA_FILE": str(present), "ES_RERANK__UPSTREAM__VERIFY_TLS": "false"}
+    """A file without a certificate is found at the start, not by the first search."""
+    good, key, empty = tmp_path / "ca.pem", tmp_path / "key.pem", tmp_path / "empty.pem"
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(good)
+    authority.private_key_pem.write_to_path(key)
+    empty.touch()
+    https = {"ES_RERANK__UPSTREAM__URLS": '["https://es"]'}
+    assert load(NEEDED, ES_RERANK__UPSTREAM__CA_FILE=str(good), **https).upstream.ca_file == good
+    for file, problem in [
+        (tmp_path / "missing.pem", "no such file"),
+        (tmp_path, "cannot be read: Is a directory"),
+        (tmp_path / ("x" * 300), "cannot be read: File name too long"),
+        (empty, "has no certificate in it"),
+        (key, "has no certificate in it"),
+    ]:
+        message = refusal(NEEDED, ES_RERANK__UPSTREAM__CA_FILE=str(file), **https)
+        assert "upstream.ca_file = " in message
+        assert f": {problem}; a file of PEM certificates is needed" in message
+    both = {"ES_RERANK__UPSTREAM__CA_FILE": str(good), "ES_RERANK__UPSTREAM__VERIFY_TLS": "false"}
     assert "upstream: ca_file says whom to trust and verify_tls = false trusts anyone" in refusal(NEEDED, **both)
 
 
@@ -197,6 +217,13 @@ def test_a_certificate_file_must_exist(
         (RULE.replace("movies-*", ""), 'rules[0].indices[0] = "": string should have at least 1 character'),
         ("[limits]\ndeadline_s = 40", "limits.deadline_s = 40.0: at most limits.max_deadline_s = 30.0"),
         ("[server]\nport = 70000", "server.port = 70000: input should be less than or equal to 65535"),
+        (
+            '[server]\nhost = "0.0.0.0:80"',
+            'server.host = "0.0.0.0:80": a host name or an IP address is needed, without',
+        ),
+        ('[server]\nhost = "http://h"', "server.host = (hidden): a host name or an IP address is needed, without"),
+        ('[server]\nhost = "[::1]"', 'server.host = "[::1]": a host name or an IP address is needed, without'),
+        ('[metrics]\nhost = "a b"', 'metrics.host = "a b": a host name or an IP address is needed, without'),
         ('[server]\nport = "80"', 'server.port = "80": input should be a valid integer'),
         ('[log]\nlevel = "INFO"', "log.level = \"INFO\": input should be 'debug', 'info', 'warning' or 'error'"),
         (
@@ -233,7 +260,7 @@ def test_a_mistake_is_named_with_its_value_and_what_is_allowed(
     assert f"\n  {problem}" in message
 
 
-@pytest.mark.parametrize("pattern", [".security", "-movies", "_all", "a,b", "log-?", "log-[ab]"])
+@pytest.mark.parametrize("pattern", [".security", "-movies", "_all", "+a", "a,b", "log-?", "log-[ab]"])
 def test_patterns_that_mean_something_else_are_refused(refusal: Callable[..., str], pattern: str) -> None:
     """Patterns for system indices, exclusions, and wildcards that engines don't have are refused."""
     message = refusal(NEEDED + RULE.replace("movies-*", pattern))
@@ -241,19 +268,154 @@ def test_patterns_that_mean_something_else_are_refused(refusal: Callable[..., st
 
 
 @pytest.mark.parametrize(
-    "url",
-    ["127.0.0.1:9200", "ftp://es:21", "http://", "http://es:port", "http://es:0", "http://es:99999", "http://[::1"],
+    ("url", "found"),
+    [
+        ("127.0.0.1:9200", "this one begins otherwise"),
+        ("ftp://es:21", "this one begins otherwise"),
+        ("http:es", "this one begins otherwise"),
+        ("http:/es", "this one begins otherwise"),
+        ("http://", "this one has no host"),
+        ("http://:9200", "this one has no host"),
+        ("http://es:port", "the port of this one is none"),
+        ("http://es:0", "the port of this one is none"),
+        ("http://es:99999", "the port of this one is none"),
+        ("http://[::1", "the host of this one can't be read"),
+        (" http://es", "this one has a blank or a character that can't be printed"),
+        ("http://e s", "this one has a blank or a character that can't be printed"),
+    ],
 )
-def test_engine_urls_that_reach_nothing_are_refused(refusal: Callable[..., str], url: str) -> None:
-    """Scheme, host and port are checked at the start."""
+def test_engine_urls_that_reach_nothing_are_refused(refusal: Callable[..., str], url: str, found: str) -> None:
+    """Scheme, host and port are checked at the start. The error says what is wrong, and repeats nothing of the URL."""
     message = refusal(NEEDED.replace("http://127.0.0.1:9200", url))
-    assert f'upstream.urls[0] = "{url}": an http:// or https:// URL with a host' in message
+    assert "upstream.urls[0] = (hidden): an http:// or https:// URL with a host, and a port from 1 to" in message
+    assert message.endswith(f" is needed: {found}")
+
+
+@pytest.mark.parametrize(
+    "urls",
+    [
+        ["http://es:9200", "http://es:9200"],
+        ["http://es", "http://ES:80/"],
+        ["https://es:9200", "http://es.:9200"],
+        ["http://[::1]:9200", "http://[0:0:0:0:0:0:0:1]:9200"],
+    ],
+)
+def test_a_host_is_named_once(refusal: Callable[..., str], load: Callable[..., Settings], urls: list[str]) -> None:
+    """Two URLs of the same host and port are refused, however they are written: a host can't stand in for itself."""
+    message = refusal(NEEDED, ES_RERANK__UPSTREAM__URLS=json.dumps(["http://other", *urls]))
+    assert "upstream.urls = (hidden): [1] and [2] are the same host and port: name each host once" in message
+    assert load(NEEDED, ES_RERANK__UPSTREAM__URLS='["http://es:1", "http://es:2", "http://fs:1"]').upstream.urls
+
+
+@pytest.mark.parametrize(
+    ("server", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:9300"),
+        ("127.0.0.1", "http://localhost:9300"),
+        ("127.0.0.1", "http://0.0.0.0:9300"),
+        ("localhost", "http://[::1]:9300"),
+        ("0.0.0.0", "http://127.0.0.1:9300"),
+        ("0.0.0.0", "http://LOCALHOST:9300"),
+        ("::", "http://127.0.0.1:9300"),
+        ("::1", "https://[::1]:9300"),
+        ("proxy.example", "http://Proxy.example.:9300"),
+        ("10.0.0.1", "http://10.0.0.1:9300"),
+    ],
+)
+def test_the_proxy_is_not_its_own_engine(refusal: Callable[..., str], server: str, url: str) -> None:
+    """A URL that leads back to the proxy is refused; without the check every search would call the next one."""
+    message = refusal(
+        NEEDED, ES_RERANK__SERVER__HOST=f'"{server}"', ES_RERANK__UPSTREAM__URLS=f'["http://es", "{url}"]'
+    )
+    assert f'upstream.urls[1]: is the proxy itself, which listens on server.host = "{server}", ' in message
+
+
+@pytest.mark.parametrize(
+    ("server", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:9200"),
+        ("127.0.0.1", "http://127.0.0.2:9300"),
+        ("127.0.0.1", "http://[::1]:9300"),
+        ("0.0.0.0", "http://[::1]:9300"),
+        ("0.0.0.0", "http://es:9300"),
+        ("10.0.0.1", "http://10.0.0.2:9300"),
+        ("10.0.0.1", "http://127.0.0.1:9300"),
+    ],
+)
+def test_another_host_or_port_is_not_the_proxy(load: Callable[..., Settings], server: str, url: str) -> None:
+    """Only what leads to the proxy for certain is refused: an engine may listen on the same port of another address."""
+    assert load(NEEDED, ES_RERANK__SERVER__HOST=f'"{server}"', ES_RERANK__UPSTREAM__URLS=f'["{url}"]')
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("redis://h/abc", "must end in the number of the database"),
+        ("redis://h/0/", "must end in the number of the database"),
+        ("redis://h//0", "must end in the number of the database"),
+        ("redis://h/-1", "must end in the number of the database"),
+        ("redis://h/0?db=x", "must have nothing behind '?' but, for rediss:// and each once, ssl_cert_reqs, "),
+        ("redis://h?db=3", "must have nothing behind '?' but"),
+        ("redis://h/0?", "must have nothing behind '?' but"),
+        ("redis://h/0?ssl_cert_reqs=none", "must have nothing behind '?' but, for rediss://"),
+        ("rediss://h/0?protocol=3", "must have nothing behind '?' but"),
+        ("rediss://h/0?ssl_cert_reqs=none&ssl_cert_reqs=none", "must have nothing behind '?' but"),
+        ("rediss://h/0?ssl_cert_reqs=maybe", "ssl_cert_reqs in it must be none or optional or required"),
+        ("rediss://h/0?ssl_check_hostname=no", "ssl_check_hostname in it must be true or false"),
+        ("rediss://h/0?ssl_ca_certs=/none.pem", "the file that ssl_ca_certs names in it: no such file"),
+        ("redis://h/0#1", "must have no '#'; in a password it is written as %23"),
+        ("redis://name@h/0", "has a user and no password; a password alone is written behind a colon"),
+        ("redis://name:@h/0", "has a user and no password"),
+        ("redis:h", "a redis:// or rediss:// URL with a host, and a port from 1 to 65535 if any, is needed"),
+        ("redis://h:0", "the port of this one is none; special characters of a password are written in percent-enc"),
+    ],
+)
+def test_redis_urls_that_would_be_read_in_two_ways_are_refused(
+    refusal: Callable[..., str], url: str, problem: str
+) -> None:
+    """Redis's client and Celery read odd URLs differently, and late: what only one of them takes is refused here."""
+    [_, line] = refusal(NEEDED, ES_RERANK__REDIS__URL=url).splitlines()
+    assert line.startswith(f"  redis.url = (hidden): {problem}") or problem in line
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://h", "redis://h/", "redis://h:1/15", "redis://u:p@h", "redis://:p%40%2F%23@[::1]:6379/2", "REDIS://h/3",
+        "Rediss://h",
+        "rediss://h", "rediss://h/1?ssl_cert_reqs=none", "rediss://h?ssl_cert_reqs=required&ssl_check_hostname=false",
+    ],
+)  # fmt: skip
+def test_redis_urls_mean_the_same_to_both_clients(load: Callable[..., Settings], url: str) -> None:
+    """What is taken is one server, database and login for Redis's own client and for Celery."""
+    settings = load(NEEDED, ES_RERANK__REDIS__URL=url).redis
+    kept = make_redis(settings).connection_pool.connection_kwargs
+    with make_celery(settings).connection() as celery:
+        assert (kept["host"], kept.get("port", 6379)) == (celery.hostname, celery.port or 6379)
+        assert (kept.get("username"), kept.get("password")) == (celery.userid, celery.password)
+        assert kept.get("db", 0) == int(celery.virtual_host.strip("/") or 0)
+        assert settings.url.get_secret_value().startswith(("rediss://", "redis://"))
 
 
 @pytest.mark.parametrize("url", ["http://es:9200/path", "http://es:9200/?a=b", "http://es:9200/#a"])
 def test_engine_urls_end_behind_the_port(refusal: Callable[..., str], url: str) -> None:
     """An engine URL ends after the port, since the path of a request is the caller's."""
     assert "must end behind host and port" in refusal(NEEDED.replace("http://127.0.0.1:9200", url))
+
+
+def test_a_pattern_that_can_match_nothing_is_refused(refusal: Callable[..., str]) -> None:
+    """A pattern that no index can have a name for is an error that says why."""
+    message = refusal(NEEDED + RULE.replace("movies-*", "my movies"))
+    assert "rules[0].indices = [\"my movies\"]: 'my movies': can match no index: no name has a blank" in message
+
+
+def test_a_rule_that_earlier_rules_hide_is_refused(refusal: Callable[..., str]) -> None:
+    """A rule of which no index is left for it is an error that names the rules that come before it."""
+    other = '[[rules]]\nname = "{}"\nindices = {}\nfields = ["text"]\n'
+    rules = other.format("all", '["movies*"]') + other.format("new", '["movies-2*", "movies-new"]')
+    message = refusal(NEEDED + rules)
+    assert '\n  rules[1].indices = ["movies-2*", "movies-new"]: this rule is never used, ' in message
+    assert "before it 'all' takes all of these" in message
 
 
 def test_every_mistake_is_named_at_once(refusal: Callable[..., str]) -> None:
@@ -361,16 +523,46 @@ def test_a_mistake_in_a_scorer_is_named_by_its_key(refusal: Callable[..., str], 
     assert len(message.splitlines()) == 2
 
 
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, refusal: Callable[..., str]) -> None:
-    """No such file, a folder, bytes that aren't text, and text that isn't TOML each say so."""
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"a = '\xff'", "is not TOML: it is not UTF-8 text, from byte 5 on; save it in UTF-8"),
+        ("[upstream]".encode("utf-16"), "is not TOML: it is not UTF-8 text, from byte 0 on; save it in UTF-8"),
+        (b"[upstream", "is not TOML: end of document: expected ']' at the end of a table declaration"),
+        (b"\n\nurl", "is not TOML: end of document: expected '=' after a key in a key/value pair"),
+        (b"\nurl = redis://h", "is not TOML: line 2, column 7: invalid value"),
+        (b"a = 1\na = 2", "is not TOML: end of document: cannot overwrite a value"),
+        (b"[secret]\n[secret]", "is not TOML: line 2, column 8: a key or a table is there twice"),
+        (b"a = {secret = 1, secret = 2}", "is not TOML: line 1, column 28: a key or a table is there twice"),
+        (b"a = " + b"[" * 5000, "is not TOML: it has a number that is too long, or is nested too deep"),
+        (b"a = " + b"9" * 5000, "is not TOML: it has a number that is too long, or is nested too deep"),
+        (b"", "the file is empty, so the configuration cannot be used:\n  upstream: is missing\n  redis: is missing"),
+        (b"# nothing\n", "the file is empty, so the configuration cannot be used:\n  upstream: is missing"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_named(tmp_path: Path, content: bytes, problem: str) -> None:
+    """Bytes that aren't text, text that isn't TOML, and a file of nothing each say so, and where; none is quoted."""
+    file = tmp_path / "config.toml"
+    file.write_bytes(content)
+    with pytest.raises(SettingsError) as failure:
+        load_settings(file, {})
+    assert str(failure.value).startswith(f"{file}: {problem}")
+    assert "secret" not in str(failure.value)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    """No such file, and a folder, each say so."""
     with pytest.raises(SettingsError, match=r"missing\.toml: cannot be read: No such file"):
         load_settings(tmp_path / "missing.toml", {})
     with pytest.raises(SettingsError, match="cannot be read: Is a directory"):
         load_settings(tmp_path, {})
-    (tmp_path / "latin.toml").write_bytes(b"a = '\xff'")
-    with pytest.raises(SettingsError, match=r"latin\.toml: is not TOML"):
-        load_settings(tmp_path / "latin.toml", {})
-    assert "config.toml: is not TOML: " in refusal("[upstream")
+
+
+def test_a_byte_order_mark_is_not_part_of_the_text(tmp_path: Path) -> None:
+    """A file may begin with the mark that some editors write."""
+    file = tmp_path / "config.toml"
+    file.write_bytes(b"\xef\xbb\xbf" + WHOLE.encode())
+    assert load_settings(file, {}).rules
 
 
 # Secrets
@@ -385,14 +577,16 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, refusal: Callable[.
         NEEDED.replace('"redis://127.0.0.1:6379/0"', f'["redis://:{PASSWORD}@127.0.0.1"]'),
         f'redis = "redis://:{PASSWORD}@127.0.0.1:6379/0"\n' + NEEDED.partition("[redis]")[0],
         NEEDED.replace("url =", "uri =").replace("redis://", f"redis://:{PASSWORD}@"),
+        NEEDED + f'[scorers."redis://:{PASSWORD}@h"]\nkind = 1',
+        NEEDED + f'[log]\nlevel = "redis://:{PASSWORD}@h"',
         NEEDED.replace("http://", f"http://user:{PASSWORD}@"),
         NEEDED.replace("http://", f"http://{PASSWORD}℀@"),
         NEEDED.replace('["http://127.0.0.1:9200"]', f'"http://user:{PASSWORD}@127.0.0.1:9200"'),
         f'upstream = "http://user:{PASSWORD}@127.0.0.1:9200"\n' + NEEDED[NEEDED.index("[redis]") :],
     ],
     ids=[
-        "scheme", "slash", "strange", "list", "no-table", "key", "engine", "engine-strange", "engine-list",
-        "engine-no-table",
+        "scheme", "slash", "strange", "list", "no-table", "key", "scorer", "log", "engine", "engine-strange",
+        "engine-list", "engine-no-table",
     ],
 )  # fmt: skip
 def test_no_message_has_a_password(refusal: Callable[..., str], file: str) -> None:
@@ -407,6 +601,76 @@ def test_no_message_about_a_variable_has_its_value(refusal: Callable[..., str]) 
         message = refusal(NEEDED, **{variable: f"radis://:{PASSWORD}@host"})
         assert variable in message
         assert PASSWORD not in message
+
+
+MARK = "zQ7"
+# Every part between two characters that mean something in a URL or in TOML has the mark: no part may be shown.
+SECRETS = st.lists(st.sampled_from([*"@:/?#%&=[]{}'\"\\ .,-_+é0"]), max_size=4).map(
+    lambda parts: MARK + MARK.join(parts) + MARK
+)
+SECRET_URLS = st.sampled_from(
+    [
+        "{}", "{}@h", ":{}@h:6379", "redis://:{}@h:6379/0", "redis://{}@h/0", "redis://u:{}@", "redis://h:{}/0",
+        "redis://[{}]/0", "redis://h/{}", "redis://h/0?password={}", "rediss://h/0?ssl_ca_certs={}", "redis://h/0?{}",
+        "rediss://h/0?ssl_cert_reqs={}", "redis://h/0#{}", "redis//:{}@h", "redis:/:{}@h", "redis:{}@h", " redis://{}@h",
+        "radis://:{}@h", "redis://:{}@h:port/0", "redis://:12/{}@h:6379", "http://u:{}@h:9200", "https://u:{}@h",
+        "https//u:{}@h", "https:/u:{}@h", "http://{}:9200/", "http://h/{}", "http://h:9200?{}", "ftp://u:{}@h",
+        "http://u:{}", "http://h:9200#{}", "http://[{}",
+    ]
+)  # fmt: skip
+# Each a whole file, with TOML text where {} is.
+SECRET_PLACES = st.sampled_from(
+    """\
+redis.url = {}; upstream.urls = ["http://h"]
+redis.url = [{}]; upstream.urls = ["http://h"]
+redis = {}; upstream.urls = ["http://h"]
+redis = [{}]; upstream.urls = ["http://h"]
+redis.url.url = {}; upstream.urls = ["http://h"]
+redis = {{url = "redis://h", timeout_s = {}}}
+redis = {{uri = {}}}
+redis = {{password = {}}}
+redis = {{{} = 1}}
+redis.{} = 1; upstream.urls = [1]
+upstream.urls = [{}]; redis.url = "redis://h"
+upstream.urls = {}; redis.url = "redis://h"
+upstream.urls = ["http://h", {}]
+upstream = {{urls = {{url = {}}}}}
+upstream = {}
+upstream = [{}]
+upstream = {{url = {}}}
+upstream = {{verify_tls = {}, read_timeout_s = {}, max_connections = [{}]}}
+upstream = {{ca_file = [{}]}}
+upstream = {{{} = 1}}
+{} = 1
+[redis]; {}
+[redis]; url = 1; {} = 1; {} = 1
+[{}]; [{}]
+a = {{{} = 1, {} = 2}}
+cache.url = {}
+""".replace("; ", "\n").splitlines()
+)
+
+
+@given(secret=SECRETS, url=SECRET_URLS, place=SECRET_PLACES, bare=st.booleans(), by_variable=st.booleans())
+def test_no_message_has_any_part_of_a_secret(
+    tmp_path_factory: pytest.TempPathFactory, secret: str, url: str, place: str, *, bare: bool, by_variable: bool
+) -> None:
+    """No part of a secret is repeated, wherever it stands in the values or keys of [redis] and [upstream]."""
+    file = tmp_path_factory.mktemp("secret") / "config.toml"
+    text = url.format(secret)
+    written = text if bare else json.dumps(text, ensure_ascii=False)
+    environment = {}
+    if by_variable:
+        environment = {"ES_RERANK__REDIS__URL": written, "ES_RERANK__UPSTREAM__URLS": f"[{written}]"}
+        written = json.dumps("redis://h")
+    file.write_text(place.format(*[written] * 3), encoding="utf-8")
+    try:
+        settings = load_settings(file, environment)
+        said = f"{settings.redis!r} {settings.redis} {settings.redis.model_dump_json()}"
+        said += "".join(doubts_about(settings, environment))
+    except SettingsError as error:
+        said = "".join(traceback.format_exception(error))
+    assert MARK not in said
 
 
 def test_no_repr_has_a_password(load: Callable[..., Settings]) -> None:
@@ -484,7 +748,16 @@ def test_a_variable_finds_a_name_in_capitals(load: Callable[..., Settings]) -> N
 
 
 @pytest.mark.parametrize(
-    "name", ["RULES__1__ALPHA", "RULES__FIRST__ALPHA", "SERVER__PORT__X", "RULES__0__ALPHA__X", "SERVER____PORT", ""]
+    "name",
+    [
+        "RULES__1__ALPHA",
+        "RULES__-1__ALPHA",
+        "RULES__FIRST__ALPHA",
+        "SERVER__PORT__X",
+        "RULES__0__ALPHA__X",
+        "SERVER____PORT",
+        "",
+    ],
 )
 def test_a_variable_without_a_place_is_an_error(refusal: Callable[..., str], name: str) -> None:
     """A variable that points to no place in the configuration stops the start, and the error names it."""
@@ -508,6 +781,7 @@ def test_an_unknown_variable_is_an_unknown_key(refusal: Callable[..., str]) -> N
     message = refusal(WHOLE, ES_RERANK__REDIS_URL="redis://other")
     assert message.splitlines()[0].endswith("under ES_RERANK__REDIS_URL: the configuration cannot be used:")
     assert "\n  redis_url: unknown key; did you mean 'redis'?" in message
+    assert message.endswith("\n  ES_RERANK__REDIS_URL: did you mean ES_RERANK__REDIS__URL?")
 
 
 # Rules and scorers
@@ -515,7 +789,7 @@ def test_an_unknown_variable_is_an_unknown_key(refusal: Callable[..., str]) -> N
 
 def test_a_rules_deadline_wins_over_the_limits(load: Callable[..., Settings]) -> None:
     """A rule's deadline wins; a rule without one has that of `limits`."""
-    settings = load(WHOLE + RULE.replace('"movies"', '"other"') + "[limits]\ndeadline_s = 1.5")
+    settings = load(WHOLE + OTHER_RULE + "[limits]\ndeadline_s = 1.5")
     assert [bound.deadline_s for bound in settings.book().rules] == [3.0, 1.5]
 
 
@@ -617,9 +891,7 @@ def test_a_budget_fits_mode_and_scorer(refusal: Callable[..., str]) -> None:
 
 def test_the_book_is_that_of_the_file(load: Callable[..., Settings]) -> None:
     """The rules come in their order, each with its scorer, under the file's limits."""
-    settings = load(
-        ERANK + RULE + 'scorer = "erank"\n' + RULE.replace('"movies"', '"other"') + "[limits]\nmax_window = 150"
-    )
+    settings = load(ERANK + RULE + 'scorer = "erank"\n' + OTHER_RULE + "[limits]\nmax_window = 150")
     book = settings.book()
     assert [bound.rule for bound in book.rules] == list(settings.rules)
     assert [bound.scorer for bound in book.rules] == [settings.scorers["erank"], MinilmSettings()]

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import ssl
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from es_rerank.front import envoy, nginx
 from es_rerank.front.routes import make_plan, read_address
-from es_rerank.settings import load_settings
 
 if TYPE_CHECKING:
     import argparse
+
+    from es_rerank.settings import Settings
 
 RENDERERS = {"nginx": nginx.render, "envoy": envoy.render}
 DEFAULT_LISTEN = "9200"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's options."""
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the proxies' TOML file")
+    """The command's own options."""
     parser.add_argument(
         "--for", dest="server", choices=tuple(RENDERERS), default="nginx", help="the front server (default: nginx)"
     )
@@ -39,10 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(options: argparse.Namespace) -> int:
+def run(settings: Settings, options: argparse.Namespace) -> int:
     """Print the configuration, and return 0. Raises EsRerankError with what is wrong."""
     plan = make_plan(
-        load_settings(options.config, os.environ),
+        settings,
         listen=read_address("--listen", options.listen, default_host="127.0.0.1"),
         proxies=[read_address("--proxy", proxy) for proxy in options.proxy],
         system_ca_file=ssl.get_default_verify_paths().cafile,

@@ -80,7 +80,7 @@ def make_book(rules: Sequence[Rule], scorers: Mapping[str, ScorerSettings], limi
     for position, rule in enumerate(rules):
         if rule.name in (other.name for other in rules[:position]):
             raise ValueError(f"rules[{position}].name = {rule.name!r}: two rules have this name")
-        problem = _problem(rule, scorers, limits)
+        problem = _problem(rule, scorers, limits) or _hidden(rule, rules[:position])
         if problem:
             raise ValueError(f"rules[{position}].{problem}")
     bound = tuple(
@@ -109,6 +109,18 @@ def _problem(rule: Rule, scorers: Mapping[str, ScorerSettings], limits: LimitSet
     if (rule.deadline_s or 0) > limits.max_deadline_s:
         return f"deadline_s = {rule.deadline_s}: at most limits.max_deadline_s = {limits.max_deadline_s}"
     return _thinking_problem(rule, scorers[rule.scorer])
+
+
+def _hidden(rule: Rule, earlier: Sequence[Rule]) -> str:
+    """That earlier rules take every name that this one could have, as above, or ''."""
+    taken_by = [next((other.name for other in earlier if other.matches(pattern)), None) for pattern in rule.indices]
+    if None in taken_by:
+        return ""
+    names = ", ".join(dict.fromkeys(repr(name) for name in taken_by))
+    return (
+        f"indices = {json.dumps(rule.indices, ensure_ascii=False)}: this rule is never used, since the first rule that "
+        f"fits counts, and before it {names} takes all of these; put the rule for fewer indices first"
+    )
 
 
 def _thinking_problem(rule: Rule, scorer: ScorerSettings) -> str:

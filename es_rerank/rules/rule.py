@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from fnmatch import fnmatchcase
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, StrictBool, StrictInt, StrictStr, field_validator, model_validator
 
 from es_rerank.fusion.fuse import Method  # noqa: TC001  pydantic reads annotations at run time
 from es_rerank.judgment import ScoreRule  # noqa: TC001  as above
+from es_rerank.rules.patterns import covers, why_never
 from es_rerank.tables import Name, Seconds, Section, Share, not_empty
 from es_rerank.texts import TEMPLATE_FIELD, TextSpec
 
@@ -58,11 +58,13 @@ class Rule(Section):
     @classmethod
     def _no_system_index(cls, indices: tuple[str, ...]) -> tuple[str, ...]:
         for pattern in indices:
-            if pattern.startswith((".", "-", "_")) or set(pattern) & set(",?["):
+            if pattern.startswith((".", "-", "_", "+")) or set(pattern) & set(",?["):
                 raise ValueError(
-                    f"{pattern!r}: one index name or pattern each, not beginning with '.', '-' or '_'; "
+                    f"{pattern!r}: one index name or pattern each, not beginning with '.', '-', '_' or '+'; "
                     "the wildcard is '*'"
                 )
+            if why := why_never(pattern):
+                raise ValueError(f"{pattern!r}: can match no index: {why}")
         return indices
 
     @model_validator(mode="after")
@@ -82,4 +84,4 @@ class Rule(Section):
 
     def matches(self, index: str) -> bool:
         """Whether one index expression falls under this rule."""
-        return any(fnmatchcase(index, pattern) for pattern in self.indices)
+        return any(covers(pattern, index) for pattern in self.indices)

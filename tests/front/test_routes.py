@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -25,6 +26,7 @@ from es_rerank.proxy.search import call
 from es_rerank.proxy.search.call import search_expression
 from es_rerank.records import Request
 from es_rerank.rules.book import make_book
+from es_rerank.rules.patterns import covers
 from es_rerank.rules.rule import Rule
 from es_rerank.scorers.minilm import MinilmSettings
 from es_rerank.settings import Settings
@@ -39,10 +41,15 @@ LETTERS = "ab.-_1Z"
 MEMBERS = st.text(LETTERS + "*:<>%+é~ ", min_size=0, max_size=6) | st.sampled_from(["_all", "-ab", ".ab", "far:a"])
 EXPRESSIONS = st.lists(MEMBERS, min_size=1, max_size=3).map(",".join)
 PATTERNS = st.text(LETTERS + "*", min_size=1, max_size=5).filter(lambda pattern: pattern[0] not in "._-")
-RULES = st.lists(PATTERNS, min_size=1, max_size=3).map(
-    lambda patterns: [
-        Rule(name=f"r{number}", indices=(pattern,), fields=("text",)) for number, pattern in enumerate(patterns)
-    ]
+# A rule that an earlier one hides is refused.
+RULES = (
+    st.lists(PATTERNS, min_size=1, max_size=3)
+    .filter(lambda patterns: not any(covers(wide, narrow) for wide, narrow in combinations(patterns, 2)))
+    .map(
+        lambda patterns: [
+            Rule(name=f"r{number}", indices=(pattern,), fields=("text",)) for number, pattern in enumerate(patterns)
+        ]
+    )
 )
 ENDPOINTS = st.sampled_from(["_search", "_search/", "_search/template", "_async_search"])
 

@@ -176,6 +176,61 @@ def test_a_rule_that_does_not_fit_is_named(rules: Sequence[Rule], problem: str) 
         book_of(*rules)
 
 
+def rules_for(*indices: Sequence[str]) -> list[Rule]:
+    """A rule for each group of patterns, called r0, r1 and so on."""
+    return [Rule(name=f"r{place}", indices=tuple(group), fields=("text",)) for place, group in enumerate(indices)]
+
+
+@pytest.mark.parametrize(
+    ("rules", "place", "before"),
+    [
+        (rules_for(["films"], ["films"]), 1, "'r0'"),
+        (rules_for(["*"], ["films*"]), 1, "'r0'"),
+        (rules_for(["films*"], ["books"], ["films-1", "books"]), 2, "'r0', 'r1'"),
+        (rules_for(["a*", "b*"], ["b1", "a-*-c"]), 1, "'r0'"),
+    ],
+)
+def test_a_rule_that_others_hide_makes_no_book(rules: list[Rule], place: int, before: str) -> None:
+    """A rule all of whose patterns earlier rules cover would never be used: it is named with the rules before it."""
+    with pytest.raises(ValueError, match=rf"^rules\[{place}\]\.indices = .*: this rule is never used, ") as failure:
+        book_of(*rules)
+    assert f"before it {before} takes all of these" in str(failure.value)
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        rules_for(["films-1"], ["films*"]),
+        rules_for(["films*"], ["films-1", "books"]),
+        rules_for(["a*b"], ["a*"]),
+        rules_for(["ab*"], ["a*b"]),
+    ],
+)
+def test_a_rule_with_an_index_of_its_own_is_taken(rules: list[Rule]) -> None:
+    """A narrow rule before a wide one, and a rule of which something is left, are allowed."""
+    assert len(book_of(*rules).rules) == 2
+
+
+GROUPS = st.lists(st.lists(st.text("ab*", min_size=1, max_size=3), min_size=1, max_size=2), min_size=1, max_size=3)
+
+
+@given(GROUPS, st.lists(st.text("abc", min_size=1, max_size=4), min_size=20))
+def test_a_hidden_rule_is_one_that_is_never_found(groups: list[list[str]], names: list[str]) -> None:
+    """A refused rule is the first one to match no name at all; a rule in a book is found by a name of its own."""
+    rules = rules_for(*groups)
+    try:
+        book = book_of(*rules)
+    except ValueError as error:
+        place = int(str(error)[6])
+        for name in names:
+            first = next((rule for rule in rules if rule.matches(name)), None)
+            assert first is not rules[place]
+    else:
+        own = [name for rule in rules for pattern in rule.indices for name in [pattern.replace("*", "c")]]
+        found = [bound.rule.name for name in own if isinstance(bound := book.find(name), BoundRule)]
+        assert {rule.name for rule in rules} == set(found)
+
+
 def test_a_budget_up_to_what_the_scorer_may_think_fits() -> None:
     """A budget up to the scorer's `max_think_tokens` is allowed; for a scorer that doesn't think, none is."""
     rule = Rule(name="r", indices=("i",), fields=("text",), budget_tokens=2049, scorer="llm")
@@ -205,7 +260,7 @@ SOME_RULES = st.lists(
     st.builds(
         Rule,
         name=st.sampled_from(["a", "b"]),
-        indices=st.sampled_from([("x",), ("x", "y"), ("xy",)]),
+        indices=st.sampled_from([("x",), ("x", "y"), ("xy",), ("xy", "z")]),
         fields=st.sampled_from([("t",), ("t", "u")]),
         window=st.sampled_from([10, 100]),
         instruction=st.sampled_from(["", "é"]),
@@ -214,7 +269,7 @@ SOME_RULES = st.lists(
         keep_reasoning=st.booleans(),
     ),
     max_size=2,
-    unique_by=lambda rule: rule.name,
+    unique_by=(lambda rule: rule.name, lambda rule: rule.indices[0]),
 )
 
 
