@@ -16,6 +16,7 @@ from es_rerank.fusion.rank import Recipe, rank
 from es_rerank.judgment import Judgment
 from es_rerank.proxy import pipeline
 from es_rerank.proxy.parts import Parts
+from es_rerank.proxy.scoring.ask import Condition
 from es_rerank.proxy.scoring.source import ScoreSource
 from es_rerank.proxy.scoring.workers import RENDER_MARGIN_S, Answered
 from es_rerank.records import Reply, Request
@@ -106,9 +107,9 @@ class LengthWorkers:
                 return Answered(judgments=[None] * len(texts), reason="deadline")
         return Answered(judgments=[Judgment(rank_score=float(min(10, len(text)))) for text in texts], reason=None)
 
-    async def count(self, fingerprints: Sequence[str]) -> list[int]:
+    async def check(self, fingerprints: Sequence[str]) -> Condition:
         """See `Workers`."""
-        return [1] * len(fingerprints)
+        return Condition(reachable=True, writable=True, readable=True, error=None, workers=(1,) * len(fingerprints))
 
 
 class BrokenSource(ScoreSource):

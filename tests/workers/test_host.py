@@ -12,6 +12,7 @@ import redis as sync_redis
 
 from es_rerank import wire
 from es_rerank.judgment import Judgment
+from es_rerank.outage import Outage
 from es_rerank.settings import Settings
 from es_rerank.wire import Claim
 from workers.errors import WorkerStartError
@@ -87,7 +88,7 @@ def make_host(scorer: SlowScorer, told: list[str], own_redis_url: str) -> Callab
     """A host of the scorer, not yet started."""
     settings = Settings.model_validate({"upstream": {"urls": ["http://127.0.0.1:1"]}, "redis": {"url": own_redis_url}})
     return lambda start_timeout_s=WAIT_S, **more: Host(
-        scorer, settings, start_timeout_s=start_timeout_s, on_broken=told.append, **more
+        scorer, settings, Outage(), start_timeout_s=start_timeout_s, on_broken=told.append, **more
     )
 
 
@@ -103,7 +104,9 @@ def host(make_host: Callable[..., Host]) -> Iterator[Host]:
 
 def put_claim(url: str, query_id: str) -> Task:
     """A claim of one document, and its task."""
-    claim = Claim(query="q", instruction="i", texts=["t"], keys=["es-rerank:score:t"], lifetime_ms=60_000)
+    claim = Claim(
+        fingerprint="slow", query="q", instruction="i", texts=["t"], keys=["es-rerank:score:t"], lifetime_ms=60_000
+    )
     with sync_redis.Redis.from_url(url) as client:
         client.set(wire.claim_key(query_id), wire.encode_claim(claim), px=claim.lifetime_ms)
     return Task(query_id=query_id, proxy_id="p")

@@ -10,6 +10,7 @@ import pytest
 from es_rerank import wire
 from es_rerank.broker import make_redis
 from es_rerank.judgment import Judgment
+from es_rerank.outage import Outage
 from es_rerank.proxy.scoring.collect import BLOCK_S, Collector, Waiting
 from es_rerank.tables import RedisSettings
 from es_rerank.wire import Arrival, Outcome
@@ -46,7 +47,7 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
 async def collector(redis_url: str) -> AsyncIterator[Collector]:
     """A reader, reading."""
     settings = RedisSettings.model_validate({"url": redis_url.replace("/0", "/6")})
-    collector = Collector(make_redis(settings, longest_block_s=BLOCK_S), "p")
+    collector = Collector(make_redis(settings, longest_block_s=BLOCK_S), "p", Outage())
     collector.start()
     yield collector
     await collector.close()
@@ -98,7 +99,7 @@ async def test_an_answer_that_makes_no_sense_does_not_end_the_reader(redis: Redi
             await self.real.aclose()
 
     settings = RedisSettings.model_validate({"url": redis_url.replace("/0", "/6")})
-    collector = Collector(Odd(make_redis(settings, longest_block_s=BLOCK_S)), "p")  # type: ignore[arg-type]
+    collector = Collector(Odd(make_redis(settings, longest_block_s=BLOCK_S)), "p", Outage())  # type: ignore[arg-type]
     collector.start()
     with collector.expect("a", 1) as waiting:
         await tell(redis, arrival("a", (0, 5.0), end="done"))
@@ -112,7 +113,7 @@ async def test_an_answer_that_makes_no_sense_does_not_end_the_reader(redis: Redi
 async def test_a_reader_can_be_closed_at_any_moment(redis_url: str, turns: int) -> None:
     """Closing ends it at once, however far it has come in connecting, where the client may lose a cancellation."""
     settings = RedisSettings.model_validate({"url": redis_url})
-    collector = Collector(make_redis(settings, longest_block_s=BLOCK_S), "early")
+    collector = Collector(make_redis(settings, longest_block_s=BLOCK_S), "early", Outage())
     collector.start()
     for _ in range(turns):
         await asyncio.sleep(0)

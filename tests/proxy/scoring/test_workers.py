@@ -12,6 +12,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from es_rerank.clock import Deadline
 from es_rerank.judgment import Judgment
+from es_rerank.outage import Outage
 from es_rerank.proxy.scoring.ask import Scoring, Stage
 from es_rerank.proxy.scoring.collect import Waiting
 from es_rerank.proxy.scoring.workers import RENDER_MARGIN_S, Answered, QueuedWorkers
@@ -43,11 +44,20 @@ class Queue:
         self.claims: list[Claim] = []
         self.cancelled: list[str] = []
         self.waiting: Waiting | None = None
+        self.reading_error: BaseException | None = None
 
     async def count(self, fingerprints: Sequence[str]) -> list[int]:
         """See `Presence`."""
         await self._meet("count")
         return [self.workers] * len(fingerprints)
+
+    async def try_write(self) -> None:
+        """See `Presence`."""
+        await self._meet("write")
+
+    def trouble(self) -> BaseException | None:
+        """See `Collector`."""
+        return self.reading_error
 
     async def send(self, query_id: str, claim: Claim, fingerprint: str) -> None:
         """See `Dispatcher`."""
@@ -86,7 +96,10 @@ class Asking:
 
     def __init__(self, queue: Queue, *, max_in_flight: int = 1) -> None:
         self.clock = VirtualClock()
-        self.workers = QueuedWorkers(queue, queue, queue, self.clock, max_in_flight=max_in_flight, cancel_s=CANCEL_S)
+        self.outage = Outage()
+        self.workers = QueuedWorkers(
+            queue, queue, queue, self.clock, self.outage, max_in_flight=max_in_flight, cancel_s=CANCEL_S
+        )
 
     def begin(self) -> asyncio.Task[Answered]:
         """Ask."""
