@@ -143,6 +143,8 @@ class QueuedWorkers:
                 try:
                     async with deadline.limit(RENDER_MARGIN_S):
                         if not any(await self._presence.count([scoring.fingerprint])):
+                            # Workers that Redis refuses are not counted: then the reason is Redis.
+                            await self._presence.try_write()
                             return Answered(judgments=nothing, reason="no_worker")
                         claim = _claim(scoring, stage, texts, keys, deadline)
                         await self._dispatcher.send(query_id, claim, scoring.fingerprint)
