@@ -6,6 +6,7 @@ worker must never end, and full service must return by itself.
 
 from __future__ import annotations
 
+import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -74,7 +75,7 @@ def without_replicas(redis: Redis, folder: Path) -> Iterator[str]:
 @contextmanager
 def out_of_disk(redis: Redis, folder: Path) -> Iterator[str]:
     """A snapshot can't be written: MISCONF."""
-    before = redis.config_get("dir")["dir"]
+    before = str(redis.config_get("dir")["dir"])
     gone = folder / "gone"
     gone.mkdir()
     redis.config_set("save", "3600 1")
@@ -95,20 +96,20 @@ def out_of_disk(redis: Redis, folder: Path) -> Iterator[str]:
 def without_permission(redis: Redis, folder: Path) -> Iterator[str]:
     """Its user may no longer write: NOPERM."""
     redis.acl_setuser("rescue", enabled=True, nopass=True, commands=["+@all"], keys=["*"])
-    redis.execute_command("AUTH", "rescue", "any")
-    redis.execute_command("ACL", "SETUSER", "default", "-@write")
+    redis.execute_command("AUTH", "rescue", "any")  # type: ignore[no-untyped-call]
+    redis.execute_command("ACL", "SETUSER", "default", "-@write")  # type: ignore[no-untyped-call]
     try:
         yield "NOPERM"
     finally:
-        redis.execute_command("ACL", "SETUSER", "default", "+@all")
+        redis.execute_command("ACL", "SETUSER", "default", "+@all")  # type: ignore[no-untyped-call]
 
 
 @contextmanager
 def behind_a_password(redis: Redis, folder: Path) -> Iterator[str]:
     """A password was set, and every connection was closed: NOAUTH."""
     redis.config_set("requirepass", "new")
-    redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
-    redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")  # type: ignore[no-untyped-call]
+    redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")  # type: ignore[no-untyped-call]
     try:
         yield "NOAUTH"
     finally:
@@ -156,8 +157,8 @@ def test_a_redis_that_refuses_is_said_and_passes(broken: Broken, way: Any, tmp_p
         said = [line for line in log.read_text()[place:].splitlines() if '"es_rerank.search"' not in line]
         assert len(said) <= LINES, said
     # The proxy's log has Redis's own words, each once.
-    said = broken.system.proxy.log.read_text()[begin[0] :]
-    assert [said.count(code) for code in codes.split()] == [1] * len(codes.split()), said
+    proxy_said = broken.system.proxy.log.read_text()[begin[0] :]
+    assert [proxy_said.count(code) for code in codes.split()] == [1] * len(codes.split()), proxy_said
 
 
 def test_a_consumer_that_is_unblocked_goes_on(broken: Broken) -> None:
@@ -166,7 +167,7 @@ def test_a_consumer_that_is_unblocked_goes_on(broken: Broken) -> None:
     with sync_redis.Redis(port=broken.redis_port) as redis:
         for _ in range(5):
             for client in redis.client_list():
-                redis.execute_command("CLIENT", "UNBLOCK", client["id"], "ERROR")
+                redis.execute_command("CLIENT", "UNBLOCK", client["id"], "ERROR")  # type: ignore[no-untyped-call]
             time.sleep(0.3)
     broken.await_full_service()
     assert broken.worker.process.poll() is None
@@ -175,19 +176,27 @@ def test_a_consumer_that_is_unblocked_goes_on(broken: Broken) -> None:
 def test_a_redis_that_is_loading_refuses(broken: Broken) -> None:
     """While Redis reads its data again: LOADING, and then full service."""
     broken.await_full_service()
-    with sync_redis.Redis(port=broken.redis_port, socket_timeout=60) as redis:
-        redis.config_set("loading-process-events-interval-bytes", 1024)
-        for number in range(300):
-            redis.set(f"filler:{number}", b"x" * 2000)
+    filler = {f"filler:{number}": b"x" * 50_000 for number in range(300)}
+    with sync_redis.Redis(port=broken.redis_port) as redis, sync_redis.Redis(port=broken.redis_port) as loader:
+        redis.mset(filler)
         redis.config_set("key-load-delay", 20_000)
-        redis.connection_pool.make_connection()
-        slow = redis.connection_pool.get_connection()
-        slow.send_command("DEBUG", "RELOAD")
+        loading = threading.Thread(target=lambda: loader.execute_command("DEBUG", "RELOAD"))  # type: ignore[no-untyped-call]
+        loading.start()
+        await_true(lambda: is_loading(redis))
         hits, status = broken.ask()
         assert len(hits) == 20
         assert (status["status"], status["reason"]) == ("failed", "redis_refuses")
-        slow.read_response()
+        loading.join()
         redis.config_set("key-load-delay", 0)
-        redis.delete(*(f"filler:{number}" for number in range(300)))
+        redis.delete(*filler)
     broken.await_full_service()
     assert broken.worker.process.poll() is None
+
+
+def is_loading(redis: Redis) -> bool:
+    """Whether Redis says that it is loading."""
+    try:
+        redis.get("any")
+    except sync_redis.BusyLoadingError:
+        return True
+    return False

@@ -9,12 +9,13 @@ import pytest
 
 from es_rerank import wire
 from es_rerank.broker import make_redis
-from es_rerank.cache.scores import CutJudgment, MemoryScoreCache
+from es_rerank.cache.scores import CutJudgment, MemoryScoreCache, RedisScoreCache
 from es_rerank.judgment import Judgment
-from es_rerank.outage import Outage
+from es_rerank.outage import Outage, words_of
 from es_rerank.tables import RedisSettings
 from es_rerank.wire import Arrival, Claim
-from workers.job import InFlight, Job, Task
+from workers import metrics
+from workers.job import REPLIES, InFlight, Job, Task
 from workers.scorers.protocol import DocumentScore
 
 if TYPE_CHECKING:
@@ -338,3 +339,101 @@ async def test_the_reply_stream_goes_when_its_proxy_is_gone(redis: Redis) -> Non
         await put_claim(redis, "a", KEYS[:1])
     )
     assert 0 < await redis.ttl(wire.reply_key("p")) <= wire.REPLY_STREAM_TTL_S
+
+
+class Refusing:
+    """The user of a connection, who may do less and less: a real Redis refuses."""
+
+    def __init__(self, redis: Redis) -> None:
+        self.redis = redis
+
+    async def may(self, rules: str) -> None:
+        """Set what the user may do."""
+        await self.redis.execute_command("ACL", "SETUSER", "job", "on", "nopass", "~*", "&*", "+@all", *rules.split())  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture
+async def refusing(redis: Redis) -> AsyncIterator[Refusing]:
+    """The rights of the user `job`."""
+    refusing = Refusing(redis)
+    await refusing.may("")
+    yield refusing
+    await redis.execute_command("ACL", "DELUSER", "job")  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture
+async def limited(redis_url: str, refusing: Refusing) -> AsyncIterator[Redis]:
+    """A connection of the user `job`."""
+    url = redis_url.replace("/0", "/5").replace("redis://", "redis://job:any@")
+    redis = make_redis(RedisSettings.model_validate({"url": url}))
+    yield redis
+    await redis.aclose()
+
+
+def redis_cache(redis: Redis) -> RedisScoreCache:
+    """The real cache."""
+    return RedisScoreCache(redis, ttl_s=60, reasoning_ttl_s=60, outage=Outage())
+
+
+async def test_scores_that_the_cache_does_not_take_are_told(redis: Redis, limited: Redis, refusing: Refusing) -> None:
+    """Where Redis refuses the cache, reading and writing, the proxy gets every score and the end of the query."""
+    await refusing.may("-set -mget")
+    scorer = ScriptedScorer([ok(0, 1.0)], [ok(1, 2.0)])
+    await Job(scorer, limited, redis_cache(limited), Outage()).serve(await put_claim(redis, "a", KEYS[:2]))
+    told = await arrivals(redis, "a")
+    assert scores_in(told) == {0: 1.0, 1: 2.0}
+    assert told[-1].end == "done"
+
+
+async def test_a_job_whose_replies_are_refused_drops_its_work(redis: Redis, limited: Redis, refusing: Refusing) -> None:
+    """It ends quietly, is counted apart, and the scorer's iterator is closed before its next batch."""
+    await refusing.may("-xadd")
+    closed = []
+
+    class Watched(ScriptedScorer):
+        async def score(self, job: ScoreJob) -> AsyncIterator[Sequence[DocumentScore]]:
+            try:
+                yield [ok(0, 1.0)]
+                closed.append("went on")
+            finally:
+                closed.append("closed")
+
+    before = metrics.QUERIES.labels("redis_failed")._value.get()
+    outage = Outage()
+    task = await put_claim(redis, "a", KEYS[:2])
+    await Job(Watched(), limited, redis_cache(limited), outage).serve(task)
+    assert closed == ["closed"]
+    assert metrics.QUERIES.labels("redis_failed")._value.get() == before + 1
+    error = outage.error(REPLIES)
+    assert error is not None
+    assert "xadd" in words_of(error)
+
+
+async def test_a_claim_that_redis_does_not_give_is_told_as_such(
+    redis: Redis, limited: Redis, refusing: Refusing
+) -> None:
+    """Nothing is scored, and where a reply is possible, it says that Redis refuses."""
+    await refusing.may("-getdel")
+    scorer = ScriptedScorer()
+    await Job(scorer, limited, redis_cache(limited), Outage()).serve(await put_claim(redis, "a"))
+    [told] = await arrivals(redis, "a")
+    assert (told.end, told.reason, scorer.jobs) == ("error", "redis_refuses", [])
+
+
+async def test_a_claim_for_another_scorer_is_not_scored(redis: Redis) -> None:
+    """Its scores would be kept under the other scorer's keys."""
+    scorer = ScriptedScorer([ok(0, 1.0)])
+    task = await put_claim(redis, "a", KEYS[:1])
+    scorer.fingerprint = "another"
+    await Job(scorer, redis, MemoryScoreCache(), Outage()).serve(task)
+    [told] = await arrivals(redis, "a")
+    assert (told.end, told.reason, scorer.jobs) == ("error", "claim_unreadable", [])
+
+
+async def test_a_direct_judgment_leaves_no_reasoning(redis: Redis) -> None:
+    """Where nothing is thought, no entry for reasoning is written, whatever the rule keeps."""
+    scorer = ScriptedScorer([ok(0, 1.0)])
+    task = await put_claim(redis, "a", KEYS[:1], keep_reasoning=True)
+    await Job(scorer, redis, redis_cache(redis), Outage()).serve(task)
+    assert scores_in(await arrivals(redis, "a")) == {0: 1.0}
+    assert await redis.keys("es-rerank:reasoning:*") == []

@@ -75,7 +75,7 @@ class Work:
         with self.turns.join(LATER, 0) as busy:
             blocking = asyncio.ensure_future(self.turns.run(busy, self.begin.wait))
             await asyncio.sleep(0)
-            begun = {name: asyncio.ensure_future(self.job(name, *rest)) for name, *rest in jobs}
+            begun = {one[0]: asyncio.ensure_future(self.job(*one)) for one in jobs}
             for _ in range(20):
                 await asyncio.sleep(0)
             self.begin.set()

@@ -10,13 +10,13 @@ import pytest
 from es_rerank import wire
 from es_rerank.broker import make_redis
 from es_rerank.judgment import Judgment
-from es_rerank.outage import Outage
+from es_rerank.outage import Outage, reason_of
 from es_rerank.proxy.scoring.collect import BLOCK_S, Collector, Waiting
 from es_rerank.tables import RedisSettings
 from es_rerank.wire import Arrival, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from redis.asyncio import Redis
 
@@ -51,6 +51,13 @@ async def collector(redis_url: str) -> AsyncIterator[Collector]:
     collector.start()
     yield collector
     await collector.close()
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait until something holds."""
+    async with asyncio.timeout(30):
+        while not holds():  # noqa: ASYNC110  Redis tells no event
+            await asyncio.sleep(0.01)
 
 
 async def tell(redis: Redis, told: Arrival) -> None:
@@ -128,3 +135,48 @@ async def test_a_worker_that_broke_gives_its_reason() -> None:
     waiting.take(arrival("a", end="error", reason="scorer_failed"))
     await waiting.whole()
     assert (scores_in(waiting), waiting.end) == ([None, 4.0], "scorer_failed")
+
+
+async def test_a_redis_whose_clock_was_behind_is_read_too(redis: Redis, collector: Collector) -> None:
+    """After a failover the ids of new records may be lower than those before: they are read all the same."""
+    data = wire.encode_arrival(arrival("a", (0, 1.0)))
+    with collector.expect("a", 2) as waiting:
+        await redis.xadd(wire.reply_key("p"), {wire.REPLY_FIELD: data}, id="99999999999999-0")
+        await until(lambda: scores_in(waiting)[0] is not None)
+        await redis.delete(wire.reply_key("p"))
+        await tell(redis, arrival("a", (1, 2.0), end="done"))
+        async with asyncio.timeout(30):
+            await waiting.whole()
+    assert scores_in(waiting) == [1.0, 2.0]
+
+
+async def test_what_was_read_is_deleted(redis: Redis, collector: Collector) -> None:
+    """The stream holds only what nobody has read yet."""
+    with collector.expect("a", 1) as waiting:
+        await tell(redis, arrival("a", (0, 1.0), end="done"))
+        await waiting.whole()
+    async with asyncio.timeout(30):
+        while await redis.xlen(wire.reply_key("p")):  # noqa: ASYNC110  Redis tells no event
+            await asyncio.sleep(0.01)
+
+
+async def test_a_reader_that_is_refused_says_so_and_finds_back(redis_url: str, redis: Redis) -> None:
+    """Without permission to read, no query waits on; with it, the reader reads what came meanwhile."""
+    rights = ("on", "nopass", "~*", "&*", "+@all")
+    await redis.execute_command("ACL", "SETUSER", "reader", *rights, "-xread")  # type: ignore[no-untyped-call]
+    url = redis_url.replace("/0", "/6").replace("redis://", "redis://reader:any@")
+    settings = RedisSettings.model_validate({"url": url})
+    collector = Collector(make_redis(settings, longest_block_s=BLOCK_S), "p", Outage())
+    collector.start()
+    with collector.expect("a", 1) as waiting:
+        async with asyncio.timeout(30):
+            await waiting.whole()
+        assert waiting.lost is not None
+        assert reason_of(waiting.lost) == "redis_refuses"
+        assert collector.trouble() is not None
+    with collector.expect("b", 1) as waiting:
+        await redis.execute_command("ACL", "SETUSER", "reader", *rights)  # type: ignore[no-untyped-call]
+        await tell(redis, arrival("b", (0, 1.0), end="done"))
+        await until(lambda: scores_in(waiting) == [1.0] and collector.trouble() is None)
+    await collector.close()
+    await redis.execute_command("ACL", "DELUSER", "reader")  # type: ignore[no-untyped-call]
