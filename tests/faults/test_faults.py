@@ -48,6 +48,23 @@ def test_without_redis_the_engines_order_is_answered(broken: Broken) -> None:
     broken.await_full_service()
 
 
+def test_a_search_that_is_held_while_redis_dies_ends_soon_and_says_so(broken: Broken) -> None:
+    """Redis is killed while a worker scores: the reason is `no_redis`, long before the deadline."""
+    broken.load_new_texts()
+    killer = threading.Timer(0.3, lambda: os.kill(broken.redis.process.pid, signal.SIGKILL))
+    killer.start()
+    hits, status = broken.ask(deadline_s=110)
+    killer.join()
+    assert len(hits) == 20
+    assert status["status"] in ("failed", "partial")
+    assert status["reason"] == "no_redis"
+    assert status["took_ms"]["total"] < 60_000
+    broken.supervisor.end(broken.redis)
+    broken.start_redis()
+    broken.await_full_service()
+    assert broken.worker.process.poll() is None
+
+
 def test_a_redis_that_hangs_delays_no_search_beyond_its_deadline(broken: Broken) -> None:
     """Redis stopped by SIGSTOP, so that it accepts and never answers: engine order within the deadline."""
     os.kill(broken.redis.process.pid, signal.SIGSTOP)

@@ -6,6 +6,7 @@ worker must never end, and full service must return by itself.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from contextlib import contextmanager
@@ -167,7 +168,7 @@ def test_a_consumer_that_is_unblocked_goes_on(broken: Broken) -> None:
     with sync_redis.Redis(port=broken.redis_port) as redis:
         for _ in range(5):
             for client in redis.client_list():
-                redis.execute_command("CLIENT", "UNBLOCK", client["id"], "ERROR")  # type: ignore[no-untyped-call]
+                redis.execute_command("CLIENT", "UNBLOCK", client["id"], "ERROR")
             time.sleep(0.3)
     broken.await_full_service()
     assert broken.worker.process.poll() is None
@@ -176,11 +177,11 @@ def test_a_consumer_that_is_unblocked_goes_on(broken: Broken) -> None:
 def test_a_redis_that_is_loading_refuses(broken: Broken) -> None:
     """While Redis reads its data again: LOADING, and then full service."""
     broken.await_full_service()
-    filler = {f"filler:{number}": b"x" * 50_000 for number in range(300)}
+    filler = {f"filler:{number}": os.urandom(50_000) for number in range(300)}
     with sync_redis.Redis(port=broken.redis_port) as redis, sync_redis.Redis(port=broken.redis_port) as loader:
         redis.mset(filler)
         redis.config_set("key-load-delay", 20_000)
-        loading = threading.Thread(target=lambda: loader.execute_command("DEBUG", "RELOAD"))  # type: ignore[no-untyped-call]
+        loading = threading.Thread(target=lambda: loader.execute_command("DEBUG", "RELOAD"))
         loading.start()
         await_true(lambda: is_loading(redis))
         hits, status = broken.ask()

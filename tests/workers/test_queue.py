@@ -123,7 +123,7 @@ GARBAGE = [
 
 
 def test_what_is_no_task_is_dropped(queue: Queue) -> None:
-    """Whatever lies in the queue, more of it than the worker has threads: it is dropped, and the next task is served."""
+    """Whatever lies in the queue, and more of it than there are threads: it is dropped, and the next task served."""
     worker = queue.system.start_worker()
     for _ in range(3):
         queue.redis.rpush(queue.name, *GARBAGE)
