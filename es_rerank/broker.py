@@ -5,26 +5,25 @@ Nothing here connects; that happens with the first use.
 
 from __future__ import annotations
 
+import ssl
 from typing import TYPE_CHECKING
 
 from celery import Celery
-from kombu.exceptions import OperationalError
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+
+from es_rerank.transport import Amqp, Transport
 
 if TYPE_CHECKING:
+    from es_rerank.outage import Outage
     from es_rerank.tables import RedisSettings
 
-REDIS_ERRORS = (RedisError, OperationalError, OSError)
-"""The errors that Redis's own client and Celery's raise where Redis can't be reached, or fails."""
-
-# A worker that dies loses its queries. They are not delivered again: the proxy answers at the deadline without them.
-VISIBILITY_TIMEOUT_S = 3600
 # A command that finds all connections in use waits for one, as long as a command may take.
 MAX_CONNECTIONS = 128
+# A consumer whose Redis says nothing for so long connects anew.
+SILENCE_S = 5
 
 
 def make_redis(settings: RedisSettings, *, longest_block_s: float = 0.0) -> Redis:
@@ -44,23 +43,35 @@ def make_redis(settings: RedisSettings, *, longest_block_s: float = 0.0) -> Redi
     return Redis.from_pool(pool)
 
 
-def make_celery(settings: RedisSettings) -> Celery:
-    """The Celery application, for sending and for serving."""
-    app = Celery("es_rerank", broker=settings.url.get_secret_value(), set_as_current=False)
+def make_celery(settings: RedisSettings, outage: Outage | None = None) -> Celery:
+    """The Celery application, for sending and for serving. A consumer tells the outage how Redis is.
+
+    A message that can't be sent at once raises one of `REDIS_ERRORS`, and is not sent later.
+    """
+    url = settings.url.get_secret_value()
+    app = Celery("es_rerank", broker=url, amqp=Amqp, set_as_current=False)
     app.conf.update(
         accept_content=["json"],
+        broker_channel_error_retry=True,
         broker_connection_max_retries=None,
         broker_connection_retry_on_startup=True,
+        broker_transport=Transport,
         broker_transport_options={
+            "health_check_interval": SILENCE_S,
+            "max_retries": 0,
+            "outage": outage,
             "socket_connect_timeout": settings.timeout_s,
             "socket_timeout": settings.timeout_s,
-            "visibility_timeout": VISIBILITY_TIMEOUT_S,
         },
+        # Celery would not check the server's certificate. What the URL's query says about that goes first.
+        broker_use_ssl={"ssl_cert_reqs": ssl.CERT_REQUIRED} if url.startswith("rediss:") else None,
         task_acks_late=False,
         task_ignore_result=True,
         task_serializer="json",
         # For tasks that are acknowledged late, which ours are not; without it, a lost connection logs a deprecation.
         worker_cancel_long_running_tasks_on_connection_loss=True,
+        # A task is fetched when it can be served at once, so that none waits here while another worker is idle.
+        worker_disable_prefetch=True,
         worker_enable_remote_control=False,
         worker_hijack_root_logger=False,
         worker_prefetch_multiplier=1,

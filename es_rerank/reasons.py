@@ -49,12 +49,14 @@ NotOurs = Literal[
 Gap = Literal[
     "deadline",
     "no_redis",
+    "redis_refuses",
     "no_worker",
     "overloaded",
     "scorer_failed",
     "document_failed",
     "claim_lost",
     "claim_unreadable",
+    "claim_too_large",
 ]
 """Some or all of a window's hits have no score, or not the one that was asked for."""
 
@@ -85,5 +87,6 @@ WORKER_REASONS: dict[str, Gap] = {
     "scorer_failed": "scorer_failed",
     "claim_lost": "claim_lost",
     "claim_unreadable": "claim_unreadable",
+    "redis_refuses": "redis_refuses",
 }
 """What a worker may say about a whole query; any other word from a worker means that its scorer failed."""

@@ -15,27 +15,30 @@ import zstandard
 from es_rerank.errors import EsRerankError
 from es_rerank.judgment import Judgment  # noqa: TC001  msgspec reads annotations at run time
 
-VERSION = 2
+VERSION = 3
 TASK = "es_rerank.score_query"
 REPLY_FIELD = b"m"
 REPLY_STREAM_LENGTH = 20_000
 REPLY_STREAM_TTL_S = 300
-MAX_CLAIM_BYTES = 256 * 1024 * 1024
+# A worker holds several claims at once. Twice what the longest answer of an engine may hold by default.
+MAX_CLAIM_BYTES = 64 * 1024 * 1024
 
 
 class WireError(EsRerankError):
-    """A message between proxy and worker that can't be read."""
+    """A message between proxy and worker that can't be read, or is too large to be sent."""
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """One query and the documents to score. `texts` and `keys` (of the score cache) are parallel.
 
+    `fingerprint` is that of the scorer: another one's scores do not belong under these keys.
     `budget_tokens` is how long a model may think about each document, 0 for an answer without thinking. The claim
     lives in Redis for `lifetime_ms`, which is until the caller's deadline. From the time that is left a worker knows
     the deadline and how long the task waited, so the two sides need not agree on a clock.
     """
 
     version: int = VERSION
+    fingerprint: str
     query: str
     instruction: str
     texts: list[str]
@@ -101,14 +104,20 @@ def presence_channel(fingerprint: str) -> str:
 
 
 def encode_claim(claim: Claim) -> bytes:
-    """Compressed msgpack: 100 documents of 8 KiB take about 2 ms and a quarter of their size."""
+    """Compressed msgpack: 100 documents of 8 KiB take about 2 ms and a quarter of their size.
+
+    Raises WireError for a claim that no worker would read, because it is longer than `MAX_CLAIM_BYTES`.
+    """
     clean = msgspec.structs.replace(
         claim,
         query=_without_surrogates(claim.query),
         instruction=_without_surrogates(claim.instruction),
         texts=[_without_surrogates(text) for text in claim.texts],
     )
-    return zstandard.ZstdCompressor(level=1).compress(msgspec.msgpack.encode(clean))
+    data = msgspec.msgpack.encode(clean)
+    if len(data) > MAX_CLAIM_BYTES:
+        raise WireError(f"a claim of {len(data)} bytes: allowed are {MAX_CLAIM_BYTES}")
+    return zstandard.ZstdCompressor(level=1).compress(data)
 
 
 def decode_claim(data: bytes) -> Claim:
@@ -118,9 +127,12 @@ def decode_claim(data: bytes) -> Claim:
         size = zstandard.frame_content_size(data)
         if not 0 <= size <= MAX_CLAIM_BYTES:
             raise WireError(f"a claim of {size} bytes: allowed are {MAX_CLAIM_BYTES}")
-        return _decode(zstandard.ZstdDecompressor().decompress(data), Claim)
+        claim = _decode(zstandard.ZstdDecompressor().decompress(data), Claim)
     except UNREADABLE as error:
         raise WireError(f"a claim that can't be read: {error}") from error
+    if len(claim.texts) != len(claim.keys):
+        raise WireError(f"a claim of {len(claim.texts)} texts and {len(claim.keys)} keys: each text needs one key")
+    return claim
 
 
 def encode_arrival(arrival: Arrival) -> bytes:

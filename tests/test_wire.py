@@ -48,7 +48,9 @@ arrivals = st.builds(
     reason=texts,
 )
 
-CLAIM = Claim(query="question", instruction="task", texts=["one", "two"], keys=["k1", "k2"], lifetime_ms=5)
+CLAIM = Claim(
+    fingerprint="f", query="question", instruction="task", texts=["one", "two"], keys=["k1", "k2"], lifetime_ms=5
+)
 ARRIVAL = Arrival(query_id="id", outcomes=[Outcome(index=0, judgment=Judgment(rank_score=4.5))])
 DEEP = b"\x91" * 100_000 + b"\xc0"
 """A list in a list in a list: deeper than can be read."""
@@ -73,7 +75,14 @@ def test_an_arrival_is_read_as_it_was_written(arrival: Arrival) -> None:
 
 def test_half_an_emoji_becomes_a_question_mark() -> None:
     """A lone surrogate, which UTF-8 can't hold, becomes a question mark, so that the rest of its text is scored."""
-    broken = Claim(query="q\ud83d", instruction="i\udc80", texts=["ok", "a\ud83db"], keys=["k1", "k2"], lifetime_ms=5)
+    broken = Claim(
+        fingerprint="f",
+        query="q\ud83d",
+        instruction="i\udc80",
+        texts=["ok", "a\ud83db"],
+        keys=["k1", "k2"],
+        lifetime_ms=5,
+    )
     read = wire.decode_claim(wire.encode_claim(broken))
     assert (read.query, read.instruction, read.texts, read.keys) == ("q?", "i?", ["ok", "a?b"], ["k1", "k2"])
 
@@ -81,7 +90,12 @@ def test_half_an_emoji_becomes_a_question_mark() -> None:
 def test_a_claim_is_much_smaller_than_its_texts() -> None:
     """Claims are kept in Redis, so they are compressed."""
     claim = Claim(
-        query="q", instruction="i", texts=["a train leaves at noon. " * 300] * 100, keys=["k"] * 100, lifetime_ms=5
+        fingerprint="f",
+        query="q",
+        instruction="i",
+        texts=["a train leaves at noon. " * 300] * 100,
+        keys=["k"] * 100,
+        lifetime_ms=5,
     )
     assert len(wire.encode_claim(claim)) < sum(map(len, claim.texts)) / 4
 

@@ -1,7 +1,8 @@
 """The worker process: Celery in a threads pool around one scorer.
 
 Celery fetches tasks and throws expired ones away; the scorer makes the batches. A bootstep loads the model before the
-first task is fetched. The process ends when that start fails, and when the scorer breaks for good.
+first task is fetched. The process ends when that start fails, and when the scorer breaks for good. Nothing that Redis
+says or holds ends it.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from celery.worker import state
 from es_rerank import wire
 from es_rerank.broker import make_celery
 from es_rerank.errors import SettingsError
+from es_rerank.outage import Outage
 from workers.errors import WorkerStartError
 from workers.host import Host
 from workers.job import Task
 from workers.metrics import start_exporter
+from workers.pool import WakingPool
 from workers.scorers.factory import make_scorer
 
 if TYPE_CHECKING:
@@ -42,13 +45,15 @@ def run_worker(settings: Settings, scorer_name: str | None) -> int:
     one, WorkerStartError where the scorer's packages are missing or the metrics' port is taken.
     """
     name, scorer_settings = choose_scorer(settings, scorer_name)
+    outage = Outage()
     host = Host(
         make_scorer(scorer_settings),
         settings,
+        outage,
         start_timeout_s=scorer_settings.start_timeout_s,
         on_broken=_end_broken,
     )
-    celery = make_celery(settings.redis)
+    celery = make_celery(settings.redis, outage)
     queue = wire.queue_name(scorer_settings.fingerprint())
     _add_task(celery, host)
     celery.steps["worker"].add(_loading_step(host))
@@ -62,7 +67,7 @@ def run_worker(settings: Settings, scorer_name: str | None) -> int:
     signals.worker_shutting_down.connect(lambda **_: host.retire(), weak=False)
     signals.worker_shutdown.connect(lambda **_: host.close(), weak=False)
     worker = celery.Worker(
-        pool="threads",
+        pool=WakingPool,
         concurrency=scorer_settings.concurrency,
         queues=[queue],
         quiet=True,

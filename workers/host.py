@@ -13,33 +13,36 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import RedisError
-
 from es_rerank import wire
 from es_rerank.broker import make_redis
 from es_rerank.cache.scores import RedisScoreCache
+from es_rerank.supervised import keep_running
+from es_rerank.transport import READING
 from workers.errors import WorkerStartError
 from workers.job import Job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from es_rerank.outage import Outage
     from es_rerank.settings import Settings
     from workers.job import Task
     from workers.scorers.protocol import Scorer
 
 LOG = logging.getLogger(__name__)
-# A job may go on after its deadline, because late scores still fill the cache, but only for so long.
-OVERTIME_S = 300.0
+# A job may go on after its deadline, because late scores still fill the cache, but only for so long, and only while the
+# scorer has nothing to do that is in time.
+OVERTIME_S = 60.0
 # How long a call into the loop may take beyond its own limit. After that the loop itself must be stuck.
 STUCK_S = 30.0
 CLOSE_LIMIT_S = 60.0
 PING_S = 1.0
-RECONNECT_S = 0.5
+RESTART_S = 0.5
+PRESENCE = "the presence channel"
 
 
 class Host:
-    """A scorer in a thread of its own, with its connections to Redis.
+    """A scorer in a thread of its own, with its connections to Redis. `outage` is told how Redis is.
 
     `on_broken` is called, from that thread, with the reason why the scorer can never score again.
     """
@@ -48,6 +51,7 @@ class Host:
         self,
         scorer: Scorer,
         settings: Settings,
+        outage: Outage,
         *,
         start_timeout_s: float,
         on_broken: Callable[[str], None],
@@ -55,14 +59,17 @@ class Host:
     ) -> None:
         self._scorer = scorer
         self._settings = settings
+        self._outage = outage
         self._start_timeout_s = start_timeout_s
         self._on_broken = on_broken
         self._close_limit_s = close_limit_s
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="scorer", daemon=True)
         self._redis = make_redis(settings.redis)
-        cache = RedisScoreCache(self._redis, ttl_s=settings.cache.ttl_s, reasoning_ttl_s=settings.cache.reasoning_ttl_s)
-        self._job = Job(scorer, self._redis, cache)
+        cache = RedisScoreCache(
+            self._redis, ttl_s=settings.cache.ttl_s, reasoning_ttl_s=settings.cache.reasoning_ttl_s, outage=outage
+        )
+        self._job = Job(scorer, self._redis, cache, outage)
         self._running: dict[str, asyncio.Task[None]] = {}
         self._presence: asyncio.Future[None] | None = None
         self._watch: asyncio.Future[None] | None = None
@@ -82,15 +89,15 @@ class Host:
         """Let proxies know that this scorer is served, and begin to watch the scorer."""
 
         async def begin() -> None:
-            self._presence = asyncio.ensure_future(self._be_present())
-            self._watch = asyncio.ensure_future(self._watch_scorer())
+            self._presence = asyncio.ensure_future(self._keep_running(PRESENCE, self._be_present))
+            self._watch = asyncio.ensure_future(self._keep_running("the watch over the scorer", self._watch_scorer))
 
         self._call(begin(), STUCK_S)
 
     def score(self, task: Task) -> None:
         """Serve one task, waiting for it in the caller's thread. Raises what `Job.serve` raises, or TimeoutError.
 
-        A task may run five minutes longer than the longest deadline, since late scores still fill the cache. A task
+        A task may run a minute longer than the longest deadline, since late scores still fill the cache. A task
         whose caller disconnected ends quietly.
         """
         limit_s = self._settings.limits.max_deadline_s + OVERTIME_S
@@ -146,24 +153,26 @@ class Host:
             await asyncio.wait([self._presence])
 
     async def _be_present(self) -> None:
-        """Stay subscribed to the presence channel, whatever happens to Redis, and drop queries named on it."""
-        channel = wire.presence_channel(self._scorer.fingerprint)
+        """Stay subscribed to the presence channel, and drop queries named on it.
+
+        A worker that cannot read its queue is not subscribed, so that nobody waits for it.
+        """
         while True:
-            try:
-                async with self._redis.pubsub() as subscription:
-                    await subscription.subscribe(channel)
-                    await self._listen(subscription)
-            except (RedisError, OSError):
-                pass  # Redis is gone for now
-            except Exception:  # without this loop no proxy would ask the worker any more
-                LOG.exception("the presence channel is subscribed to anew")
-            await asyncio.sleep(RECONNECT_S)
+            while self._outage.error(READING) is not None:  # noqa: ASYNC110  the queue is read in another thread
+                await asyncio.sleep(RESTART_S)
+            async with self._redis.pubsub() as subscription:
+                await subscription.subscribe(wire.presence_channel(self._scorer.fingerprint))
+                self._outage.well(PRESENCE)
+                await self._listen(subscription)
 
     async def _listen(self, subscription: Any) -> None:
-        """Read until the connection is lost. Only a read shows that; a ping each second gives something to read."""
+        """Read while the queue can be read too. Raises the error of a lost connection.
+
+        Only a read shows that a connection is lost; a ping each second gives something to read.
+        """
         loop = asyncio.get_running_loop()
         next_ping_s = loop.time()
-        while True:
+        while self._outage.error(READING) is None:
             if loop.time() >= next_ping_s:
                 await subscription.ping()
                 next_ping_s = loop.time() + PING_S
@@ -171,6 +180,9 @@ class Host:
             message = await subscription.get_message(timeout=max(0.01, next_ping_s - loop.time()))
             if message is not None and message["type"] == "message":
                 self._drop(bytes(message["data"]).decode("latin-1"))
+
+    def _keep_running(self, use: str, work: Callable[[], Coroutine[Any, Any, None]]) -> Coroutine[Any, Any, None]:
+        return keep_running(use, work, pause_s=RESTART_S, outage=self._outage)
 
     def _drop(self, query_id: str) -> None:
         running = self._running.get(query_id)

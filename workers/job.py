@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from es_rerank import wire
 from es_rerank.cache.scores import CutJudgment
+from es_rerank.outage import REDIS_ERRORS
 from es_rerank.wire import Arrival, Outcome, WireError
 from workers import metrics
 from workers.scorers.protocol import ScoreJob
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncGenerator, Mapping, Sequence
 
     from redis.asyncio import Redis
 
     from es_rerank.cache.scores import ScoreCache
     from es_rerank.judgment import Judgment
+    from es_rerank.outage import Outage
     from es_rerank.wire import Claim
     from workers.scorers.protocol import DocumentScore, Scorer
 
 LOG = logging.getLogger(__name__)
+CLAIMS, REPLIES = "taking a query", "sending scores"
+
+
+class _UnreachableError(Exception):
+    """Redis does not take replies, so the proxy can't be told of any score."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,51 +68,64 @@ class InFlight:
 class Job:
     """Serves tasks with one scorer, its cache and its connection. Any number at a time."""
 
-    def __init__(self, scorer: Scorer, redis: Redis, cache: ScoreCache) -> None:
+    def __init__(self, scorer: Scorer, redis: Redis, cache: ScoreCache, outage: Outage) -> None:
         self._scorer = scorer
         self._redis = redis
         self._cache = cache
+        self._outage = outage
         self._in_flight = InFlight()
 
     async def serve(self, task: Task) -> None:
         """Score the task's claim. Scores go to the cache first, then to the proxy, whether it still waits or not.
 
-        The proxy is told how the task ended, unless it was cancelled. Raises what the scorer raised, and
-        redis.RedisError. A cancelled task drops its work; other tasks that wait for one of its documents score that
-        document themselves.
+        The proxy is told how the task ended, unless it was cancelled. Raises what the scorer raised. A cancelled task
+        drops its work; other tasks that wait for one of its documents score that document themselves. Where Redis does
+        not take a score into the cache, the proxy is still told; where Redis does not take the reply either, the task
+        ends quietly and drops its work. The outage has the errors.
         """
-        loop = asyncio.get_running_loop()
+        end = "cancelled"
+        try:
+            with metrics.RUNNING.track_inprogress():
+                end = await self._serve(task)
+                await self._reply(task, end="done" if end == "done" else "error", reason="" if end == "done" else end)
+        except _UnreachableError:
+            end = "redis_failed"
+        except Exception:
+            end = "scorer_failed"
+            with suppress(_UnreachableError):
+                await self._reply(task, end="error", reason=end)
+            raise
+        finally:
+            metrics.QUERIES.labels(end).inc()
+
+    async def _serve(self, task: Task) -> str:
+        """How the task ended: `done`, or the word for what is wrong with its claim."""
         key = wire.claim_key(task.query_id)
-        async with self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.pttl(key)
-            pipeline.getdel(key)
-            left_ms, data = await pipeline.execute()
+        try:
+            async with self._redis.pipeline(transaction=True) as pipeline:
+                pipeline.pttl(key)
+                pipeline.getdel(key)
+                left_ms, data = await pipeline.execute()
+        except REDIS_ERRORS as error:
+            self._outage.failed(CLAIMS, error)
+            return "redis_refuses"
+        self._outage.well(CLAIMS)
         if not isinstance(data, bytes):
-            metrics.QUERIES.labels("claim_lost").inc()
-            await self._reply(task, end="error", reason="claim_lost")
-            return
+            return "claim_lost"
         try:
             claim = wire.decode_claim(data)
         except WireError as error:
             LOG.warning("a claim is passed over: %s", error)
-            metrics.QUERIES.labels("claim_unreadable").inc()
-            await self._reply(task, end="error", reason="claim_unreadable")
-            return
-        began_s = loop.time()
+            return "claim_unreadable"
+        if claim.fingerprint != self._scorer.fingerprint:
+            # Its scores would be kept under the keys of another scorer.
+            LOG.warning("a claim is passed over: it is for the scorer %r", claim.fingerprint)
+            return "claim_unreadable"
+        began_s = asyncio.get_running_loop().time()
         metrics.QUEUE_WAIT.observe(max(0.0, (claim.lifetime_ms - left_ms) / 1000))
-        with metrics.RUNNING.track_inprogress():
-            end = "cancelled"
-            try:
-                await self._serve_claim(task, claim, began_s + left_ms / 1000)
-                end = "done"
-            except Exception:
-                end = "scorer_failed"
-                await self._reply(task, end="error", reason=end)
-                raise
-            finally:
-                metrics.QUERIES.labels(end).inc()
-        metrics.SCORING.observe(loop.time() - began_s)
-        await self._reply(task, end="done")
+        await self._serve_claim(task, claim, began_s + left_ms / 1000)
+        metrics.SCORING.observe(asyncio.get_running_loop().time() - began_s)
+        return "done"
 
     async def _serve_claim(self, task: Task, claim: Claim, due_s: float) -> None:
         """Send the scores that the cache has by now, score the documents that no other job scores, wait for the rest.
@@ -129,6 +150,7 @@ class Job:
                 missing = await telling
             finally:
                 telling.cancel()
+                await asyncio.gather(telling, return_exceptions=True)
                 for index in own:
                     self._in_flight.end(_flight(claim, index), None)
 
@@ -157,33 +179,48 @@ class Job:
 
     async def _from_cache(self, claim: Claim) -> dict[int, Judgment | None]:
         """The judgments in the cache by now. Where reasoning is wanted, a judgment without it counts as missing."""
-        cached = await self._cache.get_many(claim.keys)
-        wanted = [index for index, judgment in enumerate(cached) if judgment is not None]
-        if claim.keep_reasoning and claim.budget_tokens:
-            kept = await self._cache.get_reasoning([claim.keys[index] for index in wanted])
-            wanted = [index for index, reasoning in zip(wanted, kept, strict=True) if reasoning is not None]
+        try:
+            cached = await self._cache.get_many(claim.keys)
+            wanted = [index for index, judgment in enumerate(cached) if judgment is not None]
+            if _keeps_reasoning(claim):
+                kept = await self._cache.get_reasoning([claim.keys[index] for index in wanted])
+                wanted = [index for index, reasoning in zip(wanted, kept, strict=True) if reasoning is not None]
+        except REDIS_ERRORS:
+            return {}
         metrics.DOCUMENTS.labels("cache").inc(len(wanted))
         return {index: cached[index] for index in wanted}
+
+    async def _begun(self, claim: Claim, own: Sequence[int]) -> dict[int, tuple[int, ...]]:
+        """The thinking that earlier deadlines cut, by place in `own`."""
+        if not claim.budget_tokens:
+            return {}
+        try:
+            begun = await self._cache.get_cut([claim.keys[index] for index in own])
+        except REDIS_ERRORS:
+            return {}
+        return {place: cut.thought for place, cut in enumerate(begun) if cut is not None and cut.thought}
 
     async def _score(self, task: Task, claim: Claim, own: Sequence[int], due_s: float) -> None:
         """Have the documents with these indexes scored, and hand out each batch as it comes."""
         if not own:
             return
-        begun = await self._cache.get_cut([claim.keys[index] for index in own]) if claim.budget_tokens else []
         job = ScoreJob(
             query=claim.query,
             instruction=claim.instruction,
             texts=tuple(claim.texts[index] for index in own),
             due_s=due_s,
             budget_tokens=claim.budget_tokens,
-            thought={place: cut.thought for place, cut in enumerate(begun) if cut is not None and cut.thought},
+            thought=await self._begun(claim, own),
         )
-        async for batch in self._scorer.score(job):
-            scored = {own[one.index]: one for one in batch}
-            await self._keep(claim, scored)
-            await self._tell(task, {index: one.judgment for index, one in scored.items()})
-            for index, one in scored.items():
-                self._in_flight.end(_flight(claim, index), one.judgment)
+        # Whatever ends this loop early, the scorer drops the rest of the job at once.
+        batches = cast("AsyncGenerator[Sequence[DocumentScore], None]", self._scorer.score(job))
+        async with aclosing(batches):
+            async for batch in batches:
+                scored = {own[one.index]: one for one in batch}
+                await self._keep(claim, scored)
+                await self._tell(task, {index: one.judgment for index, one in scored.items()})
+                for index, one in scored.items():
+                    self._in_flight.end(_flight(claim, index), one.judgment)
 
     async def _keep(self, claim: Claim, scored: Mapping[int, DocumentScore]) -> None:
         """Put judgments into the cache, and keep those that a deadline cut apart from full ones."""
@@ -199,12 +236,14 @@ class Job:
                 cut[claim.keys[index]] = CutJudgment(judgment=one.judgment, thought=one.thought)
             else:
                 full[claim.keys[index]] = one.judgment
-        await self._cache.put_many(full)
-        await self._cache.put_cut(cut)
-        if claim.keep_reasoning:
-            await self._cache.put_reasoning(
-                {claim.keys[index]: one.reasoning for index, one in scored.items() if claim.keys[index] in full}
-            )
+        # Where Redis does not take them, the proxy is told all the same.
+        with suppress(*REDIS_ERRORS):
+            await self._cache.put_many(full)
+            await self._cache.put_cut(cut)
+            if _keeps_reasoning(claim):
+                await self._cache.put_reasoning(
+                    {claim.keys[index]: one.reasoning for index, one in scored.items() if claim.keys[index] in full}
+                )
 
     async def _tell(self, task: Task, judgments: Mapping[int, Judgment | None]) -> None:
         if judgments:
@@ -215,20 +254,30 @@ class Job:
     ) -> None:
         arrival = Arrival(query_id=task.query_id, outcomes=list(outcomes), end=end, reason=reason)
         stream = wire.reply_key(task.proxy_id)
-        async with self._redis.pipeline(transaction=False) as pipeline:
-            pipeline.xadd(
-                stream,
-                {wire.REPLY_FIELD: wire.encode_arrival(arrival)},
-                maxlen=wire.REPLY_STREAM_LENGTH,
-                approximate=True,
-            )
-            pipeline.expire(stream, wire.REPLY_STREAM_TTL_S)  # the stream expires once its proxy is gone
-            await pipeline.execute()
+        try:
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                pipeline.xadd(
+                    stream,
+                    {wire.REPLY_FIELD: wire.encode_arrival(arrival)},
+                    maxlen=wire.REPLY_STREAM_LENGTH,
+                    approximate=True,
+                )
+                pipeline.expire(stream, wire.REPLY_STREAM_TTL_S)  # the stream expires once its proxy is gone
+                await pipeline.execute()
+        except REDIS_ERRORS as error:
+            self._outage.failed(REPLIES, error)
+            raise _UnreachableError from error
+        self._outage.well(REPLIES)
 
 
 def _flight(claim: Claim, index: int) -> str:
     """The name of work that jobs can share: a score with its reasoning is other work than one without."""
-    return f"{claim.keys[index]}+reasoning" if claim.keep_reasoning else claim.keys[index]
+    return f"{claim.keys[index]}+reasoning" if _keeps_reasoning(claim) else claim.keys[index]
+
+
+def _keeps_reasoning(claim: Claim) -> bool:
+    """Whether reasoning is wanted, of a model that thinks: a direct judgment has none."""
+    return claim.keep_reasoning and claim.budget_tokens > 0
 
 
 def _is_full(judgment: Judgment | None) -> bool:

@@ -7,6 +7,7 @@ are redis-py's own; the caller decides what they mean.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
@@ -14,12 +15,16 @@ import zstandard
 
 from es_rerank.cache.keys import cut_key, reasoning_key
 from es_rerank.judgment import Judgment
+from es_rerank.outage import REDIS_ERRORS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from redis.asyncio import Redis
 
+    from es_rerank.outage import Outage
+
+READING, WRITING = "reading the score cache", "writing the score cache"
 MAX_REASONING_BYTES = 1024 * 1024
 
 
@@ -62,10 +67,14 @@ class ScoreCache(Protocol):
 
 
 class RedisScoreCache:
-    """The cache that proxies and workers share. A value that can't be read counts as missing."""
+    """The cache that proxies and workers share. A value that can't be read counts as missing.
 
-    def __init__(self, redis: Redis, *, ttl_s: int, reasoning_ttl_s: int) -> None:
+    `outage` is told how Redis is.
+    """
+
+    def __init__(self, redis: Redis, *, ttl_s: int, reasoning_ttl_s: int, outage: Outage) -> None:
         self._redis = redis
+        self._outage = outage
         self._ttl_s = ttl_s
         self._reasoning_ttl_s = reasoning_ttl_s
 
@@ -98,15 +107,28 @@ class RedisScoreCache:
         await self._put(values, self._reasoning_ttl_s)
 
     async def _get(self, keys: Sequence[str]) -> list[Any]:
-        return list(await self._redis.mget(keys)) if keys else []
+        if not keys:
+            return []
+        with self._noting(READING):
+            return list(await self._redis.mget(keys))
 
     async def _put(self, values: Mapping[str, bytes], ttl_s: int) -> None:
         if not values:
             return
-        async with self._redis.pipeline(transaction=False) as pipeline:
-            for key, value in values.items():
-                pipeline.set(key, value, ex=ttl_s)
-            await pipeline.execute()
+        with self._noting(WRITING):
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for key, value in values.items():
+                    pipeline.set(key, value, ex=ttl_s)
+                await pipeline.execute()
+
+    @contextmanager
+    def _noting(self, use: str) -> Iterator[None]:
+        try:
+            yield
+        except REDIS_ERRORS as error:
+            self._outage.failed(use, error)
+            raise
+        self._outage.well(use)
 
 
 class MemoryScoreCache:

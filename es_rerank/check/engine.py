@@ -161,12 +161,13 @@ def _doubts(mappings: dict[str, Any], fields: Sequence[str]) -> list[FieldDoubt]
 def _sample(hit: Any, spec: TextSpec) -> Sample:
     """A document as it would be scored, by the functions that serve searches."""
     source = msgspec.Raw(msgspec.json.encode(hit["_source"])) if "_source" in hit else None
-    [text] = texts_of([source], spec)
+    read = texts_of([source], spec)
+    [text] = read.texts
     return Sample(
         index=hit["_index"],
         id=hit["_id"],
         text=text or "",
-        missing=tuple(name for name in spec.names if texts_of([source], TextSpec(fields=(name,))) == (None,)),
+        missing=tuple(read.missing_fields),
     )
 
 

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from es_rerank.errors import UpstreamError
+from es_rerank.proxy.scoring.ask import Condition
 from es_rerank.records import Request
 
 if TYPE_CHECKING:
@@ -22,24 +23,33 @@ async def check_health(parts: Parts) -> dict[str, Any]:
     """The state of everything, within two seconds.
 
     `live` is always true: a proxy that answers is alive. `ready` means that searches are answered, which needs only the
-    engine. `reranking` means that Redis and a worker for every scorer in use are there too.
+    engine. `reranking` means that Redis serves too, and a worker for every scorer in use.
     """
     book = parts.rules.book
     used = book.scorers()
-    upstream, counts = await asyncio.gather(
-        _check_engine(parts), _count_workers(parts, [bound.fingerprint for bound in used.values()])
+    upstream, condition = await asyncio.gather(
+        _check_engine(parts), _check_scoring(parts, [bound.fingerprint for bound in used.values()])
     )
+    counts = condition.workers
     scorers = {
         name: {"kind": bound.scorer.kind, "fingerprint": bound.fingerprint, "workers": count}
         for (name, bound), count in zip(used.items(), counts or [0] * len(used), strict=True)
     }
+    serves = condition.reachable and condition.writable and condition.readable
+    redis: dict[str, Any] = {
+        "reachable": condition.reachable,
+        "writable": condition.writable,
+        "readable": condition.readable,
+    }
+    if condition.error is not None:
+        redis["error"] = condition.error
     return {
         "live": True,
         "ready": upstream["reachable"],
-        "reranking": upstream["reachable"] and counts is not None and all(counts),
+        "reranking": upstream["reachable"] and serves and counts is not None and all(counts),
         "version": version("es-rerank"),
         "rules": {"version": book.version, "count": len(book.rules), "absent_fields": _absent_fields(parts)},
-        "parts": {"upstream": upstream, "redis": {"reachable": counts is not None}, "scorers": scorers},
+        "parts": {"upstream": upstream, "redis": redis, "scorers": scorers},
     }
 
 
@@ -62,9 +72,10 @@ async def _check_engine(parts: Parts) -> dict[str, Any]:
     return {"reachable": reply.status != 508, "status": reply.status}
 
 
-async def _count_workers(parts: Parts, fingerprints: Sequence[str]) -> list[int] | None:
+async def _check_scoring(parts: Parts, fingerprints: Sequence[str]) -> Condition:
     try:
         async with parts.clock.limit(parts.clock.monotonic_s() + CHECK_S):
-            return await parts.scores.count_workers(fingerprints)
+            return await parts.scores.check(fingerprints)
     except TimeoutError:
-        return None
+        words = f"no answer within {CHECK_S:g} s"
+        return Condition(reachable=False, writable=False, readable=False, error=words, workers=None)

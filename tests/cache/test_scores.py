@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 from es_rerank.cache.keys import cut_key, reasoning_key
 from es_rerank.cache.scores import CutJudgment, MemoryScoreCache, RedisScoreCache, _read
 from es_rerank.judgment import Judgment
+from es_rerank.outage import Outage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -49,7 +50,9 @@ def cache(request: pytest.FixtureRequest) -> ScoreCache:
     """Each of the caches in turn."""
     if request.param == "memory":
         return MemoryScoreCache()
-    return RedisScoreCache(request.getfixturevalue("redis"), ttl_s=TTL_S, reasoning_ttl_s=REASONING_TTL_S)
+    return RedisScoreCache(
+        request.getfixturevalue("redis"), ttl_s=TTL_S, reasoning_ttl_s=REASONING_TTL_S, outage=Outage()
+    )
 
 
 @pytest.fixture
@@ -101,8 +104,8 @@ async def test_nothing_is_nothing(cache: ScoreCache) -> None:
 
 async def test_redis_forgets_after_the_time_to_live(redis: Redis, prefix: str) -> None:
     """Each score expires by itself, and its time starts anew when it is put again."""
-    cache = RedisScoreCache(redis, ttl_s=TTL_S, reasoning_ttl_s=REASONING_TTL_S)
-    await RedisScoreCache(redis, ttl_s=5, reasoning_ttl_s=REASONING_TTL_S).put_many(
+    cache = RedisScoreCache(redis, ttl_s=TTL_S, reasoning_ttl_s=REASONING_TTL_S, outage=Outage())
+    await RedisScoreCache(redis, ttl_s=5, reasoning_ttl_s=REASONING_TTL_S, outage=Outage()).put_many(
         rated({prefix + "a": 1.0, prefix + "b": 1.0})
     )
     await cache.put_many(rated({prefix + "a": 1.0}))
@@ -116,8 +119,12 @@ async def test_redis_forgets_after_the_time_to_live(redis: Redis, prefix: str) -
 
 async def test_processes_share_what_is_in_redis(redis: Redis, prefix: str) -> None:
     """What one cache put, another one on the same Redis gets."""
-    await RedisScoreCache(redis, ttl_s=TTL_S, reasoning_ttl_s=REASONING_TTL_S).put_many(rated({prefix: 7.0}))
-    assert await scores_of(RedisScoreCache(redis, ttl_s=1, reasoning_ttl_s=REASONING_TTL_S), [prefix]) == [7.0]
+    await RedisScoreCache(redis, ttl_s=TTL_S, reasoning_ttl_s=REASONING_TTL_S, outage=Outage()).put_many(
+        rated({prefix: 7.0})
+    )
+    assert await scores_of(
+        RedisScoreCache(redis, ttl_s=1, reasoning_ttl_s=REASONING_TTL_S, outage=Outage()), [prefix]
+    ) == [7.0]
 
 
 @pytest.mark.parametrize(
@@ -139,7 +146,7 @@ async def test_processes_share_what_is_in_redis(redis: Redis, prefix: str) -> No
 )
 async def test_what_is_no_score_counts_as_missing(redis: Redis, prefix: str, value: bytes) -> None:
     """Whatever someone else wrote under a key costs a new scoring, never an answer; its neighbours are read."""
-    cache = RedisScoreCache(redis, ttl_s=TTL_S, reasoning_ttl_s=REASONING_TTL_S)
+    cache = RedisScoreCache(redis, ttl_s=TTL_S, reasoning_ttl_s=REASONING_TTL_S, outage=Outage())
     await cache.put_many(rated({prefix + "good": 4.2}))
     await redis.set(prefix + "bad", value)
     assert await scores_of(cache, [prefix + "bad", prefix + "good"]) == [None, 4.2]
@@ -148,7 +155,9 @@ async def test_what_is_no_score_counts_as_missing(redis: Redis, prefix: str, val
 async def test_a_key_of_another_type_counts_as_missing(redis: Redis, prefix: str) -> None:
     """A list under a score's key is no error either."""
     await redis.lpush(prefix, "item")
-    assert await scores_of(RedisScoreCache(redis, ttl_s=TTL_S, reasoning_ttl_s=REASONING_TTL_S), [prefix]) == [None]
+    assert await scores_of(
+        RedisScoreCache(redis, ttl_s=TTL_S, reasoning_ttl_s=REASONING_TTL_S, outage=Outage()), [prefix]
+    ) == [None]
 
 
 @given(st.binary() | st.floats().map(lambda score: msgspec.msgpack.encode({"rank_score": score})))
@@ -173,7 +182,7 @@ async def test_reading_and_writing_are_one_round_trip_each(redis_url: str, prefi
     """However many scores there are, Redis is spoken to once to read and once to write, and not at all for none."""
     pool = ConnectionPool.from_url(redis_url, connection_class=CountingConnection)
     async with Redis.from_pool(pool) as redis:
-        cache = RedisScoreCache(redis, ttl_s=TTL_S, reasoning_ttl_s=REASONING_TTL_S)
+        cache = RedisScoreCache(redis, ttl_s=TTL_S, reasoning_ttl_s=REASONING_TTL_S, outage=Outage())
         scores = {f"{prefix}{place}": 1.0 for place in range(100)}
         await redis.ping()  # the connection is made, with all that it sends at its start
         before = CountingConnection.sent_count
@@ -191,7 +200,7 @@ async def test_a_lost_redis_is_the_callers_to_judge() -> None:
     with socket.socket() as nobody:  # bound, but not listening: connections are refused
         nobody.bind(("127.0.0.1", 0))
         async with Redis(host="127.0.0.1", port=nobody.getsockname()[1]) as redis:
-            cache = RedisScoreCache(redis, ttl_s=TTL_S, reasoning_ttl_s=REASONING_TTL_S)
+            cache = RedisScoreCache(redis, ttl_s=TTL_S, reasoning_ttl_s=REASONING_TTL_S, outage=Outage())
             with pytest.raises(RedisError):
                 await cache.get_many(["key"])
             with pytest.raises(RedisError):
@@ -229,7 +238,7 @@ async def test_reasoning_comes_back_as_it_was(cache: ScoreCache, prefix: str) ->
 
 async def test_reasoning_is_compressed_and_sooner_forgotten(redis: Redis, prefix: str) -> None:
     """Reasoning and cut judgments have their own time to live, and repetitive text takes little room."""
-    cache = RedisScoreCache(redis, ttl_s=TTL_S, reasoning_ttl_s=REASONING_TTL_S)
+    cache = RedisScoreCache(redis, ttl_s=TTL_S, reasoning_ttl_s=REASONING_TTL_S, outage=Outage())
     cut = Judgment(distribution=DISTRIBUTION, cut="deadline")
     await cache.put_reasoning({prefix: "the document is about a ship. " * 100})
     await cache.put_cut({prefix: CutJudgment(judgment=cut)})
@@ -243,6 +252,6 @@ async def test_reasoning_that_cannot_be_read_is_missing(redis: Redis, prefix: st
     """Whatever someone else wrote there is no reasoning and no error."""
     await redis.set(reasoning_key(prefix), value)
     await redis.set(cut_key(prefix), value)
-    cache = RedisScoreCache(redis, ttl_s=TTL_S, reasoning_ttl_s=REASONING_TTL_S)
+    cache = RedisScoreCache(redis, ttl_s=TTL_S, reasoning_ttl_s=REASONING_TTL_S, outage=Outage())
     assert await cache.get_reasoning([prefix]) == [None]
     assert await cache.get_cut([prefix]) == [None]

@@ -18,6 +18,7 @@ from es_rerank.memory import MemoryBudget
 from es_rerank.proxy import pipeline
 from es_rerank.proxy.http.coding import decode_body, packer_for
 from es_rerank.proxy.parts import Parts
+from es_rerank.proxy.scoring.ask import Condition
 from es_rerank.proxy.scoring.source import ScoreSource
 from es_rerank.proxy.scoring.workers import RENDER_MARGIN_S, Answered
 from es_rerank.records import Reply, Request
@@ -144,9 +145,9 @@ class LengthWorkers:
             await self.cache.put_many(dict(zip(keys, judgments, strict=True)))
         return Answered(judgments=judgments, reason=None)
 
-    async def count(self, fingerprints: Sequence[str]) -> list[int]:
+    async def check(self, fingerprints: Sequence[str]) -> Condition:
         """See `Workers`."""
-        return [1] * len(fingerprints)
+        return Condition(reachable=True, writable=True, readable=True, error=None, workers=(1,) * len(fingerprints))
 
 
 class BrokenSource(ScoreSource):

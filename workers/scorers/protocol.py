@@ -21,7 +21,8 @@ class ScoreJob:
 
     `texts` are whole documents; the scorer cuts them to what its model reads. `due_s` is the event loop's time at
     which the caller stops waiting. A scorer that thinks cuts its thinking short for this deadline, and has dropped all
-    work of the job a second later. A scorer that doesn't think goes on, because late scores still fill the cache.
+    work of the job a second later. A scorer that doesn't think may go on, because late scores still fill the cache, as
+    long as no other job waits.
     `budget_tokens` is how long the scorer may think about each document, 0 for not at all; a scorer that doesn't think
     ignores it. `thought` holds, by index into `texts`, the token ids of thinking that an earlier deadline cut: the
     scorer goes on from there.

@@ -79,3 +79,18 @@ class WindowScores:
     def truncated(self) -> int:
         """How many judgments are of a query or document that was cut, because it was too long for the model."""
         return sum(judgment is not None and judgment.truncated for judgment in self.judgments)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """How Redis is now, and how many live workers serve each scorer, parallel to the fingerprints that were asked for.
+
+    `writable` means that it takes what a search writes, and `readable` that scores of workers can be read. `error` is
+    what Redis says where it is not well. `workers` is None where Redis can't say.
+    """
+
+    reachable: bool
+    writable: bool
+    readable: bool
+    error: str | None
+    workers: tuple[int, ...] | None

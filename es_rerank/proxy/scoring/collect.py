@@ -7,9 +7,8 @@ import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
-from redis.exceptions import RedisError
-
 from es_rerank import wire
+from es_rerank.supervised import keep_running
 from es_rerank.wire import Arrival, WireError
 
 if TYPE_CHECKING:
@@ -18,14 +17,18 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from es_rerank.judgment import Judgment
+    from es_rerank.outage import Outage
 
     Record = tuple[bytes, dict[bytes, bytes]]
 
 LOG = logging.getLogger(__name__)
 BLOCK_S = 5.0
-RECONNECT_S = 0.2
+RESTART_S = 0.2
+# After so many failures in a row, about a second, no query waits any longer.
+GIVE_UP_AFTER = 5
 CANCEL_S = 0.1
 BATCH_COUNT = 200
+READING = "reading scores"
 
 
 class Waiting:
@@ -36,6 +39,8 @@ class Waiting:
         """Parallel to the documents that were sent; None for those not scored (yet)."""
         self.end: str | None = None
         """None while more may come, then '' for a whole answer or the worker's reason for a broken one."""
+        self.lost: BaseException | None = None
+        """The error because of which nothing more can come, although no worker has ended the answer."""
         self._ended = asyncio.Event()
 
     def take(self, arrival: Arrival) -> None:
@@ -47,28 +52,36 @@ class Waiting:
             self.end = arrival.reason if arrival.end == "error" else ""
             self._ended.set()
 
+    def lose(self, error: BaseException) -> None:
+        """Note that nothing more can come."""
+        self.lost = error
+        self._ended.set()
+
     async def whole(self) -> None:
-        """Wait until the answer is whole, without a limit of its own."""
+        """Wait until the answer is whole or nothing more can come, without a limit of its own."""
         await self._ended.wait()
 
 
 class Collector:
     """Reads the reply stream for as long as the process lives, and hands arrivals to the queries that wait.
 
-    `redis` is a client whose time-out is longer than `BLOCK_S`. After a lost connection the reader goes on from the
-    last record that it saw, so it misses nothing that Redis still has.
+    `redis` is a client whose time-out is longer than `BLOCK_S`. The stream is read from its beginning, and what was
+    handed out is deleted: so a lost connection costs no record, and it does not matter whether the ids of a Redis that
+    took over are lower than those before. A record that is handed out twice changes nothing.
     """
 
-    def __init__(self, redis: Redis, proxy_id: str) -> None:
+    def __init__(self, redis: Redis, proxy_id: str, outage: Outage) -> None:
         self._redis = redis
         self._stream = wire.reply_key(proxy_id)
-        self._last_id = b"0-0"
+        self._outage = outage
+        self._failures = 0
         self._waiting: dict[str, Waiting] = {}
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin to read."""
-        self._task = asyncio.create_task(self._read_for_ever())
+        work = keep_running(READING, self._read_for_ever, pause_s=RESTART_S, outage=self._outage)
+        self._task = asyncio.create_task(work)
 
     async def close(self) -> None:
         """Stop reading."""
@@ -76,6 +89,10 @@ class Collector:
             self._task.cancel()  # the client loses a cancellation that comes while it connects
             await asyncio.wait([self._task], timeout=CANCEL_S)
         await self._redis.aclose()
+
+    def trouble(self) -> BaseException | None:
+        """The error because of which no scores can be read now; None where they can."""
+        return self._outage.error(READING)
 
     @contextmanager
     def expect(self, query_id: str, count: int) -> Iterator[Waiting]:
@@ -90,22 +107,26 @@ class Collector:
         while True:
             try:
                 await self._read_once()
-            except (RedisError, OSError):
-                await asyncio.sleep(RECONNECT_S)
-            except Exception:  # nothing may end the reader, which every search waits for
-                LOG.exception("an answer of Redis is passed over")
-                await asyncio.sleep(RECONNECT_S)
+            except Exception as error:
+                self._failures += 1
+                if self._failures >= GIVE_UP_AFTER:
+                    for waiting in self._waiting.values():
+                        waiting.lose(error)
+                raise
+            self._failures = 0
+            self._outage.well(READING)
 
     async def _read_once(self) -> None:
-        block_ms = int(BLOCK_S * 1000)
-        answer = await self._redis.xread({self._stream: self._last_id}, count=BATCH_COUNT, block=block_ms)
+        # After a failure the next answer comes soon, so that nothing is called broken for longer than it is.
+        block_ms = int((RESTART_S if self._failures else BLOCK_S) * 1000)
+        answer = await self._redis.xread({self._stream: b"0-0"}, count=BATCH_COUNT, block=block_ms)
         for _, records in cast("list[tuple[bytes, list[Record]]]", answer or []):
-            for record_id, fields in records:
-                self._last_id = record_id
+            for _, fields in records:
                 try:
-                    self._hand_out(fields.get(wire.REPLY_FIELD, b""))
+                    self._hand_out((fields or {}).get(wire.REPLY_FIELD, b""))
                 except Exception:  # one record must not cost the others
                     LOG.exception("a record of the reply stream is passed over")
+            await self._redis.xdel(self._stream, *(record_id for record_id, _ in records))
 
     def _hand_out(self, data: bytes) -> None:
         try:

@@ -1,4 +1,4 @@
-"""Knows how many workers serve a scorer, by the number of subscribers of its presence channel."""
+"""Knows how many workers serve a scorer, by the number of subscribers of its presence channel, and how Redis is."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+# How long Redis keeps what was written to see whether it can be.
+TRIED_MS = 1000
+
 
 class Presence:
     """Counts workers. A killed worker loses its connection, so Redis drops it at once and without a clock."""
@@ -22,3 +25,7 @@ class Presence:
         """How many live workers serve each scorer, parallel to the fingerprints. Raises one of `REDIS_ERRORS`."""
         counts = await self._redis.pubsub_numsub(*map(wire.presence_channel, fingerprints))
         return [int(count) for _, count in counts]
+
+    async def try_write(self) -> None:
+        """Write what a search writes, under a name of its own. Raises one of `REDIS_ERRORS`."""
+        await self._redis.set(wire.claim_key("health"), b"", px=TRIED_MS)

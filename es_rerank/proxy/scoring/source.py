@@ -10,8 +10,8 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from es_rerank.broker import REDIS_ERRORS
 from es_rerank.cache.keys import score_keys
+from es_rerank.outage import REDIS_ERRORS, reason_of
 from es_rerank.proxy.offload import compute
 from es_rerank.proxy.scoring.ask import WindowScores
 from es_rerank.proxy.scoring.workers import RENDER_MARGIN_S
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from es_rerank.clock import Deadline
     from es_rerank.judgment import Judgment, ScoreRule
     from es_rerank.proxy.laps import Laps
-    from es_rerank.proxy.scoring.ask import ScoreRequest, Scoring, Stage
+    from es_rerank.proxy.scoring.ask import Condition, ScoreRequest, Scoring, Stage
     from es_rerank.proxy.scoring.workers import Workers
     from es_rerank.reasons import Gap, Reason
 
@@ -103,12 +103,9 @@ class ScoreSource:
             found = await self._kept_reasoning(thought, deadline)
         return found
 
-    async def count_workers(self, fingerprints: Sequence[str]) -> list[int] | None:
-        """How many live workers serve each scorer, parallel to the fingerprints; None where Redis can't say."""
-        try:
-            return await self._workers.count(fingerprints)
-        except REDIS_ERRORS:
-            return None
+    async def check(self, fingerprints: Sequence[str]) -> Condition:
+        """How Redis and the workers of these scorers are."""
+        return await self._workers.check(fingerprints)
 
     async def _judge_rounds(self, rounds: Sequence[_Round], deadline: Deadline, laps: Laps) -> list[_Judged]:
         """One stage of several windows: what the cache has, then the rest from workers."""
@@ -137,8 +134,8 @@ class ScoreSource:
                 return await self._cache.get_many(keys), None
         except TimeoutError:
             return nothing, "deadline"
-        except REDIS_ERRORS:
-            return nothing, "no_redis"
+        except REDIS_ERRORS as error:
+            return nothing, reason_of(error)
 
     async def _ask_workers(self, one: _Round, known: _Judged, deadline: Deadline) -> _Judged:
         """The known judgments, and the workers' judgments of the rest; for what they can't judge, one last look."""

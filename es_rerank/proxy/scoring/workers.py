@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from es_rerank.broker import REDIS_ERRORS
+from es_rerank.outage import REDIS_ERRORS, reason_of, refuses, words_of
+from es_rerank.proxy.scoring.ask import Condition
 from es_rerank.reasons import WORKER_REASONS
-from es_rerank.wire import Claim
+from es_rerank.wire import Claim, WireError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,10 +20,13 @@ if TYPE_CHECKING:
 
     from es_rerank.clock import Clock, Deadline
     from es_rerank.judgment import Judgment
+    from es_rerank.outage import Outage
     from es_rerank.proxy.scoring.ask import Scoring, Stage
     from es_rerank.proxy.scoring.collect import Waiting
     from es_rerank.reasons import Gap
 
+LOG = logging.getLogger(__name__)
+ASKING = "asking workers"
 # How much time before the deadline is kept for fusing, writing and sending the answer.
 RENDER_MARGIN_S = 0.03
 
@@ -46,13 +51,14 @@ class Workers(Protocol):
         """
         ...
 
-    async def count(self, fingerprints: Sequence[str]) -> list[int]:
-        """How many live workers serve each scorer, parallel to the fingerprints. Raises one of `REDIS_ERRORS`."""
+    async def check(self, fingerprints: Sequence[str]) -> Condition:
+        """How Redis and the workers of these scorers are."""
         ...
 
 
 class _Presence(Protocol):
     async def count(self, fingerprints: Sequence[str]) -> list[int]: ...
+    async def try_write(self) -> None: ...
 
 
 class _Dispatcher(Protocol):
@@ -62,11 +68,13 @@ class _Dispatcher(Protocol):
 
 class _Collector(Protocol):
     def expect(self, query_id: str, count: int) -> AbstractContextManager[Waiting]: ...
+    def trouble(self) -> BaseException | None: ...
 
 
 class QueuedWorkers:
     """Workers behind a queue. At most `max_in_flight` queries wait for them at a time; one more is not sent.
 
+    `outage` is told how Redis is.
     `cancel_s` is how long it may take to tell the workers that a caller disconnected.
     """
 
@@ -76,6 +84,7 @@ class QueuedWorkers:
         dispatcher: _Dispatcher,
         collector: _Collector,
         clock: Clock,
+        outage: Outage,
         *,
         max_in_flight: int,
         cancel_s: float,
@@ -84,12 +93,40 @@ class QueuedWorkers:
         self._dispatcher = dispatcher
         self._collector = collector
         self._clock = clock
+        self._outage = outage
         self._permits = asyncio.Semaphore(max_in_flight)
         self._cancel_s = cancel_s
 
-    async def count(self, fingerprints: Sequence[str]) -> list[int]:
+    async def check(self, fingerprints: Sequence[str]) -> Condition:
         """See `Workers`."""
-        return await self._presence.count(fingerprints)
+        counts: tuple[int, ...] | None = None
+        error: BaseException | None = None
+        try:
+            counts = tuple(await self._presence.count(fingerprints))
+        except REDIS_ERRORS as refused:
+            error = refused
+        reachable = error is None or refuses(error)
+        writable = False
+        if reachable:
+            try:
+                await self._presence.try_write()
+                writable = True
+            except REDIS_ERRORS as refused:
+                error = error or refused
+                reachable = refuses(refused)
+        if error is not None:
+            self._outage.failed(ASKING, error)
+        else:
+            self._outage.well(ASKING)
+        trouble = self._collector.trouble()
+        error = error or trouble
+        return Condition(
+            reachable=reachable,
+            writable=writable,
+            readable=trouble is None,
+            error=None if error is None else words_of(error),
+            workers=counts,
+        )
 
     async def ask(
         self, scoring: Scoring, stage: Stage, texts: Sequence[str], keys: Sequence[str], deadline: Deadline
@@ -106,24 +143,43 @@ class QueuedWorkers:
                 try:
                     async with deadline.limit(RENDER_MARGIN_S):
                         if not any(await self._presence.count([scoring.fingerprint])):
+                            # Workers that Redis refuses are not counted: then the reason is Redis.
+                            await self._presence.try_write()
                             return Answered(judgments=nothing, reason="no_worker")
                         claim = _claim(scoring, stage, texts, keys, deadline)
                         await self._dispatcher.send(query_id, claim, scoring.fingerprint)
+                        self._outage.well(ASKING)
                         await waiting.whole()
-                except TimeoutError:
-                    return _answered(waiting, "deadline")
-                except REDIS_ERRORS:
-                    return _answered(waiting, "no_redis")
                 except asyncio.CancelledError:  # the caller disconnected, so nobody waits for the work
                     await self._cancel(query_id, scoring.fingerprint)
                     raise
-                return _answered(waiting, WORKER_REASONS.get(waiting.end, "scorer_failed") if waiting.end else None)
+                except (TimeoutError, WireError, *REDIS_ERRORS) as error:
+                    return _answered(waiting, self._reason(error))
+                return _answered(waiting, _reason_of_end(waiting))
+
+    def _reason(self, error: BaseException) -> Gap:
+        """The word for what broke off a wait, which is logged where it was not the deadline."""
+        if isinstance(error, WireError):
+            LOG.warning("a window is not sent to the workers: %s", error)
+            return "claim_too_large"
+        if isinstance(error, TimeoutError):
+            trouble = self._collector.trouble()
+            return "deadline" if trouble is None else reason_of(trouble)
+        self._outage.failed(ASKING, error)
+        return reason_of(error)
 
     async def _cancel(self, query_id: str, fingerprint: str) -> None:
         """Tell the workers to drop the query, if Redis can be reached."""
         with contextlib.suppress(TimeoutError, *REDIS_ERRORS):
             async with self._clock.limit(self._clock.monotonic_s() + self._cancel_s):
                 await self._dispatcher.cancel(query_id, fingerprint)
+
+
+def _reason_of_end(waiting: Waiting) -> Gap | None:
+    """The word for how an answer ended that came before the deadline; None for a whole one."""
+    if waiting.lost is not None:
+        return reason_of(waiting.lost)
+    return WORKER_REASONS.get(waiting.end, "scorer_failed") if waiting.end else None
 
 
 def _answered(waiting: Waiting, reason: Gap | None) -> Answered:
@@ -134,6 +190,7 @@ def _answered(waiting: Waiting, reason: Gap | None) -> Answered:
 
 def _claim(scoring: Scoring, stage: Stage, texts: Sequence[str], keys: Sequence[str], deadline: Deadline) -> Claim:
     return Claim(
+        fingerprint=scoring.fingerprint,
         query=scoring.question,
         instruction=scoring.instruction,
         texts=list(texts),

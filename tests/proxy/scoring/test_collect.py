@@ -10,12 +10,13 @@ import pytest
 from es_rerank import wire
 from es_rerank.broker import make_redis
 from es_rerank.judgment import Judgment
+from es_rerank.outage import Outage, reason_of
 from es_rerank.proxy.scoring.collect import BLOCK_S, Collector, Waiting
 from es_rerank.tables import RedisSettings
 from es_rerank.wire import Arrival, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from redis.asyncio import Redis
 
@@ -46,10 +47,17 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
 async def collector(redis_url: str) -> AsyncIterator[Collector]:
     """A reader, reading."""
     settings = RedisSettings.model_validate({"url": redis_url.replace("/0", "/6")})
-    collector = Collector(make_redis(settings, longest_block_s=BLOCK_S), "p")
+    collector = Collector(make_redis(settings, longest_block_s=BLOCK_S), "p", Outage())
     collector.start()
     yield collector
     await collector.close()
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait until something holds."""
+    async with asyncio.timeout(30):
+        while not holds():  # noqa: ASYNC110  Redis tells no event
+            await asyncio.sleep(0.01)
 
 
 async def tell(redis: Redis, told: Arrival) -> None:
@@ -98,7 +106,7 @@ async def test_an_answer_that_makes_no_sense_does_not_end_the_reader(redis: Redi
             await self.real.aclose()
 
     settings = RedisSettings.model_validate({"url": redis_url.replace("/0", "/6")})
-    collector = Collector(Odd(make_redis(settings, longest_block_s=BLOCK_S)), "p")  # type: ignore[arg-type]
+    collector = Collector(Odd(make_redis(settings, longest_block_s=BLOCK_S)), "p", Outage())  # type: ignore[arg-type]
     collector.start()
     with collector.expect("a", 1) as waiting:
         await tell(redis, arrival("a", (0, 5.0), end="done"))
@@ -112,7 +120,7 @@ async def test_an_answer_that_makes_no_sense_does_not_end_the_reader(redis: Redi
 async def test_a_reader_can_be_closed_at_any_moment(redis_url: str, turns: int) -> None:
     """Closing ends it at once, however far it has come in connecting, where the client may lose a cancellation."""
     settings = RedisSettings.model_validate({"url": redis_url})
-    collector = Collector(make_redis(settings, longest_block_s=BLOCK_S), "early")
+    collector = Collector(make_redis(settings, longest_block_s=BLOCK_S), "early", Outage())
     collector.start()
     for _ in range(turns):
         await asyncio.sleep(0)
@@ -127,3 +135,48 @@ async def test_a_worker_that_broke_gives_its_reason() -> None:
     waiting.take(arrival("a", end="error", reason="scorer_failed"))
     await waiting.whole()
     assert (scores_in(waiting), waiting.end) == ([None, 4.0], "scorer_failed")
+
+
+async def test_a_redis_whose_clock_was_behind_is_read_too(redis: Redis, collector: Collector) -> None:
+    """After a failover the ids of new records may be lower than those before: they are read all the same."""
+    data = wire.encode_arrival(arrival("a", (0, 1.0)))
+    with collector.expect("a", 2) as waiting:
+        await redis.xadd(wire.reply_key("p"), {wire.REPLY_FIELD: data}, id="99999999999999-0")
+        await until(lambda: scores_in(waiting)[0] is not None)
+        await redis.delete(wire.reply_key("p"))
+        await tell(redis, arrival("a", (1, 2.0), end="done"))
+        async with asyncio.timeout(30):
+            await waiting.whole()
+    assert scores_in(waiting) == [1.0, 2.0]
+
+
+async def test_what_was_read_is_deleted(redis: Redis, collector: Collector) -> None:
+    """The stream holds only what nobody has read yet."""
+    with collector.expect("a", 1) as waiting:
+        await tell(redis, arrival("a", (0, 1.0), end="done"))
+        await waiting.whole()
+    async with asyncio.timeout(30):
+        while await redis.xlen(wire.reply_key("p")):  # noqa: ASYNC110  Redis tells no event
+            await asyncio.sleep(0.01)
+
+
+async def test_a_reader_that_is_refused_says_so_and_finds_back(redis_url: str, redis: Redis) -> None:
+    """Without permission to read, no query waits on; with it, the reader reads what came meanwhile."""
+    rights = ("on", "nopass", "~*", "&*", "+@all")
+    await redis.execute_command("ACL", "SETUSER", "reader", *rights, "-xread")  # type: ignore[no-untyped-call]
+    url = redis_url.replace("/0", "/6").replace("redis://", "redis://reader:any@")
+    settings = RedisSettings.model_validate({"url": url})
+    collector = Collector(make_redis(settings, longest_block_s=BLOCK_S), "p", Outage())
+    collector.start()
+    with collector.expect("a", 1) as waiting:
+        async with asyncio.timeout(30):
+            await waiting.whole()
+        assert waiting.lost is not None
+        assert reason_of(waiting.lost) == "redis_refuses"
+        assert collector.trouble() is not None
+    with collector.expect("b", 1) as waiting:
+        await redis.execute_command("ACL", "SETUSER", "reader", *rights)  # type: ignore[no-untyped-call]
+        await tell(redis, arrival("b", (0, 1.0), end="done"))
+        await until(lambda: scores_in(waiting) == [1.0] and collector.trouble() is None)
+    await collector.close()
+    await redis.execute_command("ACL", "DELUSER", "reader")  # type: ignore[no-untyped-call]

@@ -14,7 +14,7 @@ from es_rerank.cache.scores import CutJudgment, MemoryScoreCache
 from es_rerank.clock import Deadline
 from es_rerank.judgment import Judgment
 from es_rerank.proxy.laps import Laps
-from es_rerank.proxy.scoring.ask import ScoreRequest, Scoring, Stage, WindowScores
+from es_rerank.proxy.scoring.ask import Condition, ScoreRequest, Scoring, Stage, WindowScores
 from es_rerank.proxy.scoring.source import ScoreSource, best_texts
 from es_rerank.proxy.scoring.workers import RENDER_MARGIN_S, Answered
 from tests.virtual import VirtualClock
@@ -51,9 +51,9 @@ class FakeWorkers:
         made = [None if self.judge is None else self.judge(text, stage.budget_tokens) for text in texts]
         return Answered(judgments=made, reason=(self.reason or "document_failed") if None in made else None)
 
-    async def count(self, fingerprints: Sequence[str]) -> list[int]:
+    async def check(self, fingerprints: Sequence[str]) -> Condition:
         """See `Workers`."""
-        return [1] * len(fingerprints)
+        return Condition(reachable=True, writable=True, readable=True, error=None, workers=(1,) * len(fingerprints))
 
 
 class StallingCache(MemoryScoreCache):
@@ -315,17 +315,6 @@ async def test_a_look_for_reasoning_that_hangs_ends_with_the_margin() -> None:
     await clock.advance(RENDER_MARGIN_S)
     assert asking.done()
     assert await asking == {}
-
-
-async def test_workers_are_counted_or_redis_is_gone() -> None:
-    """The counts are parallel to the fingerprints, and None means that Redis can't be reached."""
-
-    class Gone(FakeWorkers):
-        async def count(self, fingerprints: Sequence[str]) -> list[int]:
-            raise RedisConnectionError
-
-    assert await ScoreSource(MemoryScoreCache(), FakeWorkers(None)).count_workers(["a", "b"]) == [1, 1]
-    assert await ScoreSource(MemoryScoreCache(), Gone(None)).count_workers(["a"]) is None
 
 
 @given(st.dictionaries(st.text(min_size=1, max_size=3), st.integers(0, 10), max_size=8), st.integers(1, 10))

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 import pytest
 from kombu.exceptions import OperationalError
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 
 from es_rerank.clock import Deadline
 from es_rerank.judgment import Judgment
+from es_rerank.outage import Outage
 from es_rerank.proxy.scoring.ask import Scoring, Stage
 from es_rerank.proxy.scoring.collect import Waiting
-from es_rerank.proxy.scoring.workers import RENDER_MARGIN_S, Answered, QueuedWorkers
-from es_rerank.wire import Arrival, Outcome
+from es_rerank.proxy.scoring.workers import ASKING, RENDER_MARGIN_S, Answered, QueuedWorkers
+from es_rerank.wire import Arrival, Outcome, WireError
 from tests.virtual import VirtualClock, settle
 
 if TYPE_CHECKING:
@@ -43,11 +45,20 @@ class Queue:
         self.claims: list[Claim] = []
         self.cancelled: list[str] = []
         self.waiting: Waiting | None = None
+        self.reading_error: BaseException | None = None
 
     async def count(self, fingerprints: Sequence[str]) -> list[int]:
         """See `Presence`."""
         await self._meet("count")
         return [self.workers] * len(fingerprints)
+
+    async def try_write(self) -> None:
+        """See `Presence`."""
+        await self._meet("write")
+
+    def trouble(self) -> BaseException | None:
+        """See `Collector`."""
+        return self.reading_error
 
     async def send(self, query_id: str, claim: Claim, fingerprint: str) -> None:
         """See `Dispatcher`."""
@@ -86,7 +97,10 @@ class Asking:
 
     def __init__(self, queue: Queue, *, max_in_flight: int = 1) -> None:
         self.clock = VirtualClock()
-        self.workers = QueuedWorkers(queue, queue, queue, self.clock, max_in_flight=max_in_flight, cancel_s=CANCEL_S)
+        self.outage = Outage()
+        self.workers = QueuedWorkers(
+            queue, queue, queue, self.clock, self.outage, max_in_flight=max_in_flight, cancel_s=CANCEL_S
+        )
 
     def begin(self) -> asyncio.Task[Answered]:
         """Ask."""
@@ -163,6 +177,70 @@ async def test_a_redis_that_is_gone_is_said(breaks: str, error: Exception) -> No
     assert (scores_in(answered), answered.reason) == ([None, None], "no_redis")
 
 
+@pytest.mark.parametrize("breaks", ["count", "send"])
+async def test_a_redis_that_refuses_is_told_from_one_that_is_gone(breaks: str) -> None:
+    """Redis answered with an error: the reason is `redis_refuses`, and its words are kept for health and the log."""
+    asking = Asking(Queue(breaks={breaks: ResponseError("OOM command not allowed")}))
+    assert (await asking.begin()).reason == "redis_refuses"
+    assert asking.outage.error(ASKING) is not None
+
+
+async def test_where_redis_refuses_the_workers_the_reason_is_redis() -> None:
+    """Workers whose queue Redis refuses are not counted; a search says what is the case."""
+    answered = await Asking(Queue(workers=0, breaks={"write": ResponseError("MISCONF")})).begin()
+    assert answered.reason == "redis_refuses"
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(ResponseError("UNBLOCKED"), "redis_refuses"), (RedisConnectionError("gone"), "no_redis")],
+)
+async def test_a_search_that_is_held_while_redis_fails_says_so(error: Exception, reason: str) -> None:
+    """Whether the reader gives up or the deadline comes first, the reason is Redis, and scores that came are kept."""
+    queue = Queue()
+    task = Asking(queue).begin()
+    await settle()
+    queue.tell(1.0)
+    assert queue.waiting is not None
+    queue.waiting.lose(error)
+    answered = await task
+    assert (scores_in(answered), answered.reason) == ([1.0, None], reason)
+    asking = Asking(queue)
+    task = asking.begin()
+    await settle()
+    queue.reading_error = error
+    await asking.clock.advance(DEADLINE_S)
+    assert (await task).reason == reason
+
+
+async def test_a_window_that_no_worker_would_read_is_not_sent() -> None:
+    """Its texts are too long together: the reason says so."""
+    answered = await Asking(Queue(breaks={"send": WireError("a claim of many bytes")})).begin()
+    assert (scores_in(answered), answered.reason) == ([None, None], "claim_too_large")
+
+
+@pytest.mark.parametrize(
+    ("breaks", "condition"),
+    [
+        ({}, (True, True, True, None, (1, 1))),
+        ({"write": ResponseError("MISCONF disk")}, (True, False, True, "MISCONF disk", (1, 1))),
+        ({"count": ResponseError("NOPERM no")}, (True, True, True, "NOPERM no", None)),
+        ({"count": RedisConnectionError("gone")}, (False, False, True, "gone", None)),
+        ({"write": RedisConnectionError("gone")}, (False, False, True, "gone", (1, 1))),
+    ],
+)
+async def test_the_condition_is_what_redis_says(
+    breaks: dict[str, Exception], condition: tuple[bool, bool, bool, str | None, tuple[int, ...] | None]
+) -> None:
+    """Reachable and writable are told apart, with Redis's own words; the counts are parallel to the fingerprints."""
+    found = await Asking(Queue(breaks=breaks)).workers.check(["a", "b"])
+    assert (found.reachable, found.writable, found.readable, found.error, found.workers) == condition
+    queue = Queue()
+    queue.reading_error = ResponseError("UNBLOCKED")
+    found = await Asking(queue).workers.check(["a"])
+    assert (found.readable, found.error) == (False, "UNBLOCKED")
+
+
 async def test_without_a_worker_nothing_is_sent() -> None:
     """Without a worker the reason is `no_worker`, at once, and nothing is sent."""
     queue = Queue(workers=0)
@@ -176,6 +254,9 @@ async def test_without_a_worker_nothing_is_sent() -> None:
         ("scorer_failed", "scorer_failed"),
         ("claim_lost", "claim_lost"),
         ("claim_unreadable", "claim_unreadable"),
+        ("redis_refuses", "redis_refuses"),
+        ("x" * 1_000_000, "scorer_failed"),
+        ("caf\u00e9", "scorer_failed"),
         ("anything\r\nelse", "scorer_failed"),
         ("", "document_failed"),
     ],
