@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from es_rerank.errors import EsRerankError, SettingsError
 from es_rerank.front import cli as front
+from es_rerank.language import LANGUAGE_NAMES
 from es_rerank.settings import Settings, load_settings
 from es_rerank.telemetry import start_logging
 
@@ -107,6 +108,11 @@ def _worker(options: argparse.Namespace) -> int:
     return run_worker(_load(options.config), options.scorer)
 
 
+def _language_of(bound: BoundRule) -> str:
+    """In which language alone windows are scored, as text; empty for any."""
+    return "" if bound.language is None else f" (only windows in {LANGUAGE_NAMES[bound.language]})"
+
+
 def _thinking_of(bound: BoundRule) -> str:
     """How the scorer thinks about a rule's documents, as text; empty for a scorer that does not think."""
     rule, abilities = bound.rule, bound.scorer.abilities
@@ -126,7 +132,8 @@ def _check_config(options: argparse.Namespace) -> int:
         rule = bound.rule
         print(
             f"  rule {rule.name}: {', '.join(rule.indices)}; window {rule.window}, {rule.method}, "
-            f"alpha {rule.alpha:g}, scorer {rule.scorer}, deadline {bound.deadline_s:g} s{_thinking_of(bound)}"
+            f"alpha {bound.alpha:g}, scorer {rule.scorer}{_language_of(bound)}, "
+            f"deadline {bound.deadline_s:g} s{_thinking_of(bound)}"
         )
     for name, scorer in settings.used_scorers().items():
         print(f"  scorer {name}: {scorer.fingerprint()}")

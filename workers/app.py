@@ -43,7 +43,7 @@ def run_worker(settings: Settings, scorer_name: str | None) -> int:
     """
     name, scorer_settings = choose_scorer(settings, scorer_name)
     host = Host(
-        make_scorer(scorer_settings),
+        make_scorer(scorer_settings, settings),
         settings,
         start_timeout_s=scorer_settings.start_timeout_s,
         on_broken=_end_broken,

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 from es_rerank.clock import Deadline
 from es_rerank.errors import CallerError, UpstreamError
 from es_rerank.fusion.rank import Window, rank
+from es_rerank.language import may_be_in
 from es_rerank.proxy.http.coding import UnreadableBodyError, decode_body, encode_body
 from es_rerank.proxy.laps import Laps
-from es_rerank.proxy.scoring.ask import ScoreRequest
+from es_rerank.proxy.scoring.ask import ScoreRequest, unscored
 from es_rerank.proxy.search.call import read_call
 from es_rerank.proxy.search.control import HEADER, take_controls
 from es_rerank.proxy.search.decide import Relay, decide
@@ -104,7 +105,8 @@ async def _rerank(call: SearchCall, decision: Rerank, parts: Parts, laps: Laps) 
     if found is None or unfit is not None:
         return await _pass_on(call, decision.include, unfit or _failed(decision, "unreadable_answer"), parts, laps)
     request = ScoreRequest(scoring=decision.scoring, texts=read_texts(found, plan, decision))
-    [scores] = await parts.scores.judge([request], deadline, laps)
+    foreign = not _reads(decision, request)
+    [scores] = [unscored(request)] if foreign else await parts.scores.judge([request], deadline, laps)
     window = Window(
         ids=found.ids[: len(request.texts)],
         engine_scores=found.scores[: len(request.texts)],
@@ -119,6 +121,8 @@ async def _rerank(call: SearchCall, decision: Rerank, parts: Parts, laps: Laps) 
     members = render_answer(found, plan, decision, verdict)
     laps.lap("fuse")
     status = _status_of(decision, scores, laps)
+    if foreign:
+        status = replace(_skipped("language", decision.rule), took_ms=status.took_ms)
     answered = finish_body(members, call, status, decision.include)
     return Outcome(reply=_write(reply, answered, status), status=status, window=window)
 
@@ -160,6 +164,15 @@ def _why_unfit(reply: Reply, found: EngineAnswer | None, decision: Rerank) -> Se
         # A shard may have failed on our window alone; then the client's own request finds more.
         return _skipped("partial_answer", decision.rule)
     return _skipped("system_index", decision.rule) if found.has_system_hits else None
+
+
+def _reads(decision: Rerank, request: ScoreRequest) -> bool:
+    """Whether the scorer can read the window. Its first hits decide, so that all pages of a search agree.
+
+    A window without any text is left to scoring, which says so.
+    """
+    language = decision.language
+    return language is None or not any(request.texts) or may_be_in(language, decision.scoring.question, request.texts)
 
 
 def _status_of(decision: Rerank, scores: WindowScores, laps: Laps) -> SearchStatus:

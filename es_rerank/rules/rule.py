@@ -24,12 +24,13 @@ class Rule(Section):
     fields: tuple[Annotated[StrictStr, Field(min_length=1)], ...] = ()
     template: StrictStr = ""
     window: Annotated[StrictInt, Field(ge=1)] = 100
-    alpha: Share = 0.2
+    alpha: Share | None = None
     method: Method = "zscore"
     instruction: Annotated[StrictStr, Field(max_length=MAX_INSTRUCTION_CHARACTERS)] = (
         "Given a query, retrieval relevant passage."
     )
     scorer: Name = "minilm"
+    any_language: StrictBool = False
     deadline_s: Seconds | None = None
     mode: Mode = "think"
     budget_tokens: Annotated[StrictInt, Field(ge=1)] | None = None

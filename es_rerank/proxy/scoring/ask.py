@@ -79,3 +79,9 @@ class WindowScores:
     def truncated(self) -> int:
         """How many judgments are of a query or document that was cut, because it was too long for the model."""
         return sum(judgment is not None and judgment.truncated for judgment in self.judgments)
+
+
+def unscored(request: ScoreRequest) -> WindowScores:
+    """The scores of a window that nobody is asked to score."""
+    gaps = (None,) * len(request.texts)
+    return WindowScores(judgments=gaps, keys=gaps, cached=0, missing_text=request.texts.count(None), reason=None)

@@ -20,6 +20,7 @@ from es_rerank.rules.book import BoundRule
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from es_rerank.language import Language
     from es_rerank.proxy.search.call import SearchCall
     from es_rerank.proxy.search.control import Controls, Include
     from es_rerank.reasons import Reason
@@ -60,7 +61,8 @@ class Relay:
 class Rerank:
     """The search is reranked: by what rule and scorer, on what text, over what window, and which page is answered.
 
-    `mode` is None for a scorer that does not think.
+    `language` is the only one in which the window is scored, None for any. `mode` is None for a scorer that does not
+    think.
     """
 
     rule: str
@@ -70,6 +72,7 @@ class Rerank:
     page: Page
     scoring: Scoring
     recipe: Recipe
+    language: Language | None
     mode: Mode | None
     deadline_s: float
     include: frozenset[Include] = frozenset()
@@ -118,9 +121,10 @@ def decide(call: SearchCall, asked: dict[str, Any], book: RuleBook) -> Rerank | 
         ),
         recipe=Recipe(
             method=controls.method or rule.method,
-            alpha=rule.alpha if controls.alpha is None else controls.alpha,
+            alpha=bound.alpha if controls.alpha is None else controls.alpha,
             score=score,
         ),
+        language=bound.language,
         mode=mode,
         deadline_s=controls.deadline_s or bound.deadline_s,
         include=controls.include,
