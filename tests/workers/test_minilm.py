@@ -328,7 +328,8 @@ async def test_a_missing_package_says_how_to_install_it(monkeypatch: pytest.Monk
     """Without a package of the extra the start names the package and the command."""
     for name in [name for name in sys.modules if name.split(".")[0] == package]:
         monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.delitem(sys.modules, "workers.scorers.encoder", raising=False)
+    for name in ("encoder", "networks.minilm"):
+        monkeypatch.delitem(sys.modules, f"workers.scorers.{name}", raising=False)
     message = await failure_of_start()
     assert package in message
     assert "`make install`" in message

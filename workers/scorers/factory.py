@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from typing import TYPE_CHECKING
 
+from es_rerank.scorers.biencoder import BiEncoderSettings
 from workers.errors import WorkerStartError
 
 if TYPE_CHECKING:
@@ -22,12 +23,12 @@ def make_scorer(settings: ScorerSettings, process: Settings | None = None) -> Sc
 
     A scorer that makes vectors keeps them in Redis as `process` says; without it, only in its own memory.
     """
-    if settings.kind in ("minilm", "e5"):
+    if isinstance(settings, BiEncoderSettings):
         from workers.scorers.biencoder import BiEncoder  # noqa: PLC0415  a GPU worker needs none
         from workers.scorers.models import E5, MINILM  # noqa: PLC0415  as above
 
         return BiEncoder(
-            MINILM if settings.kind == "minilm" else E5,
+            {"minilm": MINILM, "e5": E5}[settings.kind],
             fingerprint=settings.fingerprint(),
             compute_type=settings.compute_type,
             threads=settings.threads,

@@ -1,4 +1,4 @@
-"""The models that a bi-encoder can run: where the weights of each lie, which bytes they are, and how it wants its texts.
+"""The models of bi-encoders: where the weights of each lie, which bytes they are, and how it wants its texts.
 
 Imports nothing heavy: a model's network is read only when a scorer starts.
 """

@@ -18,6 +18,7 @@ Its imports come with the `e5` extra.
 from __future__ import annotations
 
 import struct
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -107,7 +108,7 @@ def _read_tokenizer(cursor: _Cursor) -> tuple[Tokenizer, dict[int, str]]:
     offsets = cursor.take_array("<u4", count + 1).tolist()
     scores = cursor.take_array("<f4", count).tolist()
     text = cursor.take_bytes(length)
-    pieces = [text[start:end].decode() for start, end in zip(offsets, offsets[1:], strict=False)]
+    pieces = [text[start:end].decode() for start, end in pairwise(offsets)]
     tokenizer = Tokenizer(models.Unigram(list(zip(pieces, scores, strict=True)), unk_id=unknown, byte_fallback=False))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
     ends = [(pieces[first], first), (pieces[last], last)]
