@@ -364,17 +364,19 @@ async def test_no_room_for_the_weights_is_said(monkeypatch: pytest.MonkeyPatch, 
 
 
 class CountingEncoder:
-    """Stands before a started scorer's encoder and writes down each text that is really encoded."""
+    """Stands before a started scorer's encoder and writes down each text that is really encoded, and each prefix."""
 
     def __init__(self, scorer: BiEncoder) -> None:
         assert scorer._encoder is not None
         self.texts: list[str] = []
+        self.prefixes: list[str] = []
         self._encoder = scorer._encoder
-        scorer._encoder = self  # type: ignore[assignment]  # a fake with the one method that is called
+        scorer._encoder = self  # type: ignore[assignment]  # a fake with the methods that are called
 
     def encode(self, texts: Sequence[str], *, prefix: str = "") -> Any:
         """Encode as the scorer's own encoder does."""
         self.texts.extend(texts)
+        self.prefixes.append(prefix)
         return self._encoder.encode(texts, prefix=prefix)
 
     def vector_of(self, data: bytes) -> Any:
