@@ -5,6 +5,7 @@ For each collection, by default of the folder shared/data beside the checkout:
     python bench/relevance.py                                     all, on an OpenSearch started for it
     python bench/relevance.py --collections adi,cranfield --queries 20
     python bench/relevance.py --engine http://127.0.0.1:9200      on an engine of yours
+    python bench/relevance.py --redis redis://127.0.0.1:6379/9    with a Redis of yours, whose vectors are used again
 
 Engine, Redis, workers and proxy are processes of their own, started by their commands, and nothing of es_rerank is
 imported here. There are two rules: one that names no scorer (`default`), and one with a scorer of kind `e5`. The order
@@ -63,7 +64,7 @@ CONFIG = """
 [upstream]
 urls = ["{engine}"]
 [redis]
-url = "redis://127.0.0.1:{redis_port}/0"
+url = "{redis}"
 [server]
 port = {port}
 [limits]
@@ -154,17 +155,22 @@ def started_engine(folder: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def started_system(engine: str, folder: Path) -> Iterator[str]:
-    """Redis, two workers and a proxy before the engine; yields the proxy's URL once the workers can score."""
-    port, redis_port = free_port(), free_port()
+def started_redis(folder: Path) -> Iterator[str]:
+    """An empty Redis; yields its URL."""
+    port = free_port()
+    command = [redis_server(), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+    with running(command, folder / "redis.log", lambda: is_listening(port)):
+        yield f"redis://127.0.0.1:{port}/0"
+
+
+@contextlib.contextmanager
+def started_system(engine: str, redis: str, folder: Path) -> Iterator[str]:
+    """Two workers and a proxy before the engine; yields the proxy's URL once the workers can score."""
+    port = free_port()
     config = folder / "es-rerank.toml"
-    config.write_text(
-        CONFIG.format(engine=engine, redis_port=redis_port, port=port, prefix=INDEX_PREFIX, window=WINDOW)
-    )
-    redis = [redis_server(), "--port", str(redis_port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+    config.write_text(CONFIG.format(engine=engine, redis=redis, port=port, prefix=INDEX_PREFIX, window=WINDOW))
     url = f"http://127.0.0.1:{port}"
     with (
-        running(redis, folder / "redis.log", lambda: is_listening(redis_port)),
         running(es_rerank("serve", "--config", str(config)), folder / "proxy.log", lambda: is_listening(port)),
         contextlib.closing(Client(url)) as proxy,
         running(*worker("minilm", config, folder, proxy)),
@@ -441,7 +447,8 @@ def bench(options: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="relevance-")))
         engine = options.engine.rstrip("/") if options.engine else stack.enter_context(started_engine(folder))
-        proxy = stack.enter_context(started_system(engine, folder))
+        redis = options.redis or stack.enter_context(started_redis(folder))
+        proxy = stack.enter_context(started_system(engine, redis, folder))
         began_s = time.monotonic()
         print(f"nDCG@{PAGE}; window {WINDOW}, alpha {ALPHA}; {describe(engine)}\n\n{HEAD}", flush=True)
         rows = []
@@ -463,6 +470,7 @@ def main() -> int:
     parser.add_argument("--queries", type=int, metavar="N", help="only the first N queries of each")
     parser.add_argument("--data", type=Path, default=SHARED / "data", metavar="DIR", help="where the collections lie")
     parser.add_argument("--engine", metavar="URL", help="a running engine; the bench deletes its own indices again")
+    parser.add_argument("--redis", metavar="URL", help="a running Redis, where scores and vectors are left behind")
     try:
         return bench(parser.parse_args())
     except BenchError as error:
