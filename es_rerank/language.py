@@ -22,8 +22,8 @@ CHARACTERS = 500
 # Measured on 35 judged collections: English prose and code have a share of 0.11 and more, other languages 0.03 at most,
 # English lists of products 0 to 0.08. Any threshold from 0.03 to 0.10 gave the same nDCG@10.
 LEAST_SHARE = 0.05
-# Fewer words can't tell. Of twenty words in a row of English prose, in one case of a hundred none is a stop word; of ten
-# words, in three to eight cases.
+# Fewer words can't tell. Of twenty words in a row of English prose, none is a stop word in one case of a hundred; of
+# ten words, in three to eight cases.
 LEAST_WORDS = 20
 WORD = re.compile(r"[^\W\d_]+")
 # Letters outside the blocks of Latin script: Basic Latin, Latin-1, Extended-A and -B, IPA and Extended Additional.
