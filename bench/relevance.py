@@ -5,11 +5,14 @@ For each collection, by default of the folder shared/data beside the checkout:
     python bench/relevance.py                                     all, on an OpenSearch started for it
     python bench/relevance.py --collections adi,cranfield --queries 20
     python bench/relevance.py --engine http://127.0.0.1:9200      on an engine of yours
+    python bench/relevance.py --redis redis://127.0.0.1:6379/9    with a Redis of yours, whose vectors are used again
 
-Engine, Redis, worker and proxy are processes of their own, started by their commands, and nothing of es_rerank is
-imported here. The order that an ordinary client gets through the proxy (`fused`) is compared with the order that the
-formula gives for the rank scores and the scores that the engine itself was asked for (`recomputed`). Prints a
-Markdown table. Exit code: 0, 1 where the two differ by more than 0.0005 nDCG@10, 2 where nothing could be measured.
+Engine, Redis, workers and proxy are processes of their own, started by their commands, and nothing of es_rerank is
+imported here. There are two rules: one that names no scorer (`default`), and one with a scorer of kind `e5`. The order
+that an ordinary client gets through the proxy is compared with the order that the formula gives for the rank scores and
+the scores that the engine itself was asked for; a search that es-rerank skipped because of its language has to come in
+the engine's order. Prints a Markdown table. Exit code: 0; 1 where the two orders differ by more than 0.0005 nDCG@10, or
+where all of the interval of a gain is below 0; 2 where nothing could be measured.
 """
 
 from __future__ import annotations
@@ -48,28 +51,38 @@ ANALYZERS = {
     "adi": "english", "cranfield": "english", "movies-msrd": "english", "nfcorpus": "english", "xquad-de": "german",
 }  # fmt: skip
 WINDOW = 100
-ALPHA = 0.2
+ALPHA = 0.3
 PAGE = 10
+RESAMPLES = 10_000
 ALLOWED_DIFFERENCE = 0.0005
 START_LIMIT_S = 120.0
 STOP_LIMIT_S = 30.0
 INDEX_PREFIX = "relevance-bench-"
+SCORERS = ("default", "e5")
 # A deadline that no window needs, because an order must not be measured while some of its scores are missing.
 CONFIG = """
 [upstream]
 urls = ["{engine}"]
 [redis]
-url = "redis://127.0.0.1:{redis_port}/0"
+url = "{redis}"
 [server]
 port = {port}
 [limits]
 max_deadline_s = 300.0
+[scorers.e5]
+kind = "e5"
 [[rules]]
-name = "bench"
-indices = ["{prefix}*"]
+name = "default"
+indices = ["{prefix}default-*"]
 fields = ["title", "text"]
 window = {window}
-alpha = {alpha}
+deadline_s = 300.0
+[[rules]]
+name = "e5"
+indices = ["{prefix}e5-*"]
+fields = ["title", "text"]
+window = {window}
+scorer = "e5"
 deadline_s = 300.0
 """
 
@@ -142,26 +155,38 @@ def started_engine(folder: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def started_system(engine: str, folder: Path) -> Iterator[str]:
-    """Redis, a worker and a proxy before the engine; yields the proxy's URL once the worker can score."""
-    port, redis_port = free_port(), free_port()
+def started_redis(folder: Path) -> Iterator[str]:
+    """An empty Redis; yields its URL."""
+    port = free_port()
+    command = [redis_server(), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+    with running(command, folder / "redis.log", lambda: is_listening(port)):
+        yield f"redis://127.0.0.1:{port}/0"
+
+
+@contextlib.contextmanager
+def started_system(engine: str, redis: str, folder: Path) -> Iterator[str]:
+    """Two workers and a proxy before the engine; yields the proxy's URL once the workers can score."""
+    port = free_port()
     config = folder / "es-rerank.toml"
-    config.write_text(
-        CONFIG.format(engine=engine, redis_port=redis_port, port=port, prefix=INDEX_PREFIX, window=WINDOW, alpha=ALPHA)
-    )
-    redis = [redis_server(), "--port", str(redis_port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+    config.write_text(CONFIG.format(engine=engine, redis=redis, port=port, prefix=INDEX_PREFIX, window=WINDOW))
     url = f"http://127.0.0.1:{port}"
     with (
-        running(redis, folder / "redis.log", lambda: is_listening(redis_port)),
         running(es_rerank("serve", "--config", str(config)), folder / "proxy.log", lambda: is_listening(port)),
         contextlib.closing(Client(url)) as proxy,
-        running(
-            es_rerank("worker", "--config", str(config)),
-            folder / "worker.log",
-            lambda: bool(proxy.ask("GET", "/_es_rerank/health").body["reranking"]),
-        ),
+        running(*worker("minilm", config, folder, proxy)),
+        running(*worker("e5", config, folder, proxy)),
     ):
         yield url
+
+
+def worker(scorer: str, config: Path, folder: Path, proxy: Client) -> tuple[list[str], Path, Callable[[], bool]]:
+    """The worker of a scorer, as `running` wants it: ready once the proxy knows of it."""
+
+    def is_ready() -> bool:
+        return bool(proxy.ask("GET", "/_es_rerank/health").body["parts"]["scorers"][scorer]["workers"])
+
+    command = es_rerank("worker", "--config", str(config), "--scorer", scorer)
+    return command, folder / f"worker-{scorer}.log", is_ready
 
 
 def es_rerank(*arguments: str) -> list[str]:
@@ -224,30 +249,31 @@ def ids(answer: Answer) -> list[str]:
 
 @dataclass(slots=True)
 class Orders:
-    """For each query the ids in each order, best first, and the queries that were not scored in full."""
+    """Of one scorer, for each query: the ids in each order, best first, and what became of the search."""
 
-    engine: dict[str, list[str]] = field(default_factory=dict)
-    minilm: dict[str, list[str]] = field(default_factory=dict)
     recomputed: dict[str, list[str]] = field(default_factory=dict)
     fused: dict[str, list[str]] = field(default_factory=dict)
+    skipped: set[str] = field(default_factory=set)
     not_full: set[str] = field(default_factory=set)
 
-    def add(self, key: str, text: str, index: str, engine: Client, proxy: Client) -> None:
-        """Ask the engine one query, and the system twice: with its scores in the answer and without."""
-        direct = engine.search(index, text, size=WINDOW)
+    def add(self, key: str, text: str, index: str, direct: Answer, proxy: Client) -> None:
+        """Ask the system one query twice: with its scores in the answer and without."""
         asked = proxy.search(index, text, size=WINDOW, ext={"es_rerank": {"include": ["status", "scores"]}})
         ordinary = proxy.search(index, text, size=PAGE)
-        if asked.body["_es_rerank"]["status"] != "full" or ordinary.warned:
-            self.not_full.add(key)
+        status = asked.body["_es_rerank"]
         engine_ids = ids(direct)
+        self.fused[key] = ids(ordinary)
+        if (status["status"], status["reason"]) == ("skipped", "language"):
+            self.skipped.add(key)
+            self.recomputed[key] = engine_ids
+            return
+        if status["status"] != "full" or ordinary.warned:
+            self.not_full.add(key)
         engine_scores = [hit["_score"] for hit in direct.body["hits"]["hits"]]
         rank_score = {hit["_id"]: hit["_es_rerank"]["rank_score"] for hit in asked.body["hits"]["hits"]}
         # A missing score makes the query's figures wrong; `not_full` names such queries.
         rank_scores = [rank_score.get(hit) or 0.0 for hit in engine_ids]
-        self.engine[key] = engine_ids
-        self.minilm[key] = best_first(engine_ids, np.array(rank_scores))
         self.recomputed[key] = best_first(engine_ids, hybrid(engine_scores, rank_scores))
-        self.fused[key] = ids(ordinary)
 
 
 def hybrid(engine_scores: Sequence[float], rank_scores: Sequence[float]) -> np.ndarray[Any, Any]:
@@ -294,8 +320,8 @@ def read_collection(folder: Path, limit: int | None) -> Collection:
     return Collection(folder=folder, queries=queries, grades=grades)
 
 
-def mean_of(measure: Any, order: dict[str, list[str]], collection: Collection) -> float:
-    """A measure's mean over the queries that have a relevant document, a query without hits counts 0.
+def values_of(measure: Any, order: dict[str, list[str]], collection: Collection) -> np.ndarray[Any, Any]:
+    """A measure's value for each query that has a relevant document, in one order; a query without hits counts 0.
 
     Places become falling scores, because with equal scores the evaluator would choose an order.
     """
@@ -305,73 +331,105 @@ def mean_of(measure: Any, order: dict[str, list[str]], collection: Collection) -
         for key in judged
         if order[key]  # the evaluator divides by the number of hits
     }
-    if not run:
-        return 0.0
-    values = {result.query_id: result.value for result in ir_measures.iter_calc([measure], judged, run)}
-    return sum(values.values()) / len(judged)
+    found = {result.query_id: result.value for result in ir_measures.iter_calc([measure], judged, run)} if run else {}
+    return np.array([found.get(key, 0.0) for key in judged])
+
+
+def interval_of(gains: np.ndarray[Any, Any]) -> tuple[float, float]:
+    """The 95 % interval of a mean: a paired bootstrap over the queries, with a fixed seed."""
+    chance = np.random.default_rng(1)
+    means = [float(chance.choice(gains, len(gains)).mean()) for _ in range(RESAMPLES)]
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """The figures of one collection."""
+    """The figures of one order of one collection; the engine's own has no interval."""
 
     name: str
+    order: str
     documents: int
     queries: int
-    engine: float
-    minilm: float
-    fused: float
-    recomputed: float
     recall: float
+    mean: float
     judged: float
-    not_full: int
-    other_lists: int
+    interval: tuple[float, float] | None = None
+    recomputed: float = 0.0
+    other_lists: int = 0
+    skipped: int = 0
+    not_full: int = 0
 
     @property
     def difference(self) -> float:
         """How far the system's figure is from the formula's."""
-        return abs(self.fused - self.recomputed)
+        return 0.0 if self.interval is None else abs(self.mean - self.recomputed)
+
+    @property
+    def problem(self) -> str:
+        """What must not be: an order that is not the formula's, or a loss that is more than noise; else ''."""
+        if self.difference > ALLOWED_DIFFERENCE:
+            return f"{self.name}: {self.order} and its recomputed order differ by {self.difference:.4f}"
+        if self.interval is not None and self.interval[1] < 0:
+            return f"{self.name}: {self.order} is below the engine, by more than noise"
+        return ""
 
     def line(self) -> str:
         """The row in Markdown."""
+        shown = f"| {self.name} | {self.documents:,} | {self.queries:,} | {self.recall:.3f} | {self.order}"
+        if self.interval is None:
+            return f"{shown} | {self.mean:.4f} | | {self.judged:.3f} | | | | |"
+        low, high = self.interval
         return (
-            f"| {self.name} | {self.documents:,} | {self.queries:,} | {self.engine:.4f} | {self.minilm:.4f}"
-            f" | {self.fused:.4f} | {self.recomputed:.4f} | {self.difference:.4f} | {self.other_lists}"
-            f" | {self.recall:.3f} | {self.judged:.3f} | {self.not_full} |"
+            f"{shown} | {self.mean:.4f} | {low:+.4f} to {high:+.4f} | {self.judged:.3f} | {self.skipped:,}"
+            f" | {self.not_full} | {self.difference:.4f} | {self.other_lists} |"
         )
 
 
 HEAD = """\
-| collection | docs | queries | engine | MiniLM | fused | recomputed | difference | other lists | R@100 | Judged@10 | not full |
-| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"""  # noqa: E501  a row is a line
+| collection | docs | queries | R@100 | order | nDCG@10 | gain | Judged@10 | skipped | not full | difference | other lists |
+| --- | ---: | ---: | ---: | --- | ---: | --- | ---: | ---: | ---: | ---: | ---: |"""  # noqa: E501  a row is a line
 
 
-def measure(collection: Collection, engine_url: str, proxy_url: str) -> Row:
-    """Load a collection, ask all its queries, and judge each order."""
-    index = INDEX_PREFIX + collection.folder.name
+def measure(collection: Collection, engine_url: str, proxy_url: str) -> Iterator[Row]:
+    """Load a collection, ask all its queries, and judge each order: the engine's first."""
+    name = collection.folder.name
+    # One index under two names, so that each of the rules covers it.
+    index, *aliases = (f"{INDEX_PREFIX}{scorer}-{name}" for scorer in SCORERS)
+    orders = {scorer: Orders() for scorer in SCORERS}
+    engine_orders: dict[str, list[str]] = {}
     with contextlib.closing(Client(engine_url)) as engine, contextlib.closing(Client(proxy_url)) as proxy:
         ingest(collection.folder, index, engine_url)
         try:
+            for alias in aliases:
+                engine.ask("PUT", f"/{index}/_alias/{alias}")
             documents = engine.ask("GET", f"/{index}/_count").body["count"]
-            orders = Orders()
-            for key, text in tqdm(collection.queries.items(), desc=collection.folder.name, unit=" queries"):
-                orders.add(key, text, index, engine, proxy)
+            for key, text in tqdm(collection.queries.items(), desc=name, unit=" queries"):
+                direct = engine.search(index, text, size=WINDOW)
+                engine_orders[key] = ids(direct)
+                for target, found in zip((index, *aliases), orders.values(), strict=True):
+                    found.add(key, text, target, direct, proxy)
         finally:
             engine.ask("DELETE", f"/{index}")
     cut = nDCG @ PAGE
-    return Row(
-        name=collection.folder.name,
-        documents=documents,
-        queries=len(collection.queries),
-        engine=mean_of(cut, orders.engine, collection),
-        minilm=mean_of(cut, orders.minilm, collection),
-        fused=mean_of(cut, orders.fused, collection),
-        recomputed=mean_of(cut, orders.recomputed, collection),
-        recall=mean_of(R @ WINDOW, orders.engine, collection),
-        judged=mean_of(Judged @ PAGE, orders.fused, collection),
-        not_full=len(orders.not_full),
-        other_lists=sum(orders.recomputed[key][:PAGE] != orders.fused[key] for key in collection.queries),
-    )
+    before = values_of(cut, engine_orders, collection)
+    about = {"name": name, "documents": documents, "queries": len(collection.queries)}
+    about["recall"] = float(values_of(R @ WINDOW, engine_orders, collection).mean())
+    judged = float(values_of(Judged @ PAGE, engine_orders, collection).mean())
+    yield Row(**about, order="engine", mean=float(before.mean()), judged=judged)
+    for scorer, found in orders.items():
+        after = values_of(cut, found.fused, collection)
+        yield Row(
+            **about,
+            order=scorer,
+            mean=float(after.mean()),
+            judged=float(values_of(Judged @ PAGE, found.fused, collection).mean()),
+            interval=interval_of(after - before),
+            recomputed=float(values_of(cut, found.recomputed, collection).mean()),
+            other_lists=sum(found.recomputed[key][:PAGE] != found.fused[key] for key in collection.queries),
+            skipped=len(found.skipped),
+            not_full=len(found.not_full),
+        )
 
 
 def describe(engine_url: str) -> str:
@@ -389,18 +447,20 @@ def bench(options: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="relevance-")))
         engine = options.engine.rstrip("/") if options.engine else stack.enter_context(started_engine(folder))
-        proxy = stack.enter_context(started_system(engine, folder))
+        redis = options.redis or stack.enter_context(started_redis(folder))
+        proxy = stack.enter_context(started_system(engine, redis, folder))
         began_s = time.monotonic()
         print(f"nDCG@{PAGE}; window {WINDOW}, alpha {ALPHA}; {describe(engine)}\n\n{HEAD}", flush=True)
         rows = []
         for collection in collections:
-            rows.append(measure(collection, engine, proxy))
-            print(rows[-1].line(), flush=True)
+            for row in measure(collection, engine, proxy):
+                rows.append(row)
+                print(row.line(), flush=True)
         print(f"\n{time.monotonic() - began_s:.0f} s")
-    wrong = [row.name for row in rows if row.difference > ALLOWED_DIFFERENCE]
-    if wrong:
-        print(f"fused and recomputed differ by more than {ALLOWED_DIFFERENCE} on {', '.join(wrong)}", file=sys.stderr)
-    return 1 if wrong else 0
+    problems = [row.problem for row in rows if row.problem]
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return 1 if problems else 0
 
 
 def main() -> int:
@@ -410,6 +470,7 @@ def main() -> int:
     parser.add_argument("--queries", type=int, metavar="N", help="only the first N queries of each")
     parser.add_argument("--data", type=Path, default=SHARED / "data", metavar="DIR", help="where the collections lie")
     parser.add_argument("--engine", metavar="URL", help="a running engine; the bench deletes its own indices again")
+    parser.add_argument("--redis", metavar="URL", help="a running Redis, where scores and vectors are left behind")
     try:
         return bench(parser.parse_args())
     except BenchError as error:

@@ -43,6 +43,7 @@ NotOurs = Literal[
     "body_too_large",
     "unreadable_body",
     "partial_answer",
+    "language",
 ]
 """The search isn't ours to rerank for another reason."""
 

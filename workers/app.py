@@ -47,7 +47,7 @@ def run_worker(settings: Settings, scorer_name: str | None) -> int:
     name, scorer_settings = choose_scorer(settings, scorer_name)
     outage = Outage()
     host = Host(
-        make_scorer(scorer_settings),
+        make_scorer(scorer_settings, settings),
         settings,
         outage,
         start_timeout_s=scorer_settings.start_timeout_s,

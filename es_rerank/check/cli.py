@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from es_rerank.doubts import unused_scorers
 from es_rerank.errors import SettingsError
+from es_rerank.language import LANGUAGE_NAMES
 
 if TYPE_CHECKING:
     import argparse
@@ -59,7 +60,8 @@ def run(settings: Settings, file: Path, options: argparse.Namespace) -> int:
         rule = bound.rule
         print(
             f"  rule {rule.name}: {', '.join(rule.indices)}; window {rule.window}, {rule.method}, "
-            f"alpha {rule.alpha:g}, scorer {rule.scorer}, deadline {bound.deadline_s:g} s{_thinking_of(bound)}"
+            f"alpha {bound.alpha:g}, scorer {rule.scorer}{_language_of(bound)}, "
+            f"deadline {bound.deadline_s:g} s{_thinking_of(bound)}"
         )
     for name, scorer in settings.used_scorers().items():
         print(f"  scorer {name}: {scorer.fingerprint()}")
@@ -93,6 +95,11 @@ def _port_problem(host: str, port: int) -> str:
     except OSError as error:
         return PORT_ERRORS.get(error.errno or 0, f"can't be listened on: {error.strerror}")
     return ""
+
+
+def _language_of(bound: BoundRule) -> str:
+    """In which language alone windows are scored, as text; empty for any."""
+    return "" if bound.language is None else f" (only windows in {LANGUAGE_NAMES[bound.language]})"
 
 
 def _thinking_of(bound: BoundRule) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from es_rerank.clock import Deadline
 from es_rerank.errors import CallerError, UpstreamError
 from es_rerank.fusion.rank import Window, rank
+from es_rerank.language import may_be_in
 from es_rerank.proxy.http.coding import UnreadableBodyError, decode_body, inflated_bytes
 from es_rerank.proxy.laps import Laps
 from es_rerank.proxy.offload import compute
@@ -131,6 +132,8 @@ async def _rerank(call: SearchCall, decision: Rerank, run: _Run) -> Outcome:
         return await _answer_unranked(call, plan, decision, fetched, _skipped(unfit, decision.rule), run)
     read = await compute(cost, read_texts, found, decision)
     _note_absent_fields(decision, read, parts)
+    if not _reads(decision, read):
+        return await _answer_unranked(call, plan, decision, fetched, _skipped("language", decision.rule), run)
     request = ScoreRequest(scoring=decision.scoring, texts=read.texts)
     deadline = deadline.before(_writing_s(laps.lap("read"), call, fetched.reply))
     [scores] = await parts.scores.judge([request], deadline, laps)
@@ -332,6 +335,15 @@ def _why_unfit(found: EngineAnswer, decision: Rerank) -> Reason | None:
     if not found.complete:
         return "partial_answer"
     return "system_index" if decision.may_reach_system and found.has_system_hits else None
+
+
+def _reads(decision: Rerank, read: Texts) -> bool:
+    """Whether the scorer can read the window. Its first hits decide, so that all pages of a search agree.
+
+    A window without any text is left to scoring, which says so.
+    """
+    language = decision.language
+    return language is None or not any(read.texts) or may_be_in(language, decision.scoring.question, read.texts)
 
 
 def _status_of(decision: Rerank, scores: WindowScores, missing_fields: Mapping[str, int]) -> SearchStatus:

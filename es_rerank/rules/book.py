@@ -15,6 +15,7 @@ from es_rerank.rules.indices import is_system
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from es_rerank.language import Language
     from es_rerank.reasons import NoRule
     from es_rerank.rules.rule import Rule
     from es_rerank.scorers.kinds import ScorerSettings
@@ -27,12 +28,17 @@ REMEMBERED_EXPRESSIONS = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoundRule:
-    """A rule with the scorer that it names, that scorer's fingerprint, and the deadline that holds."""
+    """A rule with the scorer that it names, that scorer's fingerprint, and the alpha and deadline that hold.
+
+    `language` is the only one in which windows are scored, None for any.
+    """
 
     rule: Rule
     scorer: ScorerSettings
     fingerprint: str
+    alpha: float
     deadline_s: float
+    language: Language | None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -88,7 +94,9 @@ def make_book(rules: Sequence[Rule], scorers: Mapping[str, ScorerSettings], limi
             rule=rule,
             scorer=scorers[rule.scorer],
             fingerprint=scorers[rule.scorer].fingerprint(),
+            alpha=scorers[rule.scorer].abilities.alpha if rule.alpha is None else rule.alpha,
             deadline_s=limits.deadline_s if rule.deadline_s is None else rule.deadline_s,
+            language=None if rule.any_language else scorers[rule.scorer].abilities.language,
         )
         for rule in rules
     )

@@ -40,12 +40,13 @@ class Rule(Section):
     fields: tuple[Annotated[StrictStr, AfterValidator(field_name)], ...] = ()
     template: StrictStr = ""
     window: Annotated[StrictInt, Field(ge=1)] = 100
-    alpha: Share = 0.2
+    alpha: Share | None = None
     method: Method = "zscore"
     instruction: Annotated[StrictStr, Field(max_length=MAX_INSTRUCTION_CHARACTERS)] = (
         "Given a query, retrieval relevant passage."
     )
     scorer: Name = "minilm"
+    any_language: StrictBool = False
     deadline_s: Seconds | None = None
     dashboards: Dashboards = "leave"
     mode: Mode = "think"

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from es_rerank.language import Language
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -11,10 +15,14 @@ class Abilities:
 
     `max_think_tokens` is the longest thinking about a document that may be asked for, 0 for a scorer that does not
     think. `reads_instruction` is False if an instruction changes no score; cache keys then don't depend on it.
+    `language` is the only one that it reads, None if it reads any. `alpha` is the engine's weight in the fused score
+    that suits it, for rules that set none; 0.2 is ERank's (arXiv 2509.00520), and a weaker model wants more.
     """
 
     max_think_tokens: int = 0
     reads_instruction: bool = False
+    language: Language | None = None
+    alpha: float = 0.2
 
     @property
     def thinks(self) -> bool:

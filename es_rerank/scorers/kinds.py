@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Discriminator, Tag
 
+from es_rerank.scorers.e5 import E5Settings
 from es_rerank.scorers.minilm import MinilmSettings
 from es_rerank.scorers.transformers import TransformersSettings
 from es_rerank.scorers.vllm import VllmSettings
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 SCORER_KINDS: dict[str, type[Section]] = {
     "minilm": MinilmSettings,
+    "e5": E5Settings,
     "vllm": VllmSettings,
     "transformers": TransformersSettings,
 }
@@ -27,6 +29,7 @@ def kind_of(scorer: Any) -> Any:
 
 ScorerSettings = Annotated[
     Annotated[MinilmSettings, Tag("minilm")]
+    | Annotated[E5Settings, Tag("e5")]
     | Annotated[VllmSettings, Tag("vllm")]
     | Annotated[TransformersSettings, Tag("transformers")],
     Discriminator(kind_of),

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FILM_COUNT = 150
 WINDOW = 100
-ALPHA = 0.2
+ALPHA = 0.3
 SUBJECTS = ("a lonely robot", "two sisters", "an old sailor", "the young queen", "a stray dog", "three thieves")
 DEEDS = ("learns to love", "escapes from prison", "finds a treasure", "loses everything", "returns to the sea")
 PLACES = ("in a city of glass", "during a long war", "on a small island", "under the desert", "at the end of winter")
@@ -83,7 +83,7 @@ def z_scores(scores: list[float]) -> list[float]:
 
 
 def test_the_window_is_fused_as_the_model_card_does(pair: Pair) -> None:
-    """The order is that of 0.2 z(engine) + 0.8 z(rank) over the whole window, recomputed from the answer's scores."""
+    """The order is that of 0.3 z(engine) + 0.7 z(rank) over the whole window, recomputed from the answer's scores."""
     answer = pair.system.search("films", {**QUERY, "size": WINDOW}, include=["status", "scores"])
     status = answer["_es_rerank"]
     assert (status["status"], status["reason"], status["scored"], status["missing"]) == ("full", None, WINDOW, 0)

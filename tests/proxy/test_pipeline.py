@@ -22,7 +22,7 @@ from es_rerank.proxy.scoring.ask import Condition
 from es_rerank.proxy.scoring.source import ScoreSource
 from es_rerank.proxy.scoring.workers import RENDER_MARGIN_S, Answered
 from es_rerank.records import Reply, Request
-from es_rerank.rules.book import RuleBook
+from es_rerank.rules.book import RuleBook, make_book
 from es_rerank.rules.source import FileRules
 from es_rerank.settings import Settings
 from es_rerank.upstream import AnswerTooLargeError, NoRoomError, UnreachableError
@@ -219,6 +219,64 @@ async def test_a_search_is_reranked() -> None:
     assert hits == ["1", "2", "0"]
     assert (status["status"], status["scored"], status["rule"]) == ("full", 3, "films")
     assert [request.target for request in engine.requests] == [b"/films/_search?from=0&size=100"]
+
+
+GERMAN = tuple(
+    f"Der {bird} sitzt auf dem Dach und singt ein Lied, während der Regen fällt und niemand mehr zuhört."
+    for bird in ("Vogel", "rote Vogel", "kleine blaue Vogel")
+)
+
+
+async def test_a_window_in_a_language_that_the_scorer_cant_read_keeps_its_order() -> None:
+    """The window's own answer is given in the engine's order, with no second request, and the status says why."""
+    hits = hits_of(*GERMAN)
+    engine = FakeEngine(reply(200, hits))
+    outcome = await answer_by(asked({"query": {"match": {"text": "Vogel"}}}), "films", BOOK, parts_with(engine))
+    assert outcome.reply is not None
+    answered = json.loads(outcome.reply.body)
+    status = answered.pop("_es_rerank")
+    assert answered == hits
+    assert (status["status"], status["reason"], status["rule"]) == ("skipped", "language", "films")
+    assert (status["scorer"], status["window"], status["scored"]) == (None, 0, 0)
+    assert len(engine.requests) == 1
+    assert not any(name == b"warning" for name, _ in outcome.reply.headers)
+
+
+async def test_nothing_is_asked_of_workers_about_such_a_window() -> None:
+    """A source of scores that would break is not asked."""
+    broken = BrokenSource(MemoryScoreCache(), LengthWorkers())
+    parts = parts_with(FakeEngine(reply(200, hits_of(*GERMAN))), scores=broken)
+    outcome = await answer_by(asked(SEARCH), "films", BOOK, parts)
+    assert outcome.status.reason == "language"
+
+
+async def test_a_rule_may_have_windows_in_any_language_scored() -> None:
+    """With `any_language` the same window is reranked."""
+    rule = SETTINGS.rules[0].model_copy(update={"any_language": True})
+    book = make_book([rule], SETTINGS.known_scorers(), SETTINGS.limits)
+    outcome = await answer_by(asked(SEARCH), "films", book, parts_with(FakeEngine(reply(200, hits_of(*GERMAN)))))
+    hits, status = answered_by(outcome)
+    assert (status["status"], status["scored"]) == ("full", 3)
+    assert hits == ["0", "1", "2"]  # all are as long as counts
+
+
+async def test_every_page_of_a_search_decides_alike_about_its_language() -> None:
+    """The first ten hits decide, so a page of later hits in English is skipped too, and is cut from the same window."""
+    foreign = GERMAN * 4
+    window = hits_of(*foreign, *("That is what the owl said to the mouse." for _ in range(30)))
+    for start in (0, 5, 20):
+        engine = FakeEngine(reply(200, window))
+        outcome = await answer_by(asked({**SEARCH, "from": start}), "films", BOOK, parts_with(engine))
+        hits, status = answered_by(outcome)
+        assert status["reason"] == "language"
+        assert hits == [str(place) for place in range(start, start + 10)]
+
+
+async def test_a_window_without_text_says_so_whatever_the_language_of_the_question() -> None:
+    """The wrong field is the fault to find first."""
+    search = {"query": {"match": {"text": "мост через реку"}}}
+    outcome = await answer_by(asked(search), "films", BOOK, parts_with(FakeEngine(reply(200, hits_of("", "")))))
+    assert (outcome.status.status, outcome.status.reason) == ("failed", "missing_text")
 
 
 async def test_the_window_can_be_kept_and_ranked_again() -> None:

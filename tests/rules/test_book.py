@@ -40,6 +40,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "method": {"method": "rrf"},
     "instruction": {"instruction": "Find it."},
     "scorer": {"scorer": "twin"},
+    "any_language": {"any_language": True},
     "deadline_s": {"deadline_s": 1.0},
     "dashboards": {"dashboards": "rerank"},
     "mode": {"mode": "cascade"},
@@ -140,7 +141,9 @@ def test_another_book_finds_by_its_own_rules() -> None:
 def test_a_rule_comes_with_its_scorer_and_deadline() -> None:
     """A rule is found with its scorer, its fingerprint and its deadline."""
     bound = book_of(THINKING).find("films")
-    assert bound == BoundRule(rule=THINKING, scorer=LLM, fingerprint=LLM.fingerprint(), deadline_s=LIMITS.deadline_s)
+    assert bound == BoundRule(
+        rule=THINKING, scorer=LLM, fingerprint=LLM.fingerprint(), alpha=0.2, deadline_s=LIMITS.deadline_s, language=None
+    )
 
 
 def test_a_rules_deadline_wins_over_the_limits() -> None:

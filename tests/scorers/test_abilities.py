@@ -15,4 +15,4 @@ def test_a_scorer_thinks_that_may_think_at_all(most: int, thinks: bool) -> None:
 
 def test_nothing_is_taken_for_granted() -> None:
     """An ability that a kind of scorer does not declare is off."""
-    assert Abilities() == Abilities(max_think_tokens=0, reads_instruction=False)
+    assert Abilities() == Abilities(max_think_tokens=0, reads_instruction=False, language=None, alpha=0.2)

@@ -15,7 +15,9 @@ SCORER: TypeAdapter[ScorerSettings] = TypeAdapter(ScorerSettings)
 
 def made(kind: str) -> ScorerSettings:
     """A scorer of this kind with little more than its word."""
-    return SCORER.validate_python({"kind": kind} if kind == "minilm" else {"kind": kind, "model": "owner/model"})
+    return SCORER.validate_python(
+        {"kind": kind} if kind in ("minilm", "e5") else {"kind": kind, "model": "owner/model"}
+    )
 
 
 @pytest.mark.parametrize("kind", SCORER_KINDS)

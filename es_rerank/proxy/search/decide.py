@@ -21,6 +21,7 @@ from es_rerank.rules.indices import may_reach_system
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from es_rerank.language import Language
     from es_rerank.proxy.search.call import SearchCall
     from es_rerank.proxy.search.control import Controls, Include
     from es_rerank.reasons import Reason
@@ -61,8 +62,8 @@ class Relay:
 class Rerank:
     """The search is reranked: by what rule and scorer, on what text, over what window, and which page is answered.
 
-    `mode` is None for a scorer that does not think. `may_reach_system` says that the search may find hits of system
-    indices, which are never reranked.
+    `language` is the only one in which the window is scored, None for any. `mode` is None for a scorer that does not
+    think. `may_reach_system` says that the search may find hits of system indices, which are never reranked.
     """
 
     rule: str
@@ -72,6 +73,7 @@ class Rerank:
     page: Page
     scoring: Scoring
     recipe: Recipe
+    language: Language | None
     mode: Mode | None
     deadline_s: float
     may_reach_system: bool = False
@@ -122,9 +124,10 @@ def decide(call: SearchCall, asked: dict[str, Any], book: RuleBook) -> Rerank | 
         ),
         recipe=Recipe(
             method=controls.method or rule.method,
-            alpha=rule.alpha if controls.alpha is None else controls.alpha,
+            alpha=bound.alpha if controls.alpha is None else controls.alpha,
             score=score,
         ),
+        language=bound.language,
         mode=mode,
         deadline_s=controls.deadline_s or bound.deadline_s,
         may_reach_system=may_reach_system(call.expression),

@@ -72,6 +72,7 @@ def decision_of(
             score="paper",
         ),
         recipe=Recipe(method="zscore", alpha=0.2, score="paper"),
+        language=None,
         mode=None,
         deadline_s=2.0,
         include=frozenset(include),

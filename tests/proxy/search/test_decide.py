@@ -17,6 +17,7 @@ from es_rerank.proxy.search.decide import FOREIGN_BODY_KEYS, FOREIGN_PARAMETERS,
 from es_rerank.reasons import OUTCOMES
 from es_rerank.rules.book import RuleBook, make_book
 from es_rerank.rules.rule import Rule
+from es_rerank.scorers.e5 import E5Settings
 from es_rerank.scorers.minilm import MinilmSettings
 from es_rerank.scorers.vllm import VllmSettings
 from es_rerank.tables import LimitSettings
@@ -31,6 +32,7 @@ RULE = Rule(name="notes", indices=("notes*",), fields=("text",), window=50, alph
 LOGS = Rule(name="logs", indices=("logs*",), fields=("text",))
 SCORERS: dict[str, ScorerSettings] = {
     "minilm": MinilmSettings(),
+    "e5": E5Settings(kind="e5"),
     "llm": VllmSettings(kind="vllm", model="m", max_think_tokens=64),
 }
 
@@ -85,6 +87,7 @@ def test_a_text_search_is_reranked_as_the_rule_says() -> None:
             keep_reasoning=False,
         ),
         recipe=Recipe(method="minmax", alpha=0.3, score="paper"),
+        language="en",
         mode=None,
         deadline_s=2.0,
     )
@@ -94,6 +97,20 @@ def test_an_instruction_goes_to_a_scorer_that_reads_it() -> None:
     """A scorer that reads instructions gets the rule's; for one that doesn't, the instruction makes no difference."""
     assert decided_for({}, THINKING).scoring.instruction == RULE.instruction
     assert decided_for({"instruction": "Find it."}) == decided_for({})
+
+
+@pytest.mark.parametrize(
+    ("scorer", "alpha", "language"), [("minilm", 0.3, "en"), ("e5", 0.3, None), ("llm", 0.2, None)]
+)
+def test_alpha_and_language_are_the_scorers_unless_the_rule_has_its_own(
+    scorer: str, alpha: float, language: str | None
+) -> None:
+    """A rule that says nothing of them takes its scorer's; a request's alpha goes before the rule's."""
+    plain = RULE.model_copy(update={"scorer": scorer, "alpha": None})
+    said = plain.model_copy(update={"alpha": 0.45, "any_language": True})
+    assert (decided_for({}, plain).recipe.alpha, decided_for({}, plain).language) == (alpha, language)
+    assert (decided_for({}, said).recipe.alpha, decided_for({}, said).language) == (0.45, None)
+    assert decided_for({"alpha": 0.9}, said).recipe.alpha == 0.9
 
 
 def test_the_text_is_the_rule_s() -> None:
@@ -372,7 +389,7 @@ def test_each_reason_has_a_search(reason: Reason) -> None:
 def test_every_reason_is_given() -> None:
     """`decide` gives every reason that only skipped searches have, except `partial_answer`."""
     skipped = {reason for reason, outcomes in OUTCOMES.items() if outcomes == {"skipped"}}
-    assert set(NOT_OURS) == skipped - {"partial_answer"}
+    assert set(NOT_OURS) == skipped - {"partial_answer", "language"}
 
 
 KIBANA = (b"X-Elastic-Product-Origin", b"kibana")

