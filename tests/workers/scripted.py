@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
+from es_rerank.scorers.template import DEFAULT_TEMPLATE, PromptTemplate
 from workers.scorers.erank.engine import Delta, EngineDeadError, Reading, RefusedError
-from workers.scorers.erank.prompt import GAP, HEAD, PLACE, TAIL, ErankPrompt
+from workers.scorers.erank.prompt import PLACE, ErankPrompt
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -34,21 +35,35 @@ def byte_tokenizer(*, think_is_token: bool = True) -> str:
 
 
 def make_prompt(
-    tokenizer_json: str | None = None, *, max_query_tokens: int = 64, max_document_tokens: int = 64, max_chunks: int = 1
+    tokenizer_json: str | None = None,
+    *,
+    template: PromptTemplate = DEFAULT_TEMPLATE,
+    max_query_tokens: int = 64,
+    max_document_tokens: int = 64,
+    max_chunks: int = 1,
 ) -> ErankPrompt:
     """The prompt in single bytes."""
     return ErankPrompt(
         tokenizer_json or byte_tokenizer(),
         FRAME,
+        template=template,
         max_query_tokens=max_query_tokens,
         max_document_tokens=max_document_tokens,
         max_chunks=max_chunks,
     )
 
 
-def whole_ids(prompt: ErankPrompt, *, instruction: str, query: str, document: str, frame: str) -> list[int]:
+def whole_ids(
+    prompt: ErankPrompt,
+    *,
+    instruction: str,
+    query: str,
+    document: str,
+    frame: str,
+    template: PromptTemplate = DEFAULT_TEMPLATE,
+) -> list[int]:
     """The prompt's whole text, tokenised at once: what its pieces must be, for text that needs no cutting."""
-    content = HEAD.format(instruction=instruction, query=query) + document + GAP + TAIL
+    content = template.text.format(instruction=instruction, query=query, document=document)
     return list(prompt._full.encode(frame.replace(PLACE, content), add_special_tokens=False).ids)
 
 

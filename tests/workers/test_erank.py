@@ -11,14 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from es_rerank.scorers import llm
 from tests.workers.scripted import FRAME, ScriptedEngine, byte_tokenizer, make_prompt, reading_of
 from workers.errors import WorkerStartError
 from workers.scorers.erank.answer import read_distribution
 from workers.scorers.erank.engine import EngineDeadError, Reading
 from workers.scorers.erank.model import Model, find_model, memory_problem
 from workers.scorers.erank.pace import Pace
-from workers.scorers.erank.prompt import MAX_INSTRUCTION_TOKENS, PROMPT_SHA256, UnfitTokenizerError
+from workers.scorers.erank.prompt import MAX_INSTRUCTION_TOKENS, UnfitTokenizerError
 from workers.scorers.erank.scorer import Erank, Loaded
 from workers.scorers.protocol import DocumentScore, ScoreJob
 
@@ -34,7 +33,9 @@ SHARES = st.lists(st.floats(0, 1), min_size=11, max_size=11).filter(lambda share
 
 async def started(engine: ScriptedEngine, *, seats: int = 64) -> Erank:
     """A scorer on this engine, warmed up, and the engine's notes emptied."""
-    scorer = Erank(fingerprint="scripted", load=lambda: Loaded(prompt=engine.prompt, engine=engine), seats=seats)
+    scorer = Erank(
+        fingerprint="scripted", load=lambda: Loaded(prompt=engine.prompt, engine=engine, weights="w"), seats=seats
+    )
     await scorer.start()
     engine.thinks.clear()
     engine.reads.clear()
@@ -61,11 +62,6 @@ def text_of(prompt: ErankPrompt, ids: tuple[int, ...]) -> str:
     return str(prompt._full.decode(list(ids), skip_special_tokens=False))
 
 
-def test_the_fingerprint_names_the_prompt() -> None:
-    """The settings, from which proxies make fingerprints, hold the hash of the prompt that workers use."""
-    assert llm.PROMPT_SHA256 == PROMPT_SHA256
-
-
 def test_the_prompt_is_the_papers() -> None:
     """Instruction, query and document stand in the order and between the sentences of ERank's prompt."""
     prompt = make_prompt(max_document_tokens=512)
@@ -76,7 +72,7 @@ def test_the_prompt_is_the_papers() -> None:
         "The goal or relevance definition is: Find it.\n\nHere is the query:\nwhere?\n\n"
         "Here is the document:\nHere.\n\n"
         "After thinking, directly choose a relevance score from [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10].\n"
-        "- 0 represents completely not related\n- 10 means perfectly related.\n\nDesired output format:\n"
+        "- 0 represents completely not related.\n- 10 means perfectly related.\n\nDesired output format:\n"
         "<think>put your thinking here</think><answer>Only allows an integer here</answer>\n\nYour output:"
         "<|im_end|>\n<|im_start|>assistant\n"
     )
@@ -292,7 +288,7 @@ async def test_who_closes_early_leaves_nothing_behind() -> None:
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
-    assert (engine.running, scorer._running) == (0, [])
+    assert (engine.running, scorer._running) == (0, set())
     engine.step.set()
     async with aclosing(scorer.score(job("a", "b"))) as batches:
         async for _ in batches:
@@ -328,6 +324,7 @@ def test_the_pace_follows_what_is_measured() -> None:
 
 MODEL_4B = Model(
     folder=None,  # type: ignore[arg-type]
+    weights="w",
     context_tokens=32_768,
     weight_bytes=8 * 10**9,
     stored_dtype="bfloat16",

@@ -60,6 +60,14 @@ class Scorer(Protocol):
         """Name of everything that changes a score: model, weights, precision, truncation, scale. Known before start."""
         ...
 
+    @property
+    def identity(self) -> str:
+        """What it has loaded, where the fingerprint leaves that open: all workers of a fingerprint must have the same.
+
+        Known once `start` has returned. Empty where the fingerprint says everything.
+        """
+        ...
+
     async def start(self) -> None:
         """Load and warm up. Raises WorkerStartError, with what to do, when the model cannot be used here."""
         ...
