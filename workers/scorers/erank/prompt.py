@@ -35,6 +35,7 @@ ANSWER_TOKENS = 96
 CHARACTERS_PER_TOKEN = 64
 # So many tokens a document may lose where it is joined to the text around it.
 JOINT_TOKENS = 8
+LETTER = "A"
 PLACE = "\N{OBJECT REPLACEMENT CHARACTER}"
 DIGITS = 10
 # Texts whose ends tokenizers treat differently: letters, digits, punctuation of two kinds, other scripts.
@@ -105,6 +106,7 @@ class ErankPrompt:
         if not place or PLACE in behind:
             raise UnfitTokenizerError("the chat template must show the content of a user message once, as it is")
         self._added_ids = frozenset(self._full.get_added_tokens_decoder())
+        self._letter_tokens = len(self._plain_ids(LETTER))
         top, first, middle, _, joint, _, bottom = template.pieces
         *shared, (last, _) = self._stretches(joint)
         seam = find_seam(last) or 0  # none behind an added token, where every tokenizer splits
@@ -185,10 +187,15 @@ class ErankPrompt:
         return str(self._full.decode(list(ids), skip_special_tokens=not with_special))
 
     def _head_ids(self, instruction: str, query: str) -> tuple[int, ...]:
-        """What all documents of a query share."""
+        """What all documents of a query share.
+
+        It is tokenised with a letter behind it, as there is one in the whole text: some tokenizers keep the last line
+        end of several apart from the others where something follows.
+        """
         top, middle, joint = self._head
         first, second = (instruction, query) if self._first == "instruction" else (query, instruction)
-        return self._encode([*top, (first, ()), *middle, (second, ()), *joint])
+        ids = self._encode([*top, (first, ()), *middle, (second, ()), *joint, (LETTER, ())])
+        return ids[: len(ids) - self._letter_tokens]
 
     def _framed(self, body: str) -> str:
         """A document with the template's text around it that is tokenised with it."""
