@@ -85,7 +85,7 @@ def test_a_model_is_read_where_it_writes_its_answer(
     scorer = cast("Erank", make_scorer(settings_of(kind, tmp_path)))  # type: ignore[arg-type]
     loop.run(scorer.start())
     try:
-        assert json.loads(scorer.identity)["before"] == before
+        assert json.loads(scorer.identity)["answer"].startswith(f"</think>{before}0")
         for budget_tokens in (0, 8):
             [one] = loop.run(judge(scorer, ["The ship sails."], budget_tokens=budget_tokens))
             assert one.judgment.distribution[7] == pytest.approx(1, abs=0.01)
@@ -100,7 +100,7 @@ def test_an_untrained_model_does_not_serve_unless_it_is_told_to(loop: LoopThread
         loop.run(make_scorer(settings_of("transformers", tiny_qwen3)).start())  # type: ignore[arg-type]
     scorer = make_scorer(settings_of("transformers", tiny_qwen3, check_answer=False))  # type: ignore[arg-type]
     loop.run(scorer.start())
-    assert json.loads(scorer.identity)["before"] == "<answer>"
+    assert json.loads(scorer.identity)["answer"].startswith("</think><answer>0")
     loop.run(scorer.close())
 
 

@@ -254,15 +254,14 @@ async def test_the_answer_is_read_where_the_model_writes_it(
     assert thought.endswith(f"assistant\n<think>hm</think>{before}")
     assert direct.endswith(f"assistant\n<think></think>{before}")
     assert text_of(prompt, (scorer._parts().prompt.labels.close,)) == close
-    identity = json.loads(scorer.identity)
-    assert (identity["weights"], identity["before"]) == ("commit abc", before)
+    assert json.loads(scorer.identity) == {"weights": "commit abc", "answer": f"</think>{before}0{close}"}
 
 
 async def test_the_form_is_seen_behind_thinking_that_its_budget_cuts() -> None:
     """A model that thinks longer than a search may ask for is stopped, and its answer is seen behind that."""
     engine = ScriptedEngine(make_prompt(), thinking="on and on</think>\n<answer>3</answer>")
     scorer = await started(engine, check_tokens=5)
-    assert json.loads(scorer.identity)["before"] == "\n<answer>"
+    assert json.loads(scorer.identity)["answer"] == "</think>\n<answer>0<"
 
 
 async def test_without_the_check_the_answer_is_read_as_the_prompt_asks_for_it() -> None:
@@ -271,7 +270,7 @@ async def test_without_the_check_the_answer_is_read_as_the_prompt_asks_for_it() 
     scorer = await started(engine)
     await outcomes(scorer, job("text"))
     assert text_of(engine.prompt, engine.reads[0]).endswith("<think></think><answer>")
-    assert json.loads(scorer.identity)["before"] == "<answer>"
+    assert json.loads(scorer.identity)["answer"] == "</think><answer>0<"
 
 
 @pytest.mark.parametrize(
@@ -279,7 +278,8 @@ async def test_without_the_check_the_answer_is_read_as_the_prompt_asks_for_it() 
     [
         ("hm</think>I cannot say.<|im_end|>", "", "'I cannot say.<|im_end|>'"),
         ("hm</think><answer>7.5</answer>", "", "'<answer>7.5</answer>'"),
-        ("on and on", "", "that is not a whole number"),
+        ("on and on", "", "that is not one whole number"),
+        ("on and on " * 9, "", "stopped after max_think_tokens = 50"),
         ("hm</think><answer>7</answer>", "Red Planet", "could not be asked"),
     ],
 )

@@ -57,7 +57,10 @@ class Scorer(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Name of everything that changes a score: model, weights, precision, truncation, scale. Known before start."""
+        """Name of everything in the settings that changes a score: model, precision, truncation, scale.
+
+        Known before start. What it leaves open is in `identity`.
+        """
         ...
 
     @property

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
     from workers.scorers.erank.engine import Delta, TokenEngine
-    from workers.scorers.erank.form import AnswerForm
     from workers.scorers.erank.prompt import ErankPrompt
 
 LOG = logging.getLogger(__name__)
@@ -40,53 +39,57 @@ HELP = (
 )
 
 
-async def follow_model(
-    prompt: ErankPrompt, engine: TokenEngine, *, max_think_tokens: int
-) -> tuple[ErankPrompt, AnswerForm]:
-    """The prompt whose answer is read where the model writes it, and the form in which it writes it.
+async def follow_model(prompt: ErankPrompt, engine: TokenEngine, *, max_think_tokens: int) -> ErankPrompt:
+    """The prompt whose answer is read where the model writes it.
 
     The model thinks about two documents, at most `max_think_tokens` about each, and then writes on. Raises
     WorkerStartError, with what the model wrote, where no answer is recognised, or where the two have different forms.
     """
     built = prompt.build(instruction=INSTRUCTION, query=QUERY, texts=DOCUMENTS)
     try:
-        texts = await all_of(
+        answers = await all_of(
             [_answer(prompt, engine, one.chunks[0], max_think_tokens=max_think_tokens) for one in built]
         )
     except (RefusedError, EngineDeadError) as error:
         raise WorkerStartError(f"The model could not be asked how it writes its answer: {error}.") from error
-    seen = " and ".join(repr(text) for text in texts)
-    helping = HELP.format(before=TAGGED.before)
-    forms = [form for form in map(learn_form, texts) if form is not None]
-    if len(forms) < len(texts):
-        raise WorkerStartError(
-            f"The model was asked about two documents, and behind its thinking it wrote {seen}: that is not a whole "
-            f"number from 0 to 10 in a form that can be read. {helping}"
-        )
+    seen = " and ".join(repr(text) for text, _ in answers)
+    if any(cut for _, cut in answers):
+        seen += f" (its thinking was stopped after max_think_tokens = {max_think_tokens})"
     try:
-        first, second = (prompt.following(form) for form in forms)
+        following = _follow(prompt, [text for text, _ in answers])
     except UnfitTokenizerError as error:
         raise WorkerStartError(
-            f"The model writes its answer as {seen}, which cannot be read: {error}. {helping}"
+            f"The model was asked about two documents, and behind its thinking it wrote {seen}: {error}. "
+            f"{HELP.format(before=TAGGED.before)}"
         ) from error
-    if (first.answer_ids, first.labels) != (second.answer_ids, second.labels):
-        raise WorkerStartError(
-            f"The model was asked about two documents, and behind its thinking it wrote {seen}: two forms, and answers "
-            f"are read in one. {helping}"
-        )
-    if first.answer_ids == prompt.answer_ids:
+    if following.answer == prompt.answer:
         LOG.info("the model writes its answer as the prompt asks for it: %s", seen)
     else:
-        LOG.warning("the model writes %s behind its thinking, so answers are read behind %r", seen, forms[0].before)
-    return first, forms[0]
+        LOG.warning("behind its thinking the model writes %s, so answers are read as %r", seen, following.answer)
+    return following
 
 
-async def _answer(prompt: ErankPrompt, engine: TokenEngine, ids: Sequence[int], *, max_think_tokens: int) -> str:
-    """What the model writes once it has thought, or has been stopped, special tokens included."""
+def _follow(prompt: ErankPrompt, texts: Sequence[str]) -> ErankPrompt:
+    """The prompt whose answer is read as in all these texts. Raises UnfitTokenizerError where there is none."""
+    forms = [form for form in map(learn_form, texts) if form is not None]
+    if len(forms) < len(texts):
+        raise UnfitTokenizerError("that is not one whole number from 0 to 10 in a form that can be read")
+    first, *others = (prompt.following(form) for form in forms)
+    if any((first.answer_ids, first.labels) != (other.answer_ids, other.labels) for other in others):
+        raise UnfitTokenizerError("these are two forms, and all answers are read in one")
+    return first
+
+
+async def _answer(
+    prompt: ErankPrompt, engine: TokenEngine, ids: Sequence[int], *, max_think_tokens: int
+) -> tuple[str, bool]:
+    """What the model writes once it has thought, special tokens included, and whether its thinking was cut for that."""
     begun = (*ids, *prompt.think_ids)
     thought = await _write(prompt, engine, begun, max_tokens=max_think_tokens)
-    closed = (*begun, *thought[: prompt.end_of_thinking(thought)], *prompt.think_end_ids)
-    return prompt.text(await _write(prompt, engine, closed, max_tokens=WRITTEN_TOKENS), with_special=True)
+    end = prompt.end_of_thinking(thought)
+    closed = (*begun, *thought[:end], *prompt.think_end_ids)
+    written = await _write(prompt, engine, closed, max_tokens=WRITTEN_TOKENS)
+    return prompt.text(written, with_special=True), end is None
 
 
 async def _write(prompt: ErankPrompt, engine: TokenEngine, ids: Sequence[int], *, max_tokens: int) -> list[int]:

@@ -47,7 +47,7 @@ Stretch = tuple[str, tuple[int, ...]]
 
 
 class UnfitTokenizerError(ValueError):
-    """The tokenizer or chat template can't carry the prompt; the text says why."""
+    """The tokenizer or chat template can't carry the prompt or its answer; the text says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +133,11 @@ class ErankPrompt:
         other = copy.copy(self)
         other.labels, other.answer_ids, other.direct_ids = self._find_labels(form)
         return other
+
+    @property
+    def answer(self) -> str:
+        """How answers are read, as the text of one that is 0: closed thinking, what is before the number, its end."""
+        return self.text((*self.answer_ids, self.labels.digits[0], self.labels.close), with_special=True)
 
     @property
     def stop_ids(self) -> tuple[int, ...]:

@@ -20,7 +20,6 @@ from workers.metrics import DECODE_TOKENS, note_prefill
 from workers.scorers.erank.answer import read_distribution
 from workers.scorers.erank.check import follow_model
 from workers.scorers.erank.engine import RefusedError
-from workers.scorers.erank.form import TAGGED
 from workers.scorers.erank.pace import Pace
 from workers.scorers.erank.tasks import all_of, drop
 from workers.scorers.protocol import DocumentScore, ScoreJob
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
     from es_rerank.judgment import Cut
     from workers.scorers.erank.engine import Reading, TokenEngine
-    from workers.scorers.erank.form import AnswerForm
     from workers.scorers.erank.prompt import DocumentPrompt, ErankPrompt
 
 # Outcomes that come close together go out together.
@@ -100,16 +98,16 @@ class Erank:
         loaded = await asyncio.to_thread(self._load)
         await loaded.engine.start()
         self._loaded = loaded
-        form = TAGGED
         try:
             if self._check_tokens is not None:
-                prompt, form = await follow_model(loaded.prompt, loaded.engine, max_think_tokens=self._check_tokens)
-                self._loaded = replace(loaded, prompt=prompt)
-            await self._warm_up(self._loaded)
+                prompt = await follow_model(loaded.prompt, loaded.engine, max_think_tokens=self._check_tokens)
+                self._loaded = loaded = replace(loaded, prompt=prompt)
+            await self._warm_up(loaded)
         except BaseException:
             await self.close()
             raise
-        self._identity = _identify(loaded.weights, form)
+        # Another way to write this needs another METHOD: workers of before and after it would not agree.
+        self._identity = json.dumps({"weights": loaded.weights, "answer": loaded.prompt.answer}, ensure_ascii=False)
 
     async def score(self, job: ScoreJob) -> AsyncGenerator[Sequence[DocumentScore], None]:
         """Yield each document's outcome once, those that finish together in one batch.
@@ -300,10 +298,6 @@ class Erank:
         if self._loaded is None:
             raise RuntimeError("ERank was asked for scores before its start, or after its close.")
         return self._loaded
-
-
-def _identify(weights: str, form: AnswerForm) -> str:
-    return json.dumps({"weights": weights, "before": form.before, "after": form.after}, ensure_ascii=False)
 
 
 def _priority(job: ScoreJob) -> int:
