@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from typing import TYPE_CHECKING, cast
 
 import pytest
 import redis as sync_redis
+from celery.exceptions import WorkerShutdown
+from celery.worker import state
 from redis.exceptions import RedisError
 
 from es_rerank.broker import make_sync_redis
+from es_rerank.demo.embedded import start_redis
+from es_rerank.demo.processes import free_port
 from es_rerank.tables import RedisSettings
 from workers.agreement import PREFIX, Agreement, DisagreementError
+from workers.app import _await_agreement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
+    from es_rerank.demo.processes import Supervisor
     from workers.scorers.protocol import Scorer
 
+WAIT_S = 60.0
 FINGERPRINT = "vllm-of-a-test"
 
 
@@ -104,3 +114,34 @@ def test_a_redis_that_cannot_be_asked_is_no_agreement(
     client.lpush(PREFIX + FINGERPRINT, "x")
     with pytest.raises(RedisError):
         make_agreement("commit abc").confirm()
+
+
+def test_a_worker_waits_for_redis_to_agree(
+    make_agreement: Callable[..., Agreement],
+    supervisor: Supervisor,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A worker that starts before Redis does is not lost: it says once what it waits for, and agrees once it can."""
+    port = free_port()
+    agreement = make_agreement("commit abc", url=f"redis://127.0.0.1:{port}/0")
+    waiting = threading.Thread(target=_await_agreement, args=(agreement,))
+    waiting.start()
+    while not caplog.records:
+        time.sleep(0.05)
+    redis = start_redis(supervisor, port, tmp_path / "late")
+    waiting.join(WAIT_S)
+    assert not waiting.is_alive()
+    assert len(caplog.records) == 1
+    with pytest.raises(DisagreementError):
+        make_agreement("commit def", url=f"redis://127.0.0.1:{port}/0").confirm()
+    supervisor.end(redis)
+
+
+def test_a_worker_that_is_told_to_stop_no_longer_waits(
+    make_agreement: Callable[..., Agreement], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGTERM ends the wait for a Redis that is not there, as it ends a worker that serves."""
+    monkeypatch.setattr(state, "should_stop", 0)
+    with pytest.raises(WorkerShutdown):
+        _await_agreement(make_agreement("commit abc", url="redis://127.0.0.1:1/0"))
