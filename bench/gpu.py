@@ -163,7 +163,7 @@ def make_tokenizer() -> Any:
     """A tokenizer with Qwen3's rules and the tokens that the prompt needs, trained on the prompt's own text."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers  # noqa: PLC0415
 
-    from workers.scorers.erank.prompt import HEAD, TAIL  # noqa: PLC0415  found by `main`
+    from es_rerank.scorers.template import DEFAULT_TEXT  # noqa: PLC0415  found by `main`
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -179,7 +179,7 @@ def make_tokenizer() -> Any:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator([HEAD, INSTRUCTION, "question", TAIL, "user\nassistant\n"], trainer)
+    tokenizer.train_from_iterator([DEFAULT_TEXT, INSTRUCTION, "question", "user\nassistant\n"], trainer)
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in (START, STOP)])
     tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in (OPEN, CLOSE)])
     return tokenizer
@@ -249,7 +249,7 @@ async def run_modes(  # noqa: C901  three small steps inside, which share the sc
     prompt, _ = load_prompt(find_model(str(folder), ""), max_chunks=1, **LIMITS)
     built = prompt.build(instruction=INSTRUCTION, query=f"question {0:06d}", texts=make_texts(0, documents))
     shared_tokens, own_tokens = count_tokens([(*one.chunks[0], *prompt.direct_ids) for one in built])
-    scorer = make_scorer(VllmSettings(kind="vllm", model=str(folder), **LIMITS, **settings))
+    scorer = make_scorer(VllmSettings(kind="vllm", model=str(folder), check_answer=False, **LIMITS, **settings))
     await scorer.start()
     loop = asyncio.get_running_loop()
     numbers = iter(range(10**6))

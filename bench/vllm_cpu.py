@@ -60,6 +60,7 @@ dtype = "float32"
 max_query_tokens = {max_query_tokens}
 max_document_tokens = {max_document_tokens}
 max_think_tokens = {max_think_tokens}
+check_answer = false
 max_num_seqs = {max_num_seqs}
 max_batched_tokens = {batched_tokens}
 compile = false

@@ -9,10 +9,12 @@ import ssl
 from typing import TYPE_CHECKING
 
 from celery import Celery
+from redis import Redis as SyncRedis
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.retry import Retry as SyncRetry
 
 from es_rerank.transport import Amqp, Transport
 
@@ -41,6 +43,19 @@ def make_redis(settings: RedisSettings, *, longest_block_s: float = 0.0) -> Redi
         retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
     )
     return Redis.from_pool(pool)
+
+
+def make_sync_redis(settings: RedisSettings) -> SyncRedis:
+    """A client for bytes that blocks its thread, at most `timeout_s` a command, for threads without an event loop.
+
+    It retries as `make_redis` does. Any number of threads may share it.
+    """
+    return SyncRedis.from_url(
+        settings.url.get_secret_value(),
+        socket_connect_timeout=settings.timeout_s,
+        socket_timeout=settings.timeout_s,
+        retry=SyncRetry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
+    )
 
 
 def make_celery(settings: RedisSettings, outage: Outage | None = None) -> Celery:

@@ -10,15 +10,17 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from celery import bootsteps, signals
 from celery.worker import state
 
 from es_rerank import wire
-from es_rerank.broker import make_celery
+from es_rerank.broker import make_celery, make_sync_redis
 from es_rerank.errors import SettingsError
-from es_rerank.outage import Outage
+from es_rerank.outage import REDIS_ERRORS, Outage
+from workers.agreement import Agreement, DisagreementError
 from workers.errors import WorkerStartError
 from workers.host import Host
 from workers.job import Task
@@ -36,6 +38,7 @@ LOG = logging.getLogger(__name__)
 BROKEN_EXIT = 1
 # How long an orderly end may take after the engine's death. Every query has failed by then, so none is waited for.
 BROKEN_LIMIT_S = 30.0
+RETRY_S = 1.0
 
 
 def run_worker(settings: Settings, scorer_name: str | None) -> int:
@@ -46,8 +49,9 @@ def run_worker(settings: Settings, scorer_name: str | None) -> int:
     """
     name, scorer_settings = choose_scorer(settings, scorer_name)
     outage = Outage()
+    scorer = make_scorer(scorer_settings, settings)
     host = Host(
-        make_scorer(scorer_settings, settings),
+        scorer,
         settings,
         outage,
         start_timeout_s=scorer_settings.start_timeout_s,
@@ -55,8 +59,9 @@ def run_worker(settings: Settings, scorer_name: str | None) -> int:
     )
     celery = make_celery(settings.redis, outage)
     queue = wire.queue_name(scorer_settings.fingerprint())
-    _add_task(celery, host)
-    celery.steps["worker"].add(_loading_step(host))
+    agreement = Agreement(make_sync_redis(settings.redis), scorer)
+    _add_task(celery, host, agreement)
+    celery.steps["worker"].add(_loading_step(host, agreement))
     port = start_exporter(settings.metrics)
     if port is not None:
         LOG.info("metrics are served on %s:%d", settings.metrics.host, port)
@@ -92,13 +97,18 @@ def choose_scorer(settings: Settings, name: str | None) -> tuple[str, ScorerSett
     return next(iter(used.items()))
 
 
-def _add_task(celery: Celery, host: Host) -> None:
+def _add_task(celery: Celery, host: Host, agreement: Agreement) -> None:
     @celery.task(name=wire.TASK, ignore_result=True)  # type: ignore[untyped-decorator]
     def score_query(*, query_id: str, proxy_id: str) -> None:
+        try:
+            agreement.confirm()  # again for each query, because Redis may have lost what was agreed
+        except DisagreementError as error:
+            _end_broken(str(error))
+            return
         host.score(Task(query_id=query_id, proxy_id=proxy_id))
 
 
-def _loading_step(host: Host) -> type[bootsteps.StartStopStep]:
+def _loading_step(host: Host, agreement: Agreement) -> type[bootsteps.StartStopStep]:
     class LoadScorer(bootsteps.StartStopStep):  # type: ignore[misc]
         """Loads the model before anything is fetched: an error here ends the worker, one in a signal doesn't."""
 
@@ -107,11 +117,28 @@ def _loading_step(host: Host) -> type[bootsteps.StartStopStep]:
         def start(self, parent: Any) -> None:  # noqa: ARG002  Celery passes it
             try:
                 host.start()
+                _await_agreement(agreement)
             except WorkerStartError as error:
                 LOG.critical("%s", error)
                 raise
 
     return LoadScorer
+
+
+def _await_agreement(agreement: Agreement) -> None:
+    """Agree with the other workers of the fingerprint, waiting for Redis as long as Celery would, which is for ever."""
+    silent = False
+    while True:
+        try:
+            agreement.confirm()
+        except REDIS_ERRORS as error:
+            if not silent:
+                LOG.warning("Redis is needed to agree with other workers, and is asked again each second: %s", error)
+            silent = True
+        else:
+            return
+        time.sleep(RETRY_S)
+        state.maybe_shutdown()
 
 
 def _end_broken(reason: str) -> None:

@@ -23,6 +23,7 @@ dtype = "float32"
 max_query_tokens = 128
 max_document_tokens = 384
 max_think_tokens = 64
+check_answer = false
 max_num_seqs = 64
 max_batched_tokens = 4096
 compile = false
@@ -93,6 +94,7 @@ def choose(name: Name, *, here: bool | None = None, lane: Path = LANE, model: Pa
         ),
         said_last=(
             "Scorer: SmolLM2-135M on vLLM, which only shows the path. The judgments of a 135M chat model that was not\n"
-            "made for this are worth nothing, and so is this order. vLLM is there for ERank-4B and larger, on a GPU."
+            "made for this are worth nothing, and so is this order; how it writes its answers is not checked either\n"
+            "(check_answer = false). vLLM is there for ERank-4B and larger, on a GPU."
         ),
     )

@@ -3,7 +3,8 @@
 It is made from the settings, so a proxy can make cache keys before any worker has started. It covers the weights, the
 precision, where text is cut, the prompt's text, and `method`: a number that is raised whenever the way from text to
 score changes (how an answer is read, which piece of a long document counts, how vectors are pooled). What does not
-change a score, such as a batch size, is not part of it.
+change a score, such as a batch size, is not part of it. Nor is what settings can't say, such as the commit at which a
+branch of the model hub stood: workers of one fingerprint agree on that in Redis.
 """
 
 from __future__ import annotations

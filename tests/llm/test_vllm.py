@@ -28,6 +28,7 @@ SMALL: dict[str, Any] = {
     "max_query_tokens": 256,
     "max_document_tokens": 512,
     "max_think_tokens": 256,
+    "check_answer": False,  # models that were not trained for the prompt write anything
 }
 VLLM: dict[str, Any] = {**SMALL, "kind": "vllm", "max_num_seqs": 64, "max_batched_tokens": 4096, "compile": False}
 DOCUMENTS = [f"Document number {number}. " + "The ship sails over the sea at night. " * 5 for number in range(16)]

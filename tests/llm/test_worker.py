@@ -47,6 +47,7 @@ dtype = "float32"
 max_query_tokens = 256
 max_document_tokens = 512
 max_think_tokens = 256
+check_answer = false
 max_num_seqs = 64
 max_batched_tokens = 4096
 compile = false

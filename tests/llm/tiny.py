@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -39,9 +40,43 @@ def make_tiny_qwen3(folder: Path) -> None:
     """Write the model to `folder`, as transformers and vLLM read it; the same bytes each time."""
     tokenizer = _train_tokenizer()
     tokenizer.save_pretrained(folder)
-    config = Qwen3Config(
+    config = _config(tokenizer, hidden_size=64)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        model = Qwen3ForCausalLM(config)
+    model.to(torch.float32).save_pretrained(folder)
+
+
+def make_writing_qwen3(folder: Path, writes: str) -> None:
+    """Write a model to `folder` that thinks and answers as `writes`, whatever it is asked, and then ends its turn.
+
+    It knows only what follows one token, so a token that stands in `writes` twice is followed twice by what came first.
+    """
+    tokenizer = _train_tokenizer()
+    tokenizer.add_tokens([AddedToken("</answer>", special=False, normalized=False)])  # else "<" stands there twice
+    tokenizer.save_pretrained(folder)
+    [begin, end] = tokenizer.convert_tokens_to_ids(["<think>", STOP])
+    chain = [begin, *tokenizer.encode(writes, add_special_tokens=False), end]
+    after: dict[int, int] = {}
+    for token, following in pairwise(chain):
+        after.setdefault(token, following)
+    model = Qwen3ForCausalLM(_config(tokenizer, hidden_size=VOCABULARY))
+    with torch.no_grad():
+        # A token's embedding is a direction of its own, and no layer adds to it, so it alone gives what follows.
+        model.model.embed_tokens.weight.copy_(torch.eye(VOCABULARY))
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight.zero_()
+            layer.mlp.down_proj.weight.zero_()
+        model.lm_head.weight.zero_()
+        for token in range(VOCABULARY):
+            model.lm_head.weight[after.get(token, end), token] = 1.0
+    model.to(torch.float32).save_pretrained(folder)
+
+
+def _config(tokenizer: PreTrainedTokenizerFast, *, hidden_size: int) -> Qwen3Config:
+    return Qwen3Config(
         vocab_size=VOCABULARY,
-        hidden_size=64,
+        hidden_size=hidden_size,
         intermediate_size=128,
         num_hidden_layers=2,
         num_attention_heads=4,
@@ -56,10 +91,6 @@ def make_tiny_qwen3(folder: Path) -> None:
         pad_token_id=tokenizer.convert_tokens_to_ids(END),
         dtype="float32",
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(SEED)
-        model = Qwen3ForCausalLM(config)
-    model.to(torch.float32).save_pretrained(folder)
 
 
 def _train_tokenizer() -> PreTrainedTokenizerFast:

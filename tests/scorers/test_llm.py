@@ -9,6 +9,7 @@ import pytest
 from es_rerank.scorers import llm, transformers, vllm
 from es_rerank.scorers.abilities import Abilities
 from es_rerank.scorers.minilm import MinilmSettings
+from es_rerank.scorers.template import DEFAULT_TEMPLATE, PromptTemplate
 from es_rerank.scorers.transformers import TransformersSettings
 from es_rerank.scorers.vllm import VllmSettings
 
@@ -21,12 +22,14 @@ CHANGES = {
     "max_query_tokens": 100,
     "max_document_tokens": 100,
     "long_documents": "best_chunk",
+    "prompt_file": PromptTemplate("{instruction}\n{query}\n{document}"),
     "quantization": "fp8_per_block",
     "kv_cache_dtype": "fp8",
 }
 KEEPS = {
     "max_think_tokens": 100,  # how long the model may think is in each key of the cache
     "max_chunks": 8,  # counts only for documents that are cut
+    "check_answer": False,  # in what form answers are read is agreed upon by the workers
     "concurrency": 1,
     "start_timeout_s": 60.0,
     "tensor_parallel_size": 2,
@@ -59,6 +62,11 @@ def test_chunks_count_where_there_are_some() -> None:
     assert four.fingerprint() != eight.fingerprint()
 
 
+def test_a_file_with_the_default_prompt_is_the_default() -> None:
+    """The prompt's text is in the fingerprint, not the path of its file."""
+    assert VLLM.model_copy(update={"prompt_file": DEFAULT_TEMPLATE}).fingerprint() == VLLM.fingerprint()
+
+
 def test_each_kind_of_engine_has_scores_of_its_own() -> None:
     """Each kind of engine has a fingerprint of its own, since engines round differently."""
     prints = [VLLM.fingerprint(), TRANSFORMERS.fingerprint(), MinilmSettings().fingerprint()]
@@ -74,20 +82,20 @@ def test_a_fingerprint_does_not_spell_the_model() -> None:
 
 def test_the_fingerprints_of_llms_are_kept() -> None:
     """The fingerprints are these: another one makes every cached score useless, so a change has to be meant."""
-    assert VLLM.fingerprint() == "vllm-28e9d39bd9dc2977"
-    assert TRANSFORMERS.fingerprint() == "transformers-10a62a28111d86eb"
+    assert VLLM.fingerprint() == "vllm-cab59aab012e0b8c"
+    assert TRANSFORMERS.fingerprint() == "transformers-75fcb21b0b5b7088"
 
 
 @pytest.mark.parametrize("scorer", [VLLM, TRANSFORMERS], ids=["vllm", "transformers"])
 def test_an_llms_fingerprint_names_what_is_no_setting(
     monkeypatch: pytest.MonkeyPatch, scorer: VllmSettings | TransformersSettings
 ) -> None:
-    """Another prompt or another way from an answer to a score makes another scorer too."""
+    """Another default prompt or another way from an answer to a score makes another scorer too."""
     prints = [scorer.fingerprint()]
     for module in (vllm, transformers):
         monkeypatch.setattr(module, "METHOD", llm.METHOD + 1)
     prints.append(scorer.fingerprint())
-    monkeypatch.setattr(llm, "PROMPT_SHA256", "0")
+    monkeypatch.setattr(llm, "DEFAULT_TEMPLATE", PromptTemplate("{instruction}\n{query}\n{document}"))
     prints.append(scorer.fingerprint())
     assert len(set(prints)) == 3
 

@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from es_rerank.scorers.template import DEFAULT_TEMPLATE, PromptTemplate
 from workers.scorers.erank.engine import Delta, EngineDeadError, Reading, RefusedError
-from workers.scorers.erank.prompt import GAP, HEAD, PLACE, TAIL, ErankPrompt
+from workers.scorers.erank.prompt import PLACE, ErankPrompt
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
 FRAME = f"<|im_start|>user\n{PLACE}<|im_end|>\n<|im_start|>assistant\n"
 LABELS = 11
+QWEN_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 
 
 def byte_tokenizer(*, think_is_token: bool = True) -> str:
@@ -33,22 +37,55 @@ def byte_tokenizer(*, think_is_token: bool = True) -> str:
     return str(tokenizer.to_str())
 
 
+def merging_tokenizer(*, splits_like: Literal["gpt2", "qwen"]) -> str:
+    """A tokenizer file that merges bytes, trained on a little text; what it never merges across, its kind decides."""
+    tokenizer = Tokenizer(models.BPE())
+    own = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=splits_like == "gpt2")
+    split = pre_tokenizers.Split(Regex(QWEN_SPLIT), behavior="isolated")
+    tokenizer.pre_tokenizer = own if splits_like == "gpt2" else pre_tokenizers.Sequence([split, own])
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=1024, min_frequency=1, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    words = ["a b.", ":\n", ")\n\n", "\n\n", "\n\n\n", "  x", "Query: ship", "\nDocument: ship\n"]
+    tokenizer.train_from_iterator(
+        [DEFAULT_TEMPLATE.text, *words, *(one + two for one in words for two in words)], trainer
+    )
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in ("<|im_start|>", "<|im_end|>")])
+    tokenizer.add_tokens([AddedToken("<think>", special=False), AddedToken("</think>", special=False)])
+    return str(tokenizer.to_str())
+
+
 def make_prompt(
-    tokenizer_json: str | None = None, *, max_query_tokens: int = 64, max_document_tokens: int = 64, max_chunks: int = 1
+    tokenizer_json: str | None = None,
+    *,
+    template: PromptTemplate = DEFAULT_TEMPLATE,
+    max_query_tokens: int = 64,
+    max_document_tokens: int = 64,
+    max_chunks: int = 1,
 ) -> ErankPrompt:
     """The prompt in single bytes."""
     return ErankPrompt(
         tokenizer_json or byte_tokenizer(),
         FRAME,
+        template=template,
         max_query_tokens=max_query_tokens,
         max_document_tokens=max_document_tokens,
         max_chunks=max_chunks,
     )
 
 
-def whole_ids(prompt: ErankPrompt, *, instruction: str, query: str, document: str, frame: str) -> list[int]:
+def whole_ids(
+    prompt: ErankPrompt,
+    *,
+    instruction: str,
+    query: str,
+    document: str,
+    frame: str,
+    template: PromptTemplate = DEFAULT_TEMPLATE,
+) -> list[int]:
     """The prompt's whole text, tokenised at once: what its pieces must be, for text that needs no cutting."""
-    content = HEAD.format(instruction=instruction, query=query) + document + GAP + TAIL
+    content = template.text.format(instruction=instruction, query=query, document=document)
     return list(prompt._full.encode(frame.replace(PLACE, content), add_special_tokens=False).ids)
 
 
@@ -101,8 +138,7 @@ class ScriptedEngine:
         self.thinks.append(tuple(prompt_ids))
         self.running += 1
         try:
-            # Goes on where the prompt ends, as a model does.
-            begun = _length_behind(prompt_ids, self.prompt.think_ids)
+            begun = self._begun(prompt_ids)
             async with self.seats:
                 for token in self.thinking[begun : begun + max_tokens]:
                     await self.step.wait()
@@ -137,6 +173,13 @@ class ScriptedEngine:
     async def close(self) -> None:
         """See `TokenEngine`."""
         self.closed = True
+
+    def _begun(self, prompt_ids: Sequence[int]) -> int:
+        """How much of the script the prompt has at its end, from where it goes on, as a model does."""
+        close = self.prompt.think_end_ids
+        if tuple(prompt_ids[-len(close) :]) == close and _holds(self.thinking, list(close)):
+            return len(self.thinking) - _length_behind(self.thinking, close)
+        return _length_behind(prompt_ids, self.prompt.think_ids)
 
     def _check(self, prompt_ids: Sequence[int]) -> None:
         if self.dead:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
@@ -10,15 +11,24 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models
 
-from es_rerank.scorers import llm
-from tests.workers.scripted import FRAME, ScriptedEngine, byte_tokenizer, make_prompt, reading_of
+from es_rerank.scorers.template import DEFAULT_TEMPLATE, PromptTemplate
+from tests.workers.scripted import (
+    FRAME,
+    ScriptedEngine,
+    byte_tokenizer,
+    make_prompt,
+    merging_tokenizer,
+    reading_of,
+    whole_ids,
+)
 from workers.errors import WorkerStartError
 from workers.scorers.erank.answer import read_distribution
 from workers.scorers.erank.engine import EngineDeadError, Reading
 from workers.scorers.erank.model import Model, find_model, memory_problem
 from workers.scorers.erank.pace import Pace
-from workers.scorers.erank.prompt import MAX_INSTRUCTION_TOKENS, PROMPT_SHA256, UnfitTokenizerError
+from workers.scorers.erank.prompt import MAX_INSTRUCTION_TOKENS, SAMPLES, UnfitTokenizerError
 from workers.scorers.erank.scorer import Erank, Loaded
 from workers.scorers.protocol import DocumentScore, ScoreJob
 
@@ -32,9 +42,19 @@ FAR_S = 3600.0
 SHARES = st.lists(st.floats(0, 1), min_size=11, max_size=11).filter(lambda shares: sum(shares) > 0.01)
 
 
-async def started(engine: ScriptedEngine, *, seats: int = 64) -> Erank:
+def make_scorer(engine: ScriptedEngine, *, seats: int = 64, check_tokens: int | None = None) -> Erank:
+    """A scorer on this engine, not started."""
+    return Erank(
+        fingerprint="scripted",
+        load=lambda: Loaded(prompt=engine.prompt, engine=engine, weights="commit abc"),
+        seats=seats,
+        check_tokens=check_tokens,
+    )
+
+
+async def started(engine: ScriptedEngine, *, seats: int = 64, check_tokens: int | None = None) -> Erank:
     """A scorer on this engine, warmed up, and the engine's notes emptied."""
-    scorer = Erank(fingerprint="scripted", load=lambda: Loaded(prompt=engine.prompt, engine=engine), seats=seats)
+    scorer = make_scorer(engine, seats=seats, check_tokens=check_tokens)
     await scorer.start()
     engine.thinks.clear()
     engine.reads.clear()
@@ -61,11 +81,6 @@ def text_of(prompt: ErankPrompt, ids: tuple[int, ...]) -> str:
     return str(prompt._full.decode(list(ids), skip_special_tokens=False))
 
 
-def test_the_fingerprint_names_the_prompt() -> None:
-    """The settings, from which proxies make fingerprints, hold the hash of the prompt that workers use."""
-    assert llm.PROMPT_SHA256 == PROMPT_SHA256
-
-
 def test_the_prompt_is_the_papers() -> None:
     """Instruction, query and document stand in the order and between the sentences of ERank's prompt."""
     prompt = make_prompt(max_document_tokens=512)
@@ -76,7 +91,7 @@ def test_the_prompt_is_the_papers() -> None:
         "The goal or relevance definition is: Find it.\n\nHere is the query:\nwhere?\n\n"
         "Here is the document:\nHere.\n\n"
         "After thinking, directly choose a relevance score from [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10].\n"
-        "- 0 represents completely not related\n- 10 means perfectly related.\n\nDesired output format:\n"
+        "- 0 represents completely not related.\n- 10 means perfectly related.\n\nDesired output format:\n"
         "<think>put your thinking here</think><answer>Only allows an integer here</answer>\n\nYour output:"
         "<|im_end|>\n<|im_start|>assistant\n"
     )
@@ -92,6 +107,56 @@ def test_no_text_of_a_user_is_a_token_of_the_model(instruction: str, query: str,
     [built] = prompt.build(instruction=instruction + hostile, query=query + hostile, texts=[document + hostile])
     added = set(prompt._full.get_added_tokens_decoder())
     assert [token for token in built.chunks[0] if token in added] == [t for t in plain.chunks[0] if t in added]
+
+
+TEXTS = st.text("ab10. :)\n\u00e9\u6d77", min_size=1, max_size=12).map(str.strip).filter(bool)
+AROUND = st.text("Qx. :<)\n", max_size=6) | st.sampled_from(
+    ["<think>", "\nQuery: ", "\n\n", "\n<think>\n", "x</think>"]
+)
+TOKENIZERS = {kind: merging_tokenizer(splits_like=kind) for kind in ("gpt2", "qwen")}
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+@given(
+    around=st.tuples(AROUND, AROUND, AROUND, AROUND),
+    lead=st.sampled_from(["", "Document: ", "(", "<think>"]),
+    query_first=st.booleans(),
+    texts=st.tuples(TEXTS, TEXTS, TEXTS),
+)
+def test_pieces_are_the_whole_whatever_the_template(
+    kind: str, around: tuple[str, ...], lead: str, query_first: bool, texts: tuple[str, ...]
+) -> None:
+    """A prompt put together is token for token the whole text tokenised at once, and equal up to the document."""
+    names = ("{query}", "{instruction}") if query_first else ("{instruction}", "{query}")
+    top, middle, joint, bottom = around
+    template = PromptTemplate(f"{top}{names[0]}{middle}{names[1]}{joint}\n{lead}{{document}}{bottom}")
+    prompt = make_prompt(TOKENIZERS[kind], template=template)
+    instruction, query, document = texts
+    built, other = prompt.build(instruction=instruction, query=query, texts=[document, "other"])
+    said = {"instruction": instruction, "query": query, "document": document}
+    assert list(built.chunks[0]) == whole_ids(prompt, **said, frame=FRAME, template=template)
+    [ids], [tail_tokens] = built.chunks, built.tail_tokens
+    shared = len(ids) - tail_tokens
+    assert ids[:shared] == other.chunks[0][:shared]
+    assert text_of(prompt, ids[:shared]).endswith(f"{joint}\n{lead if lead == '<think>' else ''}")
+
+
+def test_a_tokenizer_that_joins_the_pieces_is_refused() -> None:
+    """Where a tokenizer merges across a line end, the pieces would not be the whole: that is told, not hidden."""
+    vocabulary = sorted(set("".join([DEFAULT_TEMPLATE.text, FRAME, *SAMPLES, "0123456789</>A"])))
+    vocab = {letter: place for place, letter in enumerate(vocabulary)}
+    tokenizer = Tokenizer(models.BPE(vocab={**vocab, "\na": len(vocab)}, merges=[("\n", "a")]))
+    with pytest.raises(UnfitTokenizerError, match="joins the prompt's own text"):
+        make_prompt(str(tokenizer.to_str()))
+
+
+def test_a_longer_template_takes_more_of_the_context() -> None:
+    """The tokens of template and frame are counted, so that no prompt is longer than what the engine is started for."""
+    long = PromptTemplate("word " * 100 + "{instruction}\n{query}\n{document}" + " word" * 100)
+    prompt = make_prompt(template=long)
+    [built] = prompt.build(instruction="i", query="q", texts=["d"])
+    assert prompt.fixed_tokens == pytest.approx(len(built.chunks[0]), abs=5)
+    assert prompt.fixed_tokens > 1000
 
 
 def test_what_is_too_long_is_cut_and_the_rest_stays() -> None:
@@ -162,6 +227,108 @@ async def test_thinking_comes_before_the_answer_is_read() -> None:
     assert (one.judgment.think_tokens, one.judgment.cut, one.reasoning) == (7, "", "hm, yes")
     assert one.judgment.distribution == pytest.approx((0, 0, 0, 0, 0, 0, 0, 0, 0.75, 0.25, 0), abs=1e-6)
     assert text_of(engine.prompt, engine.reads[0]).endswith("assistant\n<think>hm, yes</think><answer>")
+
+
+@pytest.mark.parametrize(
+    ("written", "before", "close"),
+    [
+        ("<answer>3</answer>", "<answer>", "<"),
+        ("\n<answer>10</answer>", "\n<answer>", "<"),
+        ("<answer> 3 </answer>", "<answer> ", " "),
+        ("\n\n<answer>\n3\n</answer>\n", "\n\n<answer>\n", "\n"),
+        ("Answer: 7", "Answer: ", "<|im_end|>"),
+        ("\n\nAnswer: 1.\n\nBecause 2.", "\n\nAnswer: ", "."),
+    ],
+)
+@pytest.mark.parametrize("think_is_token", [True, False])
+async def test_the_answer_is_read_where_the_model_writes_it(
+    written: str, before: str, close: str, think_is_token: bool
+) -> None:
+    """However the model writes its answer, it is read behind the same tokens, thought about or not."""
+    prompt = make_prompt(byte_tokenizer(think_is_token=think_is_token))
+    engine = ScriptedEngine(prompt, thinking=f"hm</think>{written}<|im_end|>")
+    scorer = await started(engine, check_tokens=50)
+    await outcomes(scorer, job("text", budget_tokens=50))
+    await outcomes(scorer, job("text"))
+    thought, direct = (text_of(prompt, ids) for ids in engine.reads)
+    assert thought.endswith(f"assistant\n<think>hm</think>{before}")
+    assert direct.endswith(f"assistant\n<think></think>{before}")
+    assert text_of(prompt, (scorer._parts().prompt.labels.close,)) == close
+    assert json.loads(scorer.identity) == {"weights": "commit abc", "answer": f"</think>{before}0{close}"}
+
+
+async def test_the_form_is_seen_behind_thinking_that_its_budget_cuts() -> None:
+    """A model that thinks longer than a search may ask for is stopped, and its answer is seen behind that."""
+    engine = ScriptedEngine(make_prompt(), thinking="on and on</think>\n<answer>3</answer>")
+    scorer = await started(engine, check_tokens=5)
+    assert json.loads(scorer.identity)["answer"] == "</think>\n<answer>0<"
+
+
+async def test_without_the_check_the_answer_is_read_as_the_prompt_asks_for_it() -> None:
+    """A model that writes something else is read behind the tag that the prompt names."""
+    engine = ScriptedEngine(make_prompt(), thinking="hm</think>I cannot say.<|im_end|>")
+    scorer = await started(engine)
+    await outcomes(scorer, job("text"))
+    assert text_of(engine.prompt, engine.reads[0]).endswith("<think></think><answer>")
+    assert json.loads(scorer.identity)["answer"] == "</think><answer>0<"
+
+
+@pytest.mark.parametrize(
+    ("thinking", "refused", "said"),
+    [
+        ("hm</think>I cannot say.<|im_end|>", "", "'I cannot say.<|im_end|>'"),
+        ("hm</think><answer>7.5</answer>", "", "'<answer>7.5</answer>'"),
+        ("on and on", "", "that is not one whole number"),
+        ("on and on " * 9, "", "stopped after max_think_tokens = 50"),
+        ("hm</think><answer>7</answer>", "Red Planet", "could not be asked"),
+    ],
+)
+async def test_a_model_whose_answer_is_not_recognised_does_not_serve(thinking: str, refused: str, said: str) -> None:
+    """The start fails with what the model wrote and with what can be done, and no engine is left."""
+    engine = ScriptedEngine(make_prompt(), thinking=thinking, refused=refused)
+    with pytest.raises(WorkerStartError) as error:
+        await make_scorer(engine, check_tokens=50).start()
+    assert said in str(error.value)
+    assert refused or "check_answer = false" in str(error.value)
+    assert (engine.closed, engine.running) == (True, 0)
+
+
+async def test_a_model_that_writes_two_forms_does_not_serve() -> None:
+    """What is read behind one form would miss the other: both are told."""
+    engine = ScriptedEngine(make_prompt(max_document_tokens=512))
+    forms = {"Mars": "Mars is red: ", "flour": "<answer>"}
+    real = engine.think
+
+    def by_document(prompt_ids: Any, **more: Any) -> Any:
+        text = text_of(engine.prompt, prompt_ids)
+        [form] = [form for word, form in forms.items() if word in text]
+        engine.thinking = engine.prompt._full.encode(f"hm</think>{form}7</answer>", add_special_tokens=False).ids
+        return real(prompt_ids, **more)
+
+    engine.think = by_document  # type: ignore[method-assign]
+    with pytest.raises(WorkerStartError, match="two forms") as error:
+        await make_scorer(engine, check_tokens=50).start()
+    assert all(repr(f"{form}7</answer>") in str(error.value) for form in forms.values())
+
+
+async def test_jobs_with_equal_values_are_two() -> None:
+    """Of two jobs for the same deadline, as long and as far, the one that ends takes its own place along."""
+    engine = ScriptedEngine(make_prompt(), thinking="endless " * 100)
+    scorer = await started(engine)
+    engine.step.clear()
+    asked = job("text", budget_tokens=50)
+    first = asyncio.ensure_future(outcomes(scorer, asked))
+    while engine.running < 1:  # noqa: ASYNC110  the engine has no event for it
+        await asyncio.sleep(0.01)
+    [place] = scorer._running
+    second = asyncio.ensure_future(outcomes(scorer, asked))
+    while engine.running < 2:  # noqa: ASYNC110  as above
+        await asyncio.sleep(0.01)
+    for running, left in ((second, {place}), (first, set())):
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert scorer._running == left
 
 
 async def test_a_budget_cuts_thinking_and_the_answer_is_read_all_the_same() -> None:
@@ -292,7 +459,7 @@ async def test_who_closes_early_leaves_nothing_behind() -> None:
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
-    assert (engine.running, scorer._running) == (0, [])
+    assert (engine.running, scorer._running) == (0, set())
     engine.step.set()
     async with aclosing(scorer.score(job("a", "b"))) as batches:
         async for _ in batches:
@@ -328,6 +495,7 @@ def test_the_pace_follows_what_is_measured() -> None:
 
 MODEL_4B = Model(
     folder=None,  # type: ignore[arg-type]
+    weights="w",
     context_tokens=32_768,
     weight_bytes=8 * 10**9,
     stored_dtype="bfloat16",
@@ -365,3 +533,79 @@ def test_a_model_that_is_not_there_is_told(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(WorkerStartError, match=r"lacks tokenizer\.json"):
         find_model(str(tmp_path), "")
+
+
+CONFIG = {
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "hidden_size": 64,
+    "max_position_embeddings": 4096,
+    "num_hidden_layers": 3,
+    "torch_dtype": "bfloat16",
+}
+
+
+def make_folder(folder: Path, config: object = None, weights: bytes = b"\0" * 100_000) -> Path:
+    """A folder that looks like a model's: config, tokenizer and one file of weights with a header."""
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(config if isinstance(config, str) else json.dumps(config or CONFIG))
+    (folder / "tokenizer.json").write_text(byte_tokenizer())
+    header = b'{"w": {}}'
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + weights)
+    return folder
+
+
+def test_a_model_for_pictures_and_text_is_read_by_its_text_part(tmp_path: Path) -> None:
+    """What stands under text_config counts, beside what stands at the top."""
+    plain = find_model(str(make_folder(tmp_path / "plain")), "")
+    nested = {"torch_dtype": "bfloat16", "hidden_size": 9, "text_config": {**CONFIG, "torch_dtype": None}}
+    found = find_model(str(make_folder(tmp_path / "nested", {**nested, "text_config": CONFIG})), "")
+    assert (found.context_tokens, found.kv_values_per_token, found.stored_dtype) == (4096, 2 * 3 * 2 * 16, "bfloat16")
+    assert (found.context_tokens, found.kv_values_per_token) == (plain.context_tokens, plain.kv_values_per_token)
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        *(({**CONFIG, key: None}, key) for key in ("num_attention_heads", "hidden_size", "max_position_embeddings")),
+        ({"text_config": {**CONFIG, "num_hidden_layers": None}}, "num_hidden_layers, at its top or under text_config"),
+        ({"text_config": None}, "num_attention_heads"),
+        ({**CONFIG, "num_hidden_layers": "3"}, "num_hidden_layers is '3'"),
+        ({**CONFIG, "num_key_value_heads": 0}, "num_key_value_heads is 0"),
+        ("[]", "is not a JSON object"),
+        ("{", "cannot be read"),
+    ],
+)
+def test_a_config_that_lacks_something_is_told(tmp_path: Path, config: object, said: str) -> None:
+    """Whatever is missing or wrong in config.json ends the start with the file and the key."""
+    folder = make_folder(tmp_path / "model", config)
+    with pytest.raises(WorkerStartError, match=r"config\.json") as error:
+        find_model(str(folder), "")
+    assert said in str(error.value)
+
+
+def test_a_folders_weights_are_named_by_what_is_in_its_files(tmp_path: Path) -> None:
+    """The same files are the same weights wherever they lie; another tokenizer, size or value makes others."""
+    first = find_model(str(make_folder(tmp_path / "a")), "").weights
+    assert first == find_model(str(make_folder(tmp_path / "b")), "other").weights
+    changed = make_folder(tmp_path / "c", weights=bytes([0] * 50_000 + [1] * 50_000))
+    longer = make_folder(tmp_path / "d", weights=b"\0" * 100_001)
+    other = make_folder(tmp_path / "e", {**CONFIG, "rope_theta": 1})
+    talking = make_folder(tmp_path / "f")
+    (talking / "chat_template.jinja").write_text("{{ messages }}")
+    names = {find_model(str(folder), "").weights for folder in (changed, longer, other, talking)}
+    assert len({first, *names}) == 5
+
+
+def test_a_hubs_weights_are_named_by_their_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the hub's cache a branch's model has the name of the commit that it stood at when it was downloaded."""
+    pytest.importorskip("huggingface_hub")
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    cache = tmp_path / "models--owner--model"
+    (cache / "snapshots").mkdir(parents=True)
+    make_folder(cache / "snapshots" / commit)
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert find_model("owner/model", "").weights == f"commit {commit}"
+    assert find_model("owner/model", commit).weights == f"commit {commit}"

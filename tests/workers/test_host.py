@@ -34,6 +34,7 @@ class SlowScorer:
     """Keeps the contract and takes as long as the test says, in start, score and close."""
 
     fingerprint = "slow"
+    identity = ""
 
     def __init__(self) -> None:
         self.hangs: set[str] = set()

@@ -34,6 +34,7 @@ class ScriptedScorer:
     """Keeps the scorer's contract: yields the batches that it was given, once `go` is set."""
 
     fingerprint = "scripted"
+    identity = ""
 
     def __init__(self, *batches: Sequence[DocumentScore], error: Exception | None = None) -> None:
         self.batches = batches

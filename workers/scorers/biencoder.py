@@ -79,6 +79,11 @@ class BiEncoder:
         """Name of everything that changes a score, as the settings made it."""
         return self._fingerprint
 
+    @property
+    def identity(self) -> str:
+        """Empty: the fingerprint names the weights byte for byte."""
+        return ""
+
     async def start(self) -> None:
         """Check the weights, load them and warm up, in a few seconds.
 

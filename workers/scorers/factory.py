@@ -43,7 +43,12 @@ def make_scorer(settings: ScorerSettings, process: Settings | None = None) -> Sc
         )
     from workers.scorers.erank.scorer import Erank  # noqa: PLC0415  its packages are extras
 
-    return Erank(fingerprint=settings.fingerprint(), load=lambda: _load(settings), seats=settings.max_num_seqs)
+    return Erank(
+        fingerprint=settings.fingerprint(),
+        load=lambda: _load(settings),
+        seats=settings.max_num_seqs,
+        check_tokens=settings.max_think_tokens if settings.check_answer else None,
+    )
 
 
 def _make_store(process: Settings) -> VectorStore | None:
@@ -64,6 +69,7 @@ def _load(settings: VllmSettings | TransformersSettings) -> Loaded:
     model = find_model(settings.model, settings.revision)
     prompt, longest_tokens = load_prompt(
         model,
+        template=settings.template,
         max_query_tokens=settings.max_query_tokens,
         max_document_tokens=settings.max_document_tokens,
         max_think_tokens=settings.max_think_tokens,
@@ -72,7 +78,8 @@ def _load(settings: VllmSettings | TransformersSettings) -> Loaded:
     if settings.kind == "vllm":
         from workers.scorers.erank.vllm_engine import VllmEngine  # noqa: PLC0415
 
-        return Loaded(prompt=prompt, engine=VllmEngine(model, settings, longest_tokens=longest_tokens))
+        vllm = VllmEngine(model, settings, longest_tokens=longest_tokens)
+        return Loaded(prompt=prompt, engine=vllm, weights=model.weights)
     from workers.scorers.erank.transformers_engine import TransformersEngine  # noqa: PLC0415
 
     engine = TransformersEngine(
@@ -82,4 +89,4 @@ def _load(settings: VllmSettings | TransformersSettings) -> Loaded:
         max_model_tokens=longest_tokens,
         max_num_seqs=settings.max_num_seqs,
     )
-    return Loaded(prompt=prompt, engine=engine)
+    return Loaded(prompt=prompt, engine=engine, weights=model.weights)

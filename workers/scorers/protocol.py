@@ -58,7 +58,18 @@ class Scorer(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Name of everything that changes a score: model, weights, precision, truncation, scale. Known before start."""
+        """Name of everything in the settings that changes a score: model, precision, truncation, scale.
+
+        Known before start. What it leaves open is in `identity`.
+        """
+        ...
+
+    @property
+    def identity(self) -> str:
+        """What it has loaded, where the fingerprint leaves that open: all workers of a fingerprint must have the same.
+
+        Known once `start` has returned. Empty where the fingerprint says everything.
+        """
         ...
 
     async def start(self) -> None:

@@ -1,58 +1,58 @@
-"""ERank's prompt as token ids (arXiv 2509.00520, figure 5): the same for all documents of a query up to the document.
+"""A template's prompt as token ids: the same for all documents of a query up to the document.
 
 Pure, except for the tokenizer. Users' text is tokenised without the model's added tokens, so that no text can end its
-own turn or open a tag. The pieces meet at places that no tokenizer joins, so that together they are the ids of the
-whole text.
+own turn or open a tag. The template's own text keeps them: tokenizers split a text at its added tokens first, and what
+stands between two of them is tokenised here in one go, users' text included. So the pieces are the ids of the whole
+text. Only one seam is inside such a stretch, the line end before the document, behind which the documents part.
 """
 
 from __future__ import annotations
 
-import hashlib
+import copy
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tokenizers import Tokenizer
 
+from es_rerank.scorers.template import DEFAULT_TEMPLATE, find_seam
+from workers.scorers.erank.form import TAGGED
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-HEAD = (
-    "Given a query and a document, please give a relevance score of 0 to 10.\n"
-    "The goal or relevance definition is: {instruction}\n\n"
-    "Here is the query:\n{query}\n\n"
-    "Here is the document:\n"
-)
-# What joins a document to the rest. Tokenizers join line ends to the text before them, never to the word after them.
-GAP = "\n\n"
-TAIL_WORD = "After"
-TAIL = (
-    TAIL_WORD + " thinking, directly choose a relevance score from [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10].\n"
-    "- 0 represents completely not related\n"
-    "- 10 means perfectly related.\n\n"
-    "Desired output format:\n"
-    "<think>put your thinking here</think><answer>Only allows an integer here</answer>\n\n"
-    "Your output:"
-)
-THINK, THINK_END, ANSWER, ANSWER_END = "<think>", "</think>", "<answer>", "</answer>"
-PROMPT_SHA256 = hashlib.sha256(repr((HEAD, GAP, TAIL, THINK, THINK_END, ANSWER, ANSWER_END)).encode()).hexdigest()
+    from es_rerank.scorers.template import PromptTemplate
+    from workers.scorers.erank.form import AnswerForm
+
+THINK, THINK_END = "<think>", "</think>"
 
 MAX_INSTRUCTION_TOKENS = 512
 # Tokens of the template, the chat frame, the tags and the answer, and those that a cut text may gain.
 FRAME_TOKENS = 256
+# Those among them that are not the template's and the frame's.
+ANSWER_TOKENS = 96
 # A tokenizer reads a whole text before it can be cut. No real text has more characters per token than this.
 CHARACTERS_PER_TOKEN = 64
+# So many tokens a document may lose where it is joined to the text around it.
+JOINT_TOKENS = 8
+LETTER = "A"
 PLACE = "\N{OBJECT REPLACEMENT CHARACTER}"
-ANSWERS = 10
+DIGITS = 10
+# Texts whose ends tokenizers treat differently: letters, digits, punctuation of two kinds, other scripts.
+SAMPLES = ("a ship", "10", "(a)", "So:", "\N{CJK UNIFIED IDEOGRAPH-6D77}\N{IDEOGRAPHIC FULL STOP}")
+
+
+Stretch = tuple[str, tuple[int, ...]]
+"""A text without added tokens, and the added token behind it, if any."""
 
 
 class UnfitTokenizerError(ValueError):
-    """The tokenizer or chat template can't carry the prompt; the text says why."""
+    """The tokenizer or chat template can't carry the prompt or its answer; the text says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Labels:
-    """The tokens by which an answer is read: those of the digits 0 to 9, and the one that closes the answer tag."""
+    """The tokens by which an answer is read: those of the digits 0 to 9, and the one that ends the answer."""
 
     digits: tuple[int, ...]
     close: int
@@ -80,12 +80,19 @@ class ErankPrompt:
     """Makes prompts for one model.
 
     `tokenizer_json` is the model's tokenizer file. `frame` is the text that its chat template gives for one user
-    message whose content is PLACE, up to where the model begins to speak. Raises UnfitTokenizerError where the
-    tokenizer lacks what the method needs.
+    message whose content is PLACE, up to where the model begins to speak. The answer is read as ERank's prompt asks for
+    it, see `following`. Raises UnfitTokenizerError where the tokenizer lacks what the method needs.
     """
 
     def __init__(
-        self, tokenizer_json: str, frame: str, *, max_query_tokens: int, max_document_tokens: int, max_chunks: int = 1
+        self,
+        tokenizer_json: str,
+        frame: str,
+        *,
+        template: PromptTemplate = DEFAULT_TEMPLATE,
+        max_query_tokens: int,
+        max_document_tokens: int,
+        max_chunks: int = 1,
     ) -> None:
         self._full = Tokenizer.from_str(tokenizer_json)
         self._plain = Tokenizer.from_str(json.dumps({**json.loads(tokenizer_json), "added_tokens": []}))
@@ -98,20 +105,39 @@ class ErankPrompt:
         before, place, behind = frame.partition(PLACE)
         if not place or PLACE in behind:
             raise UnfitTokenizerError("the chat template must show the content of a user message once, as it is")
-        self._frame_head = self._ids(before)
-        self._tail = self._ids(TAIL + behind)
-        self._tail_word = len(self._plain.encode(TAIL_WORD, add_special_tokens=False).ids)
-        self.labels = self._find_labels()
+        self._added_ids = frozenset(self._full.get_added_tokens_decoder())
+        self._letter_tokens = len(self._plain_ids(LETTER))
+        top, first, middle, _, joint, _, bottom = template.pieces
+        *shared, (last, _) = self._stretches(joint)
+        seam = find_seam(last) or 0  # none behind an added token, where every tokenizer splits
+        self._first = first
+        self._head = (self._stretches(before + top), self._stretches(middle), [*shared, (last[:seam], ())])
+        self._lead = last[seam:]
+        (self._bottom, closing), *tail = self._stretches(bottom + behind)
+        self._tail = self._encode([("", closing), *tail])
+        self._frame_tokens = len(self._plain_ids(self._lead + self._bottom))
+        self.fixed_tokens = len(self._head_ids("", "")) + self._frame_tokens + len(self._tail)
         self.think_ids = self._ids(THINK)
-        self.answer_ids = self._ids(THINK_END + ANSWER)
-        self.direct_ids = self._ids(THINK + THINK_END + ANSWER)
         self._end_ids = frozenset(
             int(token["id"]) for token in json.loads(tokenizer_json)["added_tokens"] if token.get("special")
         )
-        close = self._ids(THINK_END)
-        self._closes_by_token = len(close) == 1
+        self.think_end_ids = self._ids(THINK_END)
+        self._closes_by_token = len(self.think_end_ids) == 1
         if self._closes_by_token:
-            self._end_ids |= {close[0]}
+            self._end_ids |= {self.think_end_ids[0]}
+        self.labels, self.answer_ids, self.direct_ids = self._find_labels(TAGGED)
+        self._check_pieces(frame, template)
+
+    def following(self, form: AnswerForm) -> ErankPrompt:
+        """The same prompt, whose answer is read where the model writes it. Raises UnfitTokenizerError."""
+        other = copy.copy(self)
+        other.labels, other.answer_ids, other.direct_ids = self._find_labels(form)
+        return other
+
+    @property
+    def answer(self) -> str:
+        """How answers are read, as the text of one that is 0: closed thinking, what is before the number, its end."""
+        return self.text((*self.answer_ids, self.labels.digits[0], self.labels.close), with_special=True)
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
@@ -122,18 +148,20 @@ class ErankPrompt:
         """The prompts for a query's documents, parallel to `texts`. Each ends where the model begins to speak."""
         goal, cut_goal = self._cut(_clean(instruction), MAX_INSTRUCTION_TOKENS)
         question, cut_query = self._cut(_clean(query), self._max_query_tokens)
-        head = self._frame_head + self._plain_ids(HEAD.format(instruction=goal, query=question))
+        head = self._head_ids(goal, question)
         longest = self._max_document_tokens * self._max_chunks * CHARACTERS_PER_TOKEN
         bodies = [_clean(text[:longest]) for text in texts]
-        encodings = self._plain.encode_batch_fast([body + GAP + TAIL_WORD for body in bodies], add_special_tokens=False)
+        encodings = self._plain.encode_batch_fast([self._framed(body) for body in bodies], add_special_tokens=False)
         prompts = []
         for text, body, encoding in zip(texts, bodies, encodings, strict=True):
             if not body:
                 prompts.append(DocumentPrompt(chunks=(), tail_tokens=(), truncated=False))
                 continue
-            ids = encoding.ids[: len(encoding.ids) - self._tail_word]
-            pieces, cut = ([ids], False) if len(ids) <= self._max_document_tokens else self._split(body)
-            ends = [tuple(piece) + self._tail for piece in pieces]
+            pieces: list[Sequence[int]] = [encoding.ids]
+            cut = False
+            if len(encoding.ids) - self._frame_tokens > self._max_document_tokens - JOINT_TOKENS:
+                pieces, cut = self._split(body)
+            ends = [(*piece, *self._tail) for piece in pieces]
             prompts.append(
                 DocumentPrompt(
                     chunks=tuple(head + end for end in ends),
@@ -159,9 +187,46 @@ class ErankPrompt:
             return None
         return max(place for place in range(len(ids) + 1) if len(self.text(ids[:place])) <= at)
 
-    def text(self, ids: Sequence[int]) -> str:
-        """The text of generated tokens."""
-        return str(self._full.decode(list(ids), skip_special_tokens=True))
+    def text(self, ids: Sequence[int], *, with_special: bool = False) -> str:
+        """The text of generated tokens, with or without that of special tokens such as the end of a turn."""
+        return str(self._full.decode(list(ids), skip_special_tokens=not with_special))
+
+    def _head_ids(self, instruction: str, query: str) -> tuple[int, ...]:
+        """What all documents of a query share.
+
+        It is tokenised with a letter behind it, as there is one in the whole text: some tokenizers keep the last line
+        end of several apart from the others where something follows.
+        """
+        top, middle, joint = self._head
+        first, second = (instruction, query) if self._first == "instruction" else (query, instruction)
+        ids = self._encode([*top, (first, ()), *middle, (second, ()), *joint, (LETTER, ())])
+        return ids[: len(ids) - self._letter_tokens]
+
+    def _framed(self, body: str) -> str:
+        """A document with the template's text around it that is tokenised with it."""
+        return self._lead + body + self._bottom
+
+    def _stretches(self, text: str) -> list[Stretch]:
+        """A text of the template's, split behind the model's added tokens; the last stretch has none."""
+        stretches: list[Stretch] = []
+        encoding = self._full.encode(text, add_special_tokens=False)
+        at = 0
+        for token, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
+            if token in self._added_ids:
+                stretches.append((text[at:start], (token,)))
+                at = end
+        return [*stretches, (text[at:], ())]
+
+    def _encode(self, stretches: Sequence[Stretch]) -> tuple[int, ...]:
+        """The ids of stretches one behind the other; texts without an added token between them are one text."""
+        ids: list[int] = []
+        text = ""
+        for more, token in stretches:
+            text += more
+            if token:
+                ids += (*self._plain_ids(text), *token)
+                text = ""
+        return (*ids, *self._plain_ids(text))
 
     def _ids(self, text: str) -> tuple[int, ...]:
         return tuple(self._full.encode(text, add_special_tokens=False).ids)
@@ -189,24 +254,38 @@ class ErankPrompt:
                 piece = body[start:end].strip()
                 start = end
                 if piece:
-                    ids = self._plain_ids(piece + GAP + TAIL_WORD)
-                    pieces.append(ids[: len(ids) - self._tail_word])
+                    pieces.append(self._plain_ids(self._framed(piece)))
         return pieces, start < len(body)
 
-    def _find_labels(self) -> Labels:
-        answer = self._ids(ANSWER)
-        digits: list[int] = []
-        for digit in range(ANSWERS):
-            ids = self._ids(f"{ANSWER}{digit}")
-            if ids[:-1] != answer:
-                raise UnfitTokenizerError(f"the digit {digit} behind {ANSWER} is not one token of its own")
-            digits.append(ids[-1])
-        if self._ids(f"{ANSWER}10") != (*answer, digits[1], digits[0]):
+    def _find_labels(self, form: AnswerForm) -> tuple[Labels, tuple[int, ...], tuple[int, ...]]:
+        """The labels by which an answer of this form is read, and the ids before it: behind thinking, without any."""
+        written = THINK_END + form.before
+        answers = [self._ids(f"{written}{digit}") for digit in range(DIGITS)]
+        before = answers[0][:-1]
+        if any(ids[:-1] != before for ids in answers) or len(set(answers)) < DIGITS:
+            raise UnfitTokenizerError(f"not each digit behind {form.before!r} is one token of its own")
+        digits = tuple(ids[-1] for ids in answers)
+        if self._ids(f"{written}10") != (*before, digits[1], digits[0]):
             raise UnfitTokenizerError("10 must be the tokens of 1 and 0")
-        closed = self._ids(f"{ANSWER}1{ANSWER_END}")
-        if closed[: len(answer) + 1] != (*answer, digits[1]) or len(closed) < len(answer) + 2:
-            raise UnfitTokenizerError(f"{ANSWER_END} is joined to the digit before it")
-        return Labels(digits=tuple(digits), close=closed[len(answer) + 1])
+        closed = self._ids(f"{written}1{form.after}")
+        if closed[: len(before) + 1] != (*before, digits[1]) or len(closed) < len(before) + 2:
+            raise UnfitTokenizerError(f"{form.after!r} is joined to the digit before it")
+        labels = Labels(digits=digits, close=closed[len(before) + 1])
+        return labels, before, self._ids(f"{THINK}{written}0")[:-1]
+
+    def _check_pieces(self, frame: str, template: PromptTemplate) -> None:
+        """Raises UnfitTokenizerError where the pieces are not the whole for texts that are not cut."""
+        for instruction, query, document in zip(
+            SAMPLES, SAMPLES[1:] + SAMPLES[:1], SAMPLES[2:] + SAMPLES[:2], strict=True
+        ):
+            [built] = self.build(instruction=instruction, query=query, texts=[document])
+            value_of = {"instruction": instruction, "query": query, "document": document}
+            content = "".join(value_of[piece] if place % 2 else piece for place, piece in enumerate(template.pieces))
+            if built.chunks[0] != self._ids(frame.replace(PLACE, content)) and not built.truncated:
+                raise UnfitTokenizerError(
+                    "its tokenizer joins the prompt's own text to what is put into it, such as the document "
+                    f"{document!r}; it may do with another prompt_file"
+                )
 
 
 def _clean(text: str) -> str:

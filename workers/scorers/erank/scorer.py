@@ -8,6 +8,7 @@ answer can't be malformed. A budget of 0 is the read alone. Knows the engine onl
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
@@ -17,12 +18,14 @@ import msgspec
 from es_rerank.judgment import Judgment
 from workers.metrics import DECODE_TOKENS, note_prefill
 from workers.scorers.erank.answer import read_distribution
+from workers.scorers.erank.check import follow_model
 from workers.scorers.erank.engine import RefusedError
 from workers.scorers.erank.pace import Pace
+from workers.scorers.erank.tasks import all_of, drop
 from workers.scorers.protocol import DocumentScore, ScoreJob
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from es_rerank.judgment import Cut
     from workers.scorers.erank.engine import Reading, TokenEngine
@@ -38,15 +41,16 @@ FIRST_TOKEN_S = 0.001
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """A model that can be used: its prompt, and the engine that runs it (not started)."""
+    """A model that can be used: its prompt, the engine that runs it (not started), and the name of its weights."""
 
     prompt: ErankPrompt
     engine: TokenEngine
+    weights: str
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class _Running:
-    """One of the jobs that share the engine."""
+    """One of the jobs that share the engine. Two with equal values are two."""
 
     due_s: float
     open_documents: int
@@ -57,15 +61,21 @@ class Erank:
     """Scores documents by a model that thinks, any number of jobs at a time in one batch of the engine.
 
     `load` finds the model and may take minutes; it is called in a thread by `start`. `seats` is how many documents the
-    engine takes up at once; others wait until one has ended.
+    engine takes up at once; others wait until one has ended. `check_tokens` is how long the model may think when it is
+    asked how it writes its answer, see `follow_model`; with None it is not asked, and answers are read as the prompt
+    asks for them.
     """
 
-    def __init__(self, *, fingerprint: str, load: Callable[[], Loaded], seats: int) -> None:
+    def __init__(
+        self, *, fingerprint: str, load: Callable[[], Loaded], seats: int, check_tokens: int | None = None
+    ) -> None:
         self._fingerprint = fingerprint
         self._load = load
+        self._check_tokens = check_tokens
         self._loaded: Loaded | None = None
         self._pace = Pace(FIRST_TOKEN_S)
-        self._running: list[_Running] = []
+        self._identity = ""
+        self._running: set[_Running] = set()
         self._reads = 0
         self._seats = seats
         self._thinking = 0
@@ -75,26 +85,29 @@ class Erank:
         """Name of everything that changes a score, as the settings made it."""
         return self._fingerprint
 
+    @property
+    def identity(self) -> str:
+        """The weights that were loaded, and the form in which the model answers. See `Scorer.identity`."""
+        return self._identity
+
     async def start(self) -> None:
-        """Load the model, then think and read a few times, since the first is slow. Raises WorkerStartError."""
+        """Load the model, see how it answers, then think and read a few times, since the first is slow.
+
+        Raises WorkerStartError, also where the model's answer can't be recognised; then no engine is left.
+        """
         loaded = await asyncio.to_thread(self._load)
         await loaded.engine.start()
         self._loaded = loaded
-        loop = asyncio.get_running_loop()
-        for text in ("A first document.", "Another document, read again. " * 8):
-            job = ScoreJob(
-                query="warm up",
-                instruction="Warm up.",
-                texts=(text,),
-                due_s=loop.time() + 3600,
-                budget_tokens=WARM_UP_TOKENS,
-            )
-            [prompt] = loaded.prompt.build(instruction=job.instruction, query=job.query, texts=job.texts)
-            began_s = loop.time()
-            await self._read((*prompt.chunks[0], *loaded.prompt.direct_ids), priority=0)
-            self._pace = Pace((loop.time() - began_s) / len(prompt.chunks[0]))
-            async for _ in self.score(job):
-                pass
+        try:
+            if self._check_tokens is not None:
+                prompt = await follow_model(loaded.prompt, loaded.engine, max_think_tokens=self._check_tokens)
+                self._loaded = loaded = replace(loaded, prompt=prompt)
+            await self._warm_up(loaded)
+        except BaseException:
+            await self.close()
+            raise
+        # Another way to write this needs another METHOD: workers of before and after it would not agree.
+        self._identity = json.dumps({"weights": loaded.weights, "answer": loaded.prompt.answer}, ensure_ascii=False)
 
     async def score(self, job: ScoreJob) -> AsyncGenerator[Sequence[DocumentScore], None]:
         """Yield each document's outcome once, those that finish together in one batch.
@@ -113,7 +126,7 @@ class Erank:
             open_documents=sum(len(prompt.chunks) for prompt in prompts),
             unread_tokens=sum(sum(prompt.tail_tokens) for prompt in prompts),
         )
-        self._running.append(place)
+        self._running.add(place)
         indexes = {
             asyncio.ensure_future(self._judge(index, prompt, job, place)): index for index, prompt in enumerate(prompts)
         }
@@ -131,12 +144,12 @@ class Erank:
                     done |= more
                 yield [task.result() for task in done]
             late = [indexes[task] for task in open_tasks]
-            await _drop(open_tasks)
+            await drop(open_tasks)
             if late:
                 yield [_fail(index, "it was not judged by the deadline") for index in sorted(late)]
         finally:
             self._running.remove(place)
-            await _drop(indexes)
+            await drop(indexes)
 
     async def broken(self) -> str:
         """Wait until the engine is dead, and return the reason."""
@@ -150,12 +163,29 @@ class Erank:
         if loaded is not None:
             await loaded.engine.close()
 
+    async def _warm_up(self, loaded: Loaded) -> None:
+        loop = asyncio.get_running_loop()
+        for text in ("A first document.", "Another document, read again. " * 8):
+            job = ScoreJob(
+                query="warm up",
+                instruction="Warm up.",
+                texts=(text,),
+                due_s=loop.time() + 3600,
+                budget_tokens=WARM_UP_TOKENS,
+            )
+            [prompt] = loaded.prompt.build(instruction=job.instruction, query=job.query, texts=job.texts)
+            began_s = loop.time()
+            await self._read((*prompt.chunks[0], *loaded.prompt.direct_ids), priority=0)
+            self._pace = Pace((loop.time() - began_s) / len(prompt.chunks[0]))
+            async for _ in self.score(job):
+                pass
+
     async def _judge(self, index: int, prompt: DocumentPrompt, job: ScoreJob, place: _Running) -> DocumentScore:
         """One document's outcome: that of its chunk with the best expected answer."""
         if not prompt.chunks:
             return _fail(index, "the document has no text")
         try:
-            chunks = await _all_of(
+            chunks = await all_of(
                 [
                     self._judge_chunk(index, ids, tail_tokens, prompt.truncated, job, place)
                     for ids, tail_tokens in zip(prompt.chunks, prompt.tail_tokens, strict=True)
@@ -285,24 +315,3 @@ def _of_chunks(best: DocumentScore, *, cut: bool) -> DocumentScore:
 
 def _fail(index: int, reason: str) -> DocumentScore:
     return DocumentScore(index=index, status="failed", reason=reason)
-
-
-async def _all_of(work: Sequence[Awaitable[DocumentScore]]) -> list[DocumentScore]:
-    """The results in order; where one raises, or the caller is cancelled, the others are dropped."""
-    tasks = [asyncio.ensure_future(one) for one in work]
-    try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        await _drop(tasks)
-
-
-async def _drop(tasks: Iterable[asyncio.Future[DocumentScore]]) -> None:
-    """Cancel these tasks and wait until they have ended."""
-    ending = list(tasks)
-    for task in ending:
-        task.cancel()
-    if ending:
-        await asyncio.wait(ending)
-    for task in ending:
-        if not task.cancelled():
-            task.exception()  # the first error was raised already, the others have nothing to add
