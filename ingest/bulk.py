@@ -71,7 +71,7 @@ def content_id(source: Mapping[str, Any]) -> str:
 
     So the same document has the same id in every load, and two that are alike are one.
     """
-    return hashlib.blake2b(msgspec.json.encode(source, order="sorted"), digest_size=16).hexdigest()
+    return hashlib.blake2b(msgspec.json.encode(source, order="sorted", enc_hook=str), digest_size=16).hexdigest()
 
 
 def send(
@@ -168,8 +168,8 @@ def _answer(key: str, details: Mapping[str, Any], *, accepted: bool, failure: Ex
     """What an item of the engine's answer means. Raises EngineStopsError where it is not about the document."""
     if failure is not None:
         return Outcome(key, "refused", status_and_reason(failure)[1])
-    if details.get("_id") != key:
-        raise EngineStopsError(f"its answers name the document {details.get('_id')!r} where {key!r} was sent")
+    if accepted and details.get("result") == "noop":
+        return Outcome(key, "refused", "a pipeline of the index drops it")
     if accepted:
         return Outcome(key, "replaced" if details.get("result") == "updated" else "added")
     status, reason = int(details["status"]), reason_in(details.get("error"))

@@ -31,6 +31,7 @@ MAX_ID_BYTES = 512
 # Engines take requests of 100 MB by default, so a longer line could only be refused, after filling our memory.
 MAX_LINE_BYTES = 64 * 1024 * 1024
 UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+GZIP_MARK = b"\x1f\x8b"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,8 +148,8 @@ class DocumentReader:
                 self._raw, self._size_bytes = raw, os.fstat(raw.fileno()).st_size
                 stream = gzip.GzipFile(fileobj=raw) if self._file.suffix == ".gz" else raw
                 for number, line in enumerate(_lines(stream, self._max_line_bytes), start=1):
-                    if number == 1 and line is not None and line.startswith(UTF_16_MARKS):
-                        raise CorpusError(f"{self._file}: is UTF-16 text; save it as UTF-8")
+                    if number == 1:
+                        _check_start(self._file, line or b"")
                     if line is None or line.strip():
                         yield number, _object(line, self._max_line_bytes)
         except (OSError, EOFError, zlib.error) as error:
@@ -205,6 +206,14 @@ def holds_actions(file: Path) -> bool:
     documents = read_documents(file)
     next(documents, None)
     return documents.is_bulk
+
+
+def _check_start(file: Path, line: bytes) -> None:
+    """Raise CorpusError for a file of which no line could be read, with what to do about it."""
+    if line.startswith(UTF_16_MARKS):
+        raise CorpusError(f"{file}: is UTF-16 text; save it as UTF-8")
+    if line.startswith(GZIP_MARK):
+        raise CorpusError(f"{file}: is packed by gzip; its name must end in .gz")
 
 
 def _lines(stream: BinaryIO | gzip.GzipFile, max_bytes: int) -> Iterator[bytes | None]:

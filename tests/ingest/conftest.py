@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ingest.patience import Patience
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -112,6 +114,11 @@ class FakeEngine:
             if outcome["status"]:
                 items.append({operation: outcome})
         return 200, {"errors": True, "items": items}
+
+
+def impatient(max_wait_s: float = 0.0) -> Patience:
+    """Waits that end at once, where they are allowed."""
+    return Patience(max_wait_s=max_wait_s, say=lambda _: None, sleep=lambda _: None)
 
 
 @pytest.fixture(params=sorted(VERSIONS))
