@@ -272,6 +272,8 @@ def _cause(error: Exception) -> str:
     below = error.__cause__ or getattr(error, "info", None)
     if isinstance(below, Exception) and len(below.args) > 1 and isinstance(below.args[-1], Exception):
         return str(below.args[-1])
-    outer = isinstance(error, opensearchpy.exceptions.ConnectionError)
-    text = str(error.error if outer else getattr(error, "message", error))
+    if isinstance(error, opensearchpy.exceptions.ConnectionError):
+        text = str(error.error)
+    else:
+        text = str(getattr(error, "message", error))
     return CONNECTION_NAME.sub("", text) or type(error).__name__

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from es_rerank.errors import SettingsError
-from ingest import load
+from ingest.bulk import CHUNK_DOCUMENTS
 from ingest.corpora import Unreadable
 from ingest.engine import connect
 from ingest.errors import CorpusError, EngineError, LoadStoppedError, MappingError
@@ -146,7 +146,7 @@ def test_documents_are_taken_as_they_are_sent(fake_engine: FakeEngine) -> None:
         nonlocal taken
         for document in numbers(5000):
             taken += 1
-            assert taken - len(fake_engine.documents) <= load.CHUNK_DOCUMENTS + 1
+            assert taken - len(fake_engine.documents) <= CHUNK_DOCUMENTS + 1
             yield document
 
     assert load_documents(fake_engine.url, "i", documents(), {}).indexed == 5000
