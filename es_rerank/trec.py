@@ -1,11 +1,19 @@
-"""Query sets and judgments as text files, in the forms that BEIR uses.
+"""Query sets and judgments as text files: BEIR's queries.jsonl and qrels.tsv, TREC's qrels, and CSV with a header.
 
-Knows no engine and computes no measure. Every error names the file and the line.
+Knows no engine and computes no measure. A file is read whole or not at all: every error names the file, and the line
+where there is one. All files are UTF-8, with or without a byte order mark, with any line ends; one whose name ends in
+.gz is unpacked.
 """
 
 from __future__ import annotations
 
+import csv
+import gzip
+import math
+import re
+import zlib
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -13,10 +21,25 @@ import msgspec
 from es_rerank.errors import EsRerankError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-JUDGMENTS_HEADER = ("query-id", "corpus-id", "score")
+# The words of a header, without case and signs. Where a header has several of a list, the first of the list counts: an
+# id comes before a text, and `score`, which may be the engine's, comes last.
+QUERY_WORDS = ("queryid", "qid", "topicid", "query", "topic", "querytext")
+DOCUMENT_WORDS = ("corpusid", "docid", "documentid", "docno", "pid", "passageid", "doc", "document")
+GRADE_WORDS = ("rating", "grade", "relevance", "rel", "judgment", "judgement", "label", "score")
+NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+WHOLE_NUMBER = re.compile(r"[+-]?[0-9]+")
+# The second column of TREC's four. It has no meaning today, and is 0 or Q0 in practice.
+ITERATION = re.compile(r"Q?[0-9]+")
+BLANKS = " \t"
+WHITE_SPACE = " \t\r\n"
+MAX_GRADE_CHARACTERS = 32
+MAX_SHOWN_CHARACTERS = 100
+EXPECTED = (
+    "query, document and grade, or query, 0, document and grade, with tabs, commas, semicolons or blanks between them"
+)
 
 
 class TrecError(EsRerankError):
@@ -33,20 +56,39 @@ class Query:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgment:
-    """How relevant one document is to one query: `grade` 0 is not relevant, a larger grade is more relevant."""
+    """How relevant one document is to one query: `grade` 0 is not relevant, a larger grade is more relevant.
+
+    A whole grade is an int, also where the file has `2.0`; any other is a float. So code that takes ints only, as
+    trec_eval's measures do, refuses a fractional grade and never cuts it.
+    """
 
     query_id: str
     document_id: str
+    grade: int | float
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Where the columns of a judgment are, of `width` in all, and whether the first line is a header."""
+
+    query: int
+    document: int
     grade: int
+    width: int
+    header: bool
 
 
 def read_queries(file: Path) -> tuple[Query, ...]:
     """The queries of a BEIR queries.jsonl (`_id` and `text`; other fields are ignored), in order of the file.
 
-    Raises TrecError, also for an id that comes twice and for a file without any query.
+    An `_id` that is a whole number is read as its digits. Raises TrecError, also for an id that comes twice and for a
+    file without any query.
     """
     queries: dict[str, Query] = {}
-    for where, line in _lines(file):
+    for number, line in enumerate(_lines(file), start=1):
+        if not line.strip(WHITE_SPACE):
+            continue
+        where = f"{file}, line {number}"
         query = _query(where, line)
         if query.id in queries:
             raise TrecError(f"{where}: the query {query.id!r} is there twice")
@@ -57,57 +99,181 @@ def read_queries(file: Path) -> tuple[Query, ...]:
 
 
 def read_judgments(file: Path) -> tuple[Judgment, ...]:
-    """The judgments of a TSV with the columns query, document and grade, in order of the file.
+    """The judgments of a file, in order of the file.
 
-    A first line `query-id corpus-id score` is taken as the header. A line that comes twice is returned once. Raises
-    TrecError, also for a pair that is judged twice with different grades and for a file without any judgment.
+    The first line tells the form. Three columns are query, document and grade; four are TREC's query, iteration,
+    document and grade. Tabs, commas, semicolons or blanks separate them; between the first three, a value may stand in
+    double quotes. A header names the columns in any order (BEIR's `query-id corpus-id score`, Quepid's
+    `query,docid,rating` and the like), and other columns of it are passed over. Blank lines are too, and under a header
+    a document with an empty grade and, in CSV, a query that stands alone: nobody has judged them. Blanks around a value
+    are not a part of it.
+
+    A pair that comes twice with one grade is returned once. Raises TrecError, also for a pair that is judged twice with
+    different grades and for a file without any judgment.
     """
     judgments: dict[tuple[str, str], Judgment] = {}
-    for number, (where, line) in enumerate(_lines(file)):
-        columns = tuple(column.strip() for column in line.split("\t"))
-        if number == 0 and columns == JUDGMENTS_HEADER:
-            continue
-        judgment = _judgment(where, columns)
+    for where, judgment in _judged(file):
         pair = (judgment.query_id, judgment.document_id)
         if judgments.setdefault(pair, judgment) != judgment:
             grades = f"{judgments[pair].grade} before and {judgment.grade} here"
             raise TrecError(f"{where}: query {pair[0]!r} and document {pair[1]!r} are judged twice: {grades}")
     if not judgments:
-        raise TrecError(f"{file}: holds no judgment; a line is query, document and grade with a tab between them")
+        raise TrecError(f"{file}: holds no judgment; a line is {EXPECTED}")
     return tuple(judgments.values())
 
 
-def _lines(file: Path) -> Iterator[tuple[str, str]]:
-    """Each line that is not blank, after its place as `file, line N`."""
+def _judged(file: Path) -> Iterator[tuple[str, Judgment]]:
+    """Each judgment of a file after its place."""
+    lines = _lines(file)
+    start: list[str] = []
+    for line in lines:
+        start.append(line)
+        if line.strip(WHITE_SPACE):
+            break
+    else:
+        return
+    separator, layout = _form(f"{file}, line {len(start)}", file, start[-1])
+    rows = _rows(file, separator, chain(start, lines))
+    if layout.header:
+        next(rows)
+    for where, cells in rows:
+        judgment = _judgment(where, cells, layout, separator)
+        if judgment is not None:
+            yield where, judgment
+
+
+def _lines(file: Path) -> Iterator[str]:
+    """Each line with its end, blank ones too. A byte order mark is left out, also one of a file that was appended."""
+    number = 0
     try:
-        with file.open(encoding="utf-8-sig") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    yield f"{file}, line {number}", line.rstrip("\r\n")
-    except OSError as error:
-        raise TrecError(f"{file}: cannot be read: {error.strerror}") from error
+        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
+            for number, line in enumerate(stream, start=1):
+                yield _text(f"{file}, line {number}", line)
+    except (OSError, EOFError, zlib.error) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        where = f"breaks off behind line {number}" if number else "cannot be read"
+        raise TrecError(f"{file}: {where}: {reason}") from error
+
+
+def _text(where: str, line: bytes) -> str:
+    try:
+        return line.decode().removeprefix("\ufeff")
     except UnicodeDecodeError as error:
-        raise TrecError(f"{file}: is not UTF-8 text: {error.reason} at byte {error.start}") from error
+        raise TrecError(f"{where}: is not UTF-8 text: {error.reason}. Save the file as UTF-8") from error
+
+
+def _form(where: str, file: Path, line: str) -> tuple[str, _Layout]:
+    """The separator of a file and the layout of its columns, by its first line. Raises TrecError.
+
+    Blanks come last, since a value may hold some where another separator is used.
+    """
+    commas_first = file.name.removesuffix(".gz").endswith(".csv")
+    for separator in (",", ";", "\t", BLANKS) if commas_first else ("\t", ",", ";", BLANKS):
+        if separator in ",;" and "\t" in line and not commas_first:
+            continue  # a comma between tabs is a part of a value
+        try:
+            [(_, cells)] = _rows(file, separator, [line])
+        except (TrecError, ValueError):
+            continue
+        layout = _layout(cells)
+        if layout is not None:
+            return separator, layout
+    raise TrecError(
+        f"{where}: must be {EXPECTED}, the grade being a number; or a header with such words as query-id, corpus-id, "
+        f"score, or query, docid, rating; was {_shown(line.strip())}"
+    )
+
+
+def _rows(file: Path, separator: str, lines: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
+    """The cells of each row that is not blank, after its place. Raises TrecError for quotes that don't match."""
+    if separator == BLANKS:
+        for number, line in enumerate(lines, start=1):
+            words = [word for word in re.split(f"[{WHITE_SPACE}]+", line) if word]
+            if any(word.startswith('"') for word in words):
+                raise TrecError(f"{file}, line {number}: has a quote: put tabs or commas between the columns")
+            if words:
+                yield f"{file}, line {number}", words
+        return
+    reader = csv.reader(lines, delimiter=separator, strict=True)
+    while True:
+        where = f"{file}, line {reader.line_num + 1}"
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            raise TrecError(f"{where}: cannot be taken apart: {error}") from error
+        if row is None:
+            return
+        cells = [cell.strip(WHITE_SPACE) for cell in row]
+        if separator == "\t" and any("\n" in cell for cell in cells):
+            raise TrecError(f"{where}: a value goes over several lines; is a quote not closed?")
+        if any(cells):
+            yield where, cells
+
+
+def _layout(cells: Sequence[str]) -> _Layout | None:
+    """The layout that a first line shows, as a judgment or as a header; None if it is neither."""
+    width = len(cells)
+    if NUMBER.fullmatch(cells[-1]):
+        if width == 3:
+            return _Layout(0, 1, 2, width, header=False)
+        if width == 4 and ITERATION.fullmatch(cells[1]):
+            return _Layout(0, 2, 3, width, header=False)
+        return None
+    names = [re.sub(r"[^0-9a-z]", "", cell.casefold()) for cell in cells]
+    places = [_place(words, names) for words in (QUERY_WORDS, DOCUMENT_WORDS, GRADE_WORDS)]
+    query, document, grade = places
+    if query is None or document is None or grade is None:
+        return None
+    return _Layout(query, document, grade, width, header=True)
+
+
+def _place(words: Sequence[str], names: Sequence[str]) -> int | None:
+    """Where the first of the words stands among the names of a header; None if none does, or one does twice."""
+    word = next((word for word in words if word in names), None)
+    return names.index(word) if word is not None and names.count(word) == 1 else None
+
+
+def _judgment(where: str, cells: Sequence[str], layout: _Layout, separator: str) -> Judgment | None:
+    """The judgment of a row, None for one that judges nothing."""
+    if layout.header and separator in ",;" and len(cells) < layout.width and not any(cells[1:]):
+        return None
+    if len(cells) != layout.width:
+        shape = f"{layout.width} columns, as the first line has" if layout.header or layout.width == 4 else EXPECTED
+        raise TrecError(f"{where}: must be {shape}, was {_shown(tuple(cells))}")
+    query_id, document_id, grade = cells[layout.query], cells[layout.document], cells[layout.grade]
+    if layout.header and query_id and not grade:
+        return None
+    if not query_id or not document_id:
+        raise TrecError(f"{where}: must be {EXPECTED}, and no value may be empty, was {_shown(tuple(cells))}")
+    return Judgment(query_id=query_id, document_id=document_id, grade=_grade(where, grade))
+
+
+def _grade(where: str, text: str) -> int | float:
+    value = float(text) if len(text) <= MAX_GRADE_CHARACTERS and NUMBER.fullmatch(text) else math.nan
+    if not math.isfinite(value):
+        raise TrecError(f"{where}: the grade must be a number, such as 2 or 0.5, was {_shown(text)}")
+    if WHOLE_NUMBER.fullmatch(text):
+        return int(text)
+    return int(value) if value.is_integer() else value
 
 
 def _query(where: str, line: str) -> Query:
     try:
         record = msgspec.json.decode(line)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise TrecError(f"{where}: is not JSON: {error}") from error
     if not isinstance(record, dict):
         raise TrecError(f"{where}: must be an object with _id and text, was {type(record).__name__}")
-    for name in ("_id", "text"):
-        if not isinstance(record.get(name), str) or not record[name]:
-            raise TrecError(f"{where}: {name} must be a text that is not empty, was {record.get(name)!r}")
-    return Query(id=record["_id"], text=record["text"])
+    key, text = record.get("_id"), record.get("text")
+    if isinstance(key, int) and not isinstance(key, bool):
+        key = str(key)
+    if not isinstance(key, str) or not key:
+        raise TrecError(f"{where}: _id must be a text that is not empty, or a whole number, was {_shown(key)}")
+    if not isinstance(text, str) or not text:
+        raise TrecError(f"{where}: text must be a text that is not empty, was {_shown(text)}")
+    return Query(id=key, text=text)
 
 
-def _judgment(where: str, columns: tuple[str, ...]) -> Judgment:
-    if len(columns) != len(JUDGMENTS_HEADER) or not all(columns):
-        raise TrecError(f"{where}: must be query, document and grade with a tab between them, was {columns!r}")
-    query_id, document_id, grade = columns
-    try:
-        return Judgment(query_id=query_id, document_id=document_id, grade=int(grade))
-    except ValueError:
-        raise TrecError(f"{where}: the grade must be a whole number, was {grade!r}") from None
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN_CHARACTERS else f"{text[:MAX_SHOWN_CHARACTERS]}..."

@@ -1,14 +1,18 @@
 """The official client for the engine at a URL, and what its errors mean.
 
-Decides which client is the right one and how it logs in, and translates both clients' errors. Knows no documents.
+Decides which client is the right one and how it logs in, translates both clients' errors, and asks a busy engine again.
+Knows no documents.
 """
 
 from __future__ import annotations
 
 import base64
+import math
 import re
+import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 import elastic_transport
@@ -18,19 +22,25 @@ import opensearchpy
 from es_rerank.errors import SettingsError
 from ingest.errors import EngineError
 from ingest.login import ApiKey, Password
+from ingest.patience import Patience
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from elastic_transport import TransportApiResponse
 
 Client = elasticsearch.Elasticsearch | opensearchpy.OpenSearch
+Answer = TypeVar("Answer")
 
 OLDEST_ELASTICSEARCH = 8
 # Engines answer a chunk within seconds; one that takes longer is merging or short of memory, and may recover.
 ANSWER_LIMIT_S = 120.0
+# The engine, or a server before it, takes nothing now; the same request may be taken later.
+BUSY_STATUSES = frozenset({429, 502, 503, 504})
 OTHER_FORMS = re.compile(r"compatible-with=\d+")
+# How urllib3 begins its messages.
+CONNECTION_NAME = re.compile(r"^HTTPS?Connection(?:Pool)?\([^)]*\): ")
 NO_REASON = "it gives no reason"
 DEFAULT_PORTS = {"http": 80, "https": 443}
 CLIENT_ERRORS = (
@@ -39,6 +49,8 @@ CLIENT_ERRORS = (
     opensearchpy.exceptions.OpenSearchException,
     opensearchpy.exceptions.ImproperlyConfigured,
 )
+# What an engine says in a header beside its answer, such as that security is off.
+ENGINE_WARNINGS = (elasticsearch.ElasticsearchWarning, opensearchpy.OpenSearchWarning)
 
 
 class CompatibleTransport(elastic_transport.Transport):
@@ -55,23 +67,51 @@ class CompatibleTransport(elastic_transport.Transport):
         return super().perform_request(method, target, **options)
 
 
+class TellingConnection(opensearchpy.Urllib3HttpConnection):
+    """Keeps the answer's `Retry-After` with the error of a busy engine, as `retry_after`. The client drops all headers.
+
+    To the base class such a status is no error, so that it returns the headers; then it makes the error that it would
+    have raised.
+    """
+
+    def perform_request(  # type: ignore[override]  # as the transport calls it
+        self, method: str, url: str, params: Any = None, body: Any = None, *, ignore: Any = (), **options: Any
+    ) -> Any:
+        """See opensearchpy."""
+        status, headers, data = super().perform_request(
+            method, url, params, body, ignore=(*ignore, *BUSY_STATUSES), **options
+        )
+        if status not in BUSY_STATUSES or status in ignore:
+            return status, headers, data
+        try:
+            self._raise_error(status, data, headers.get("content-type"))
+        except opensearchpy.exceptions.TransportError as error:
+            error.retry_after = headers.get("retry-after")  # type: ignore[attr-defined]
+            raise
+
+
 def connect(
-    url: str, *, login: Password | ApiKey | None = None, ca_file: Path | None = None, verify_tls: bool = True
+    url: str,
+    *,
+    login: Password | ApiKey | None = None,
+    ca_file: Path | None = None,
+    verify_tls: bool = True,
+    patience: Patience | None = None,
 ) -> Client:
     """The official client for the engine at `url`, after asking which engine it is.
 
     `version` of `GET /` tells which one it is, never a header: some OpenSearch servers send Elasticsearch's header.
-    Without `verify_tls` any certificate is trusted. The client never retries, because a bulk request that broke off may
-    have been carried out. Raises SettingsError for a URL or a file that can't be used, EngineError where no engine
-    answers or the engine is an unknown one.
+    Without `verify_tls` any certificate is trusted. The client never asks again by itself: `ask` does, as a busy engine
+    is waited for here too, with `patience`. Raises SettingsError for a URL or a file that can't be used, EngineError
+    where no engine answers or the engine is an unknown one.
     """
     address = _address(url)
     options = _client_options(address, login, ca_file)
     if not verify_tls:
         options |= {"verify_certs": False, "ssl_show_warn": False}
     with engine_errors(f"the engine at {url}"):
-        client = opensearchpy.OpenSearch(address, timeout=ANSWER_LIMIT_S, **options)
-        version = _version(client.info())
+        client = opensearchpy.OpenSearch(address, timeout=ANSWER_LIMIT_S, connection_class=TellingConnection, **options)
+        version = _version(ask(client.info, patience or Patience(), reached=False))
         if version.get("distribution") == "opensearch":
             return client
         client.close()
@@ -90,6 +130,47 @@ def engine_errors(engine: str) -> Iterator[None]:
         raise EngineError(f"{engine} {_what_happened(error)}") from error
 
 
+def ask(request: Callable[[], Answer], patience: Patience, *, reached: bool = True) -> Answer:
+    """The answer to a request that the engine may get twice. Raises the client's error once `patience` ends.
+
+    A busy engine is waited for, and so is one that is lost, but not one that was never `reached`: its URL is wrong.
+    """
+    while True:
+        try:
+            answer = request()
+        except CLIENT_ERRORS as error:
+            status, said = status_and_words(error)
+            waits = may_pass(error) and (reached or status is not None)
+            if not waits or not patience.wait(said, retry_after_s(error)):
+                raise
+        else:
+            patience.end_wait()
+            return answer
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether the same request may be taken later: the engine is busy, or no answer came over the network."""
+    if isinstance(error, elastic_transport.TlsError | opensearchpy.exceptions.SSLError):
+        return False
+    if isinstance(error, elasticsearch.ConnectionError | elasticsearch.ConnectionTimeout):
+        return True
+    return isinstance(error, opensearchpy.exceptions.ConnectionError) or status_and_reason(error)[0] in BUSY_STATUSES
+
+
+def retry_after_s(error: Exception) -> float | None:
+    """How many seconds the engine asks to wait, from the `Retry-After` of its answer; None if it doesn't."""
+    meta = getattr(error, "meta", None)
+    text = str((getattr(error, "retry_after", None) if meta is None else meta.headers.get("retry-after")) or "")
+    try:
+        seconds = float(text or "nan")
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(text).timestamp() - time.time()
+        except ValueError:
+            return None
+    return seconds if math.isfinite(seconds) and seconds > 0 else None
+
+
 def status_and_reason(error: Exception) -> tuple[int | None, str]:
     """The HTTP status of a client's error, None where no answer came, and the reason in the engine's words."""
     if isinstance(error, elasticsearch.ApiError):
@@ -99,11 +180,19 @@ def status_and_reason(error: Exception) -> tuple[int | None, str]:
     return None, _cause(error)
 
 
+def status_and_words(error: Exception) -> tuple[int | None, str]:
+    """The same, with the status before the reason."""
+    status, reason = status_and_reason(error)
+    return status, f"({status}) {reason}" if status else reason
+
+
 def reason_in(error: Any) -> str:
     """The reasons in an `error` of the engine's JSON, from the outermost to the cause; '' where it has none."""
-    reasons = []
+    reasons: list[str] = []
     while isinstance(error, dict):
-        reasons.append(str(error.get("reason") or error.get("type")))
+        reason = str(error.get("reason") or error.get("type"))
+        if not reasons or reason not in reasons[-1]:  # an outer reason often quotes its cause
+            reasons.append(reason)
         error = error.get("caused_by")
     return ": ".join(reasons) or str(error or "")
 
@@ -189,7 +278,12 @@ def _error_of(body: Any) -> Any:
 
 
 def _cause(error: Exception) -> str:
-    """The message of the lowest library, without the words that the clients put around it."""
+    """The message of the lowest library, without the words that the libraries above put around it."""
+    below = error.__cause__ or getattr(error, "info", None)
+    if isinstance(below, Exception) and len(below.args) > 1 and isinstance(below.args[-1], Exception):
+        return str(below.args[-1])
     if isinstance(error, opensearchpy.exceptions.ConnectionError):
-        return str(error.error)
-    return str(getattr(error, "message", error)) or type(error).__name__
+        text = str(error.error)
+    else:
+        text = str(getattr(error, "message", error))
+    return CONNECTION_NAME.sub("", text) or type(error).__name__

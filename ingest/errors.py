@@ -4,10 +4,10 @@
 
     EsRerankError
     └── IngestError
-        ├── CorpusError        the source cannot be read, or holds no document
-        ├── MappingError       the index body cannot be used
+        ├── CorpusError        the source cannot be read, or holds no document: nothing was loaded
+        ├── MappingError       the index body cannot be used: nothing was loaded
         ├── EngineError        no engine answers, it is an unknown one, or it refuses us: nothing was loaded
-        └── LoadStoppedError   the engine stopped taking documents half-way: some were loaded
+        └── LoadStoppedError   the engine stopped taking documents, or the source broke off: some may be loaded
 
 A document that the engine refuses, or a line that is not a document, is never an error here: it is counted.
 """
@@ -34,4 +34,4 @@ class EngineError(IngestError):
 
 
 class LoadStoppedError(IngestError):
-    """The engine stopped taking documents half-way; the text says how many it has and how to go on."""
+    """The engine or the source stopped half-way; the text says how many documents are loaded and how to go on."""

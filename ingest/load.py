@@ -1,6 +1,6 @@
-"""Loads documents into an index by the official clients' bulk helpers, and counts what became of each.
+"""Loads documents into an index, and counts what became of each.
 
-Decides when an index is made and what ends a load. Holds one chunk at a time. Knows no files.
+Decides what ends a load. Holds one chunk at a time. Knows no files.
 """
 
 from __future__ import annotations
@@ -12,30 +12,24 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Literal
 
-import elasticsearch
-import elasticsearch.helpers
-import opensearchpy.helpers
 from tqdm import tqdm
 
 from es_rerank.errors import SettingsError
+from ingest.bulk import CHUNK_DOCUMENTS, EngineStopsError, content_id, send
 from ingest.corpora import Unreadable
-from ingest.engine import CLIENT_ERRORS, connect, engine_errors, reason_in, status_and_reason
-from ingest.errors import CorpusError, LoadStoppedError, MappingError
+from ingest.engine import CLIENT_ERRORS, ask, connect
+from ingest.errors import CorpusError, LoadStoppedError
+from ingest.index import prepare_index
+from ingest.patience import Patience
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from ingest.bulk import Outcome
     from ingest.engine import Client
 
 Item = tuple[str | None, "Mapping[str, Any]"]
 
-CHUNK_DOCUMENTS = 500
-CHUNK_BYTES = 10 * 1024 * 1024
-# An engine that is too busy (429) is asked again after 1, 2, 4, 8 and 16 seconds.
-MAX_RETRIES = 5
-FIRST_PAUSE_S = 1
-# These say that the engine takes nothing now, rather than that something is wrong with the document.
-STOPPING_STATUSES = frozenset({401, 403, 429, 502, 503, 504})
 EXAMPLES_OF_A_KIND = 5
 UNREADABLE_AT_START = 1000
 INDEX_NAME = re.compile(r"(?![-_+.])[^\s\\/*?\"<>|,#:A-Z]{1,255}")
@@ -54,14 +48,22 @@ class Problem:
 class LoadReport:
     """What became of all documents, in counts.
 
-    `indexed` documents are in the index, `refused` ones were refused by the engine, and `unreadable` lines were not
-    documents. `examples` has the first five problems of each kind, in the order in which they were met. `created` says
-    whether the index was made for this load, which took `took_s` seconds.
+    The engine took `indexed` documents; `replaced` of them took the place of another one of their id, which came before
+    in the same load or was in the index. A document that was sent again, because no answer had come, may have met
+    itself there, and is not counted as one that replaced another. `there` documents were passed over, because a load
+    that resumes leaves what the index has. `refused` ones were refused by the engine, and `unreadable` lines were not
+    documents. `examples` has the first five problems of each kind, in the order in which they were met.
+
+    `in_index` is how many documents the whole index has after the load, None where the engine does not say. `created`
+    says whether the index was made for this load, which took `took_s` seconds.
     """
 
     indexed: int
+    replaced: int
+    there: int
     refused: int
     unreadable: int
+    in_index: int | None
     took_s: float
     examples: tuple[Problem, ...]
     created: bool
@@ -74,102 +76,112 @@ def load_documents(
     mapping: Mapping[str, Any],
     *,
     recreate: bool = False,
+    resume: bool = False,
     progress: bool = True,
     total_count: int | None = None,
-    max_retries: int = MAX_RETRIES,
+    share_read: Callable[[], float] | None = None,
+    patience: Patience | None = None,
 ) -> LoadReport:
     """Load (id, fields) pairs into `index`, by a client or into the engine at a URL, and make them searchable.
 
     A missing index is made with the body `mapping`. An index that exists keeps its own, and documents of the same id
-    are replaced; with `recreate` the index is deleted first. Nothing is deleted or made before a first document was
-    read. A document without an id (None) gets one from the engine. With `progress` a bar is drawn on standard error
-    where that is a terminal; `total_count` gives it an end. A request that the engine is too busy for is sent again,
-    with growing pauses, `max_retries` times.
+    are replaced. With `recreate` the index is made anew, and with `resume` a document whose id the index has is passed
+    over. Nothing is made or deleted before a first document was read, and nothing is deleted before the engine has
+    tried `mapping` (see `prepare_index`). A document without an id (None) gets one that is made from its fields, so
+    that loading it again never doubles it, and two that are alike are one.
+
+    A busy engine, and one that is gone for a time, is waited for with `patience`; without it, as long as it takes. With
+    `progress` a bar is drawn on standard error where that is a terminal. Its end is `total_count`, or is estimated from
+    `share_read`, which says how much of the source was read, from 0 to 1.
 
     Raises SettingsError for an index name that engines refuse, CorpusError where no document is among the items, or
     none among the first thousand, MappingError where the engine refuses `mapping`, EngineError where the engine can't
-    be used, LoadStoppedError where it stops taking documents half-way.
+    be used, LoadStoppedError where it stops taking documents half-way, or the source breaks off half-way: then all
+    documents before the break are loaded.
     """
     if not INDEX_NAME.fullmatch(index):
         raise SettingsError(
             f"the index name {index!r}: lower-case letters, digits, '-', '_' and '.' are allowed, the first being "
             "a letter or a digit"
         )
+    if recreate and resume:
+        raise SettingsError("recreate and resume: an index that is made anew has nothing to resume; take one of them")
     began_s = time.monotonic()
+    patience = patience or Patience()
     tally = _Tally()
     items = iter(documents)
     first = _first_document(items, tally)
-    with closing(connect(engine)) if isinstance(engine, str) else nullcontext(engine) as client:
-        created = _prepare_index(client, index, mapping, recreate=recreate)
-        actions = tally.pass_actions(index, chain([first], tally.pass_documents(items)))
+    with closing(connect(engine, patience=patience)) if isinstance(engine, str) else nullcontext(engine) as client:
+        created = prepare_index(client, index, mapping, recreate=recreate, patience=patience)
         try:
             with tqdm(total=total_count, unit=" documents", disable=None if progress else True) as bar:
-                for accepted, outcome in _bulk(client, actions, max_retries=max_retries):
-                    tally.count(accepted, outcome)
-                    bar.update()
-        except CLIENT_ERRORS as error:
-            raise tally.stopped_by(error) from error
-        tally.check_complete()
-        with engine_errors("the documents are loaded, but the engine"):
-            client.indices.refresh(index=index)
-    return tally.report(took_s=time.monotonic() - began_s, created=created)
+                for chunk in _chunks(chain([first], tally.pass_documents(items))):
+                    for outcome in send(client, index, chunk, only_missing=resume, patience=patience):
+                        tally.count(outcome)
+                    _draw(bar, tally, share_read)
+        except EngineStopsError as error:
+            raise tally.stopped(f"the engine stopped taking documents: {error}") from error
+        if tally.broken is not None:
+            raise tally.stopped(str(tally.broken)) from tally.broken
+        in_index = _count(client, index, patience)
+    return tally.report(in_index=in_index, took_s=time.monotonic() - began_s, created=created)
 
 
 @dataclass(slots=True)
 class _Tally:
     """The counts of one load, as it goes on."""
 
-    sent: int = 0
     indexed: int = 0
+    replaced: int = 0
+    there: int = 0
     refused: int = 0
     unreadable: int = 0
     examples: list[Problem] = field(default_factory=list)
+    broken: CorpusError | None = None
 
     def pass_documents(self, items: Iterator[Item | Unreadable]) -> Iterator[Item]:
-        """The documents among the items; the others are counted."""
-        for item in items:
-            if isinstance(item, Unreadable):
-                self.unreadable += 1
-                self._keep(self.unreadable, Problem(kind="unreadable", name=item.where, reason=item.reason))
-            else:
-                yield item
+        """The documents among the items; the others are counted. Where the source breaks off, they end."""
+        try:
+            for item in items:
+                if isinstance(item, Unreadable):
+                    self.unreadable += 1
+                    self._keep(self.unreadable, Problem(kind="unreadable", name=item.where, reason=item.reason))
+                else:
+                    yield item
+        except CorpusError as error:
+            self.broken = error
 
-    def pass_actions(self, index: str, documents: Iterable[Item]) -> Iterator[dict[str, Any]]:
-        """The documents as the bulk helpers take them; each is counted as sent."""
-        for document_id, source in documents:
-            self.sent += 1
-            identity = {} if document_id is None else {"_id": document_id}
-            yield {"_index": index, "_source": source, **identity}
-
-    def count(self, accepted: bool, outcome: dict[str, Any]) -> None:
-        """Count the engine's answer for one document. Raises LoadStoppedError if it is not about that document."""
-        if accepted:
+    def count(self, outcome: Outcome) -> None:
+        """Count what became of one document."""
+        if outcome.fate == "refused":
+            self.refused += 1
+            self._keep(self.refused, Problem(kind="refused", name=outcome.id, reason=outcome.reason))
+        elif outcome.fate == "there":
+            self.there += 1
+        else:
             self.indexed += 1
-            return
-        [details] = outcome.values()
-        status, reason = _read_refusal(details)
-        if status is None or status in STOPPING_STATUSES:
-            raise self._stopped(f"({status}) {reason}" if status else reason)
-        self.refused += 1
-        self._keep(self.refused, Problem(kind="refused", name=str(details.get("_id") or "(no id)"), reason=reason))
+            self.replaced += outcome.fate == "replaced"
 
-    def check_complete(self) -> None:
-        """Raises LoadStoppedError where the engine gave no outcome for some document."""
-        silent = self.sent - self.indexed - self.refused
-        if silent:
-            raise self._stopped(f"its answers left out {silent} documents")
+    def read(self) -> int:
+        """How many documents have been dealt with."""
+        return self.indexed + self.there + self.refused
 
-    def stopped_by(self, error: Exception) -> LoadStoppedError:
-        """The error for a load that a client's error ends."""
-        status, reason = status_and_reason(error)
-        return self._stopped(f"({status}) {reason}" if status else reason)
+    def stopped(self, reason: str) -> LoadStoppedError:
+        """The error for a load that ends half-way."""
+        return LoadStoppedError(
+            f"{reason}. The index has {self.indexed + self.there} documents of this load so far. To go on where it "
+            "stopped, load again with --resume, and without --recreate"
+        )
 
-    def report(self, *, took_s: float, created: bool) -> LoadReport:
+    def report(self, *, in_index: int | None, took_s: float, created: bool) -> LoadReport:
         """The counts as they stand."""
         return LoadReport(
             indexed=self.indexed,
+            replaced=self.replaced,
+            there=self.there,
             refused=self.refused,
             unreadable=self.unreadable,
+            in_index=in_index,
             took_s=took_s,
             examples=tuple(self.examples),
             created=created,
@@ -179,17 +191,13 @@ class _Tally:
         if count <= EXAMPLES_OF_A_KIND:
             self.examples.append(problem)
 
-    def _stopped(self, reason: str) -> LoadStoppedError:
-        return LoadStoppedError(
-            f"the engine stopped taking documents: {reason}. It has {self.indexed} of this load so far. Load again "
-            "once it works: documents with an id are replaced; without --recreate, the others would be there twice"
-        )
-
 
 def _first_document(items: Iterator[Item | Unreadable], tally: _Tally) -> Item:
     """The first document. Raises CorpusError where there is none."""
     for document in tally.pass_documents(islice(items, UNREADABLE_AT_START)):
         return document
+    if tally.broken is not None:
+        raise tally.broken
     if not tally.unreadable:
         raise CorpusError("there is no document to load")
     first = tally.examples[0]
@@ -199,45 +207,34 @@ def _first_document(items: Iterator[Item | Unreadable], tally: _Tally) -> Item:
     )
 
 
-def _prepare_index(client: Client, index: str, mapping: Mapping[str, Any], *, recreate: bool) -> bool:
-    """Make the index where needed. Returns whether it was made."""
-    with engine_errors("the engine"):
-        there = bool(client.indices.exists(index=index))
-        if there and not recreate:
-            return False
-        if there:
-            client.indices.delete(index=index)
-        try:
-            client.indices.create(index=index, body=dict(mapping))
-        except CLIENT_ERRORS as error:
-            status, reason = status_and_reason(error)
-            if status == 400:
-                raise MappingError(f"the engine refuses the settings or the mapping of {index}: {reason}") from error
-            raise
-    return True
+def _chunks(documents: Iterable[Item]) -> Iterator[Sequence[tuple[str, Mapping[str, Any]]]]:
+    """The documents in chunks, each with an id. No chunk has an id twice: a chunk may be loaded in any order."""
+    chunk: dict[str, Mapping[str, Any]] = {}
+    for document_id, fields in documents:
+        key = content_id(fields) if document_id is None else document_id
+        if key in chunk or len(chunk) == CHUNK_DOCUMENTS:
+            yield list(chunk.items())
+            chunk = {}
+        chunk[key] = fields
+    if chunk:
+        yield list(chunk.items())
 
 
-def _bulk(
-    client: Client, actions: Iterable[dict[str, Any]], *, max_retries: int
-) -> Iterator[tuple[bool, dict[str, Any]]]:
-    """The engine's answer for each document, by the helpers of the client's own package."""
-    of_elasticsearch = isinstance(client, elasticsearch.Elasticsearch)
-    helpers: Any = elasticsearch.helpers if of_elasticsearch else opensearchpy.helpers
-    outcomes: Iterator[tuple[bool, dict[str, Any]]] = helpers.streaming_bulk(
-        client,
-        actions,
-        chunk_size=CHUNK_DOCUMENTS,
-        max_chunk_bytes=CHUNK_BYTES,
-        raise_on_error=False,
-        raise_on_exception=False,
-        max_retries=max_retries,
-        initial_backoff=FIRST_PAUSE_S,
-    )
-    return outcomes
+def _draw(bar: tqdm[Any], tally: _Tally, share_read: Callable[[], float] | None) -> None:
+    """Bring the bar up to date; without a known end, by what the documents so far say of the whole source."""
+    share = share_read() if share_read is not None and not bar.disable else 0.0
+    if share > 0:
+        bar.total = max(tally.read(), round(tally.read() / share))
+    bar.update(tally.read() - bar.n)
 
 
-def _read_refusal(details: dict[str, Any]) -> tuple[int | None, str]:
-    """The status of a document that was not taken, None where the engine did not answer, and the reason."""
-    if "exception" in details:
-        return status_and_reason(details["exception"])
-    return int(details["status"]), reason_in(details.get("error"))
+def _count(client: Client, index: str, patience: Patience) -> int | None:
+    """How many documents the index has, all of them searchable. None where the login may not ask.
+
+    Then the documents are searchable too, a second later, when the engine refreshes the index by itself.
+    """
+    try:
+        ask(lambda: client.indices.refresh(index=index), patience)
+        return int(ask(lambda: client.count(index=index), patience)["count"])
+    except CLIENT_ERRORS:
+        return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -41,7 +42,7 @@ def text_mapping(fields: Sequence[str] = BEIR_FIELDS, *, analyzer: str = DEFAULT
 def read_mapping(file: Path) -> dict[str, Any]:
     """An index body from a JSON file, as `PUT /index` takes it. Raises MappingError."""
     try:
-        body = msgspec.json.decode(file.read_bytes())
+        body = msgspec.json.decode(file.read_bytes().removeprefix(codecs.BOM_UTF8))
     except OSError as error:
         raise MappingError(f"{file}: cannot be read: {error.strerror}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

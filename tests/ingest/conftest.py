@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ingest.patience import Patience
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -23,46 +25,100 @@ VERSIONS: dict[str, dict[str, Any]] = {
     "opensearch": {"number": "2.19.6", "distribution": "opensearch"},
     "elasticsearch": {"number": "8.19.21", "build_flavor": "default"},
 }
-TAKEN = {"status": 201, "result": "created"}
+ADDED = {"status": 201, "result": "created"}
+REPLACED = {"status": 200, "result": "updated"}
+LOST = "lost"
 
 
 @dataclass
 class FakeEngine:
-    """Takes every document, unless `bulk_answers` say otherwise, one for each bulk request.
+    """Takes every document, unless it is told otherwise.
 
-    An answer is the status of the whole request, 0 to close the connection instead, or the items by position.
+    `bulk_answers` has one answer for each bulk request: the status of the whole request, 0 to close the connection
+    instead, LOST to carry it out and then close the connection, or the items that differ, by position. `other_answers`
+    has statuses, 0 and LOST for requests of other kinds. A status may come with a `Retry-After`.
     """
 
     product: str
     version: dict[str, Any] = field(default_factory=dict)
     login: str | None = None
-    bulk_answers: deque[int | dict[int, Any]] = field(default_factory=deque)
+    max_bulk_bytes: int = 100_000_000
+    bulk_answers: deque[Any] = field(default_factory=deque)
+    other_answers: deque[Any] = field(default_factory=deque)
     requests: list[tuple[str, str]] = field(default_factory=list)
     documents: list[tuple[dict[str, Any], dict[str, Any]]] = field(default_factory=list)
+    indices: set[str] = field(default_factory=set)
     url: str = ""
+    # Which bulk request, counted from 1, hangs until `release`, and comes to nothing; `hung` tells when it does.
+    hangs_after: int | None = None
+    hung: threading.Event = field(default_factory=threading.Event)
+    _released: threading.Event = field(default_factory=threading.Event)
 
-    def answer(self, method: str, path: str, body: bytes) -> tuple[int, Any] | None:
-        """Status and JSON of an answer; None closes the connection."""
+    def answer(self, method: str, path: str, body: bytes) -> tuple[int, Any, str | None] | None:
+        """Status, JSON and `Retry-After` of an answer; None closes the connection."""
         self.requests.append((method, path))
-        if path == "/":
-            return 200, {"version": self.version or VERSIONS[self.product]}
-        if path.endswith("_bulk"):
-            return self._bulk([json.loads(line) for line in body.splitlines() if line])
-        return (404 if method == "HEAD" else 200), {}
-
-    def _bulk(self, lines: list[Any]) -> tuple[int, Any] | None:
-        scripted = self.bulk_answers.popleft() if self.bulk_answers else {}
-        if scripted == 0:
+        is_bulk = path.endswith("_bulk")
+        if is_bulk and sum(path.endswith("_bulk") for _, path in self.requests) == self.hangs_after:
+            self.hung.set()
+            self._released.wait()
             return None
-        if isinstance(scripted, int):
-            return scripted, {"error": {"type": "some_exception", "reason": "as it was told"}, "status": scripted}
-        pairs = list(zip(lines[::2], lines[1::2], strict=True))
-        outcomes = [
-            {**TAKEN, "_id": action["index"].get("_id")} | scripted.get(n, {}) for n, (action, _) in enumerate(pairs)
-        ]
-        self.documents += [pair for pair, outcome in zip(pairs, outcomes, strict=True) if outcome["status"] == 201]
-        kept = [outcome for outcome in outcomes if outcome["status"]]
-        return 200, {"errors": True, "items": [{"index": outcome} for outcome in kept]}
+        script = self.bulk_answers if is_bulk else self.other_answers
+        scripted: Any = script.popleft() if script else {}
+        status, wish = scripted if isinstance(scripted, tuple) else (scripted, None)
+        if status == 0:
+            return None
+        if isinstance(status, int):
+            return status, {"error": {"type": "some_exception", "reason": "as it was told"}, "status": status}, wish
+        if len(body) > self.max_bulk_bytes:
+            return 413, {"error": {"type": "too_large", "reason": "too large"}, "status": 413}, None
+        lines = [json.loads(line) for line in body.splitlines() if line] if is_bulk else []
+        answer = self._bulk(lines, status if isinstance(status, dict) else {}) if is_bulk else self._other(method, path)
+        return None if status == LOST else (*answer, None)
+
+    def release(self) -> None:
+        """End what hangs."""
+        self.hangs_after = None
+        self._released.set()
+
+    def ids(self) -> list[str]:
+        """The ids of all documents that were taken, in order, repeated ones too."""
+        return [next(iter(action.values()))["_id"] for action, _ in self.documents]
+
+    def _other(self, method: str, path: str) -> tuple[int, Any]:
+        name = path.strip("/")
+        if not name:
+            return 200, {"version": self.version or VERSIONS[self.product]}
+        if name.endswith("/_count"):
+            return 200, {"count": len(set(self.ids()))}
+        if method == "PUT":
+            self.indices.add(name)
+        if method == "DELETE":
+            self.indices.discard(name)
+        if method == "GET":
+            return 200, {name: {"aliases": {}}}
+        return (404 if method == "HEAD" and name not in self.indices else 200), {}
+
+    def _bulk(self, lines: list[Any], odd: dict[int, Any]) -> tuple[int, Any]:
+        items = []
+        known_ids = set(self.ids())
+        for number, (action, source) in enumerate(zip(lines[::2], lines[1::2], strict=True)):
+            [(operation, details)] = action.items()
+            known = details["_id"] in known_ids
+            outcome = {"_id": details["_id"], **(REPLACED if known else ADDED)}
+            if known and operation == "create":
+                outcome |= {"status": 409, "error": {"reason": "version conflict"}}
+            outcome |= odd.get(number, {})
+            if outcome["status"] in {200, 201}:
+                self.documents.append((action, source))
+                known_ids.add(details["_id"])
+            if outcome["status"]:
+                items.append({operation: outcome})
+        return 200, {"errors": True, "items": items}
+
+
+def impatient(max_wait_s: float = 0.0) -> Patience:
+    """Waits that end at once, where they are allowed."""
+    return Patience(max_wait_s=max_wait_s, say=lambda _: None, sleep=lambda _: None)
 
 
 @pytest.fixture(params=sorted(VERSIONS))
@@ -104,18 +160,21 @@ def serve(engine: FakeEngine, context: ssl.SSLContext | None = None) -> Iterator
         def _serve(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length") or 0))
             if engine.login and self.headers.get("authorization") != engine.login:
-                answer: tuple[int, Any] | None = (401, {"error": {"type": "security_exception", "reason": "who?"}})
+                refusal = {"error": {"type": "security_exception", "reason": "who?"}}
+                answer: tuple[int, Any, str | None] | None = (401, refusal, None)
             else:
                 answer = engine.answer(self.command, self.path.partition("?")[0], body)
             if answer is None:
                 self.close_connection = True
                 return
-            status, value = answer
+            status, value, wish = answer
             content = b"" if self.command == "HEAD" else json.dumps(value).encode()
             self.send_response(status)
             self.send_header("content-type", "application/json")
             self.send_header("x-elastic-product", "Elasticsearch")
             self.send_header("content-length", str(len(content)))
+            if wish is not None:
+                self.send_header("retry-after", wish)
             self.end_headers()
             self.wfile.write(content)
 
@@ -131,4 +190,5 @@ def serve(engine: FakeEngine, context: ssl.SSLContext | None = None) -> Iterator
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         engine.url = f"http{'s' if context else ''}://127.0.0.1:{server.server_port}"
         yield engine
+        engine.release()
         server.shutdown()

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import tracemalloc
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from ingest import corpora
-from ingest.corpora import Corpus, Document, Unreadable, find_corpus, read_documents
+from ingest.corpora import Corpus, Document, Unreadable, find_corpus, holds_actions, read_documents
 from ingest.errors import CorpusError
 
 if TYPE_CHECKING:
@@ -88,6 +91,155 @@ def test_a_named_field_is_the_id(tmp_path: Path) -> None:
     document, missing = read_documents(file, id_field="sku")
     assert document == Document("12", {"sku": 12, "t": "1"})
     assert missing == Unreadable(where="x.jsonl, line 2", reason="has no field 'sku', where its id should be")
+
+
+BOM = b"\xef\xbb\xbf"
+
+
+@pytest.mark.parametrize("name", ["corpus.jsonl", "corpus.jsonl.gz"])
+def test_a_byte_order_mark_costs_no_document(tmp_path: Path, name: str) -> None:
+    """A mark at the start of a file, or of a later line where files were put together, is no part of a document."""
+    file = written(tmp_path / name, BOM + b'{"_id": "1", "t": 1}', BOM, BOM + b'{"_id": "2", "t": 2}')
+    assert list(read_documents(file)) == [Document("1", {"t": 1}), Document("2", {"t": 2})]
+
+
+@pytest.mark.parametrize("form", ["utf-16-le", "utf-16-be"])
+def test_a_file_of_another_encoding_is_refused(tmp_path: Path, form: str) -> None:
+    """A UTF-16 file is an error that says what to do."""
+    file = written(tmp_path / "c.jsonl", ('\ufeff{"t": "1"}\n' * 3).encode(form))
+    with pytest.raises(CorpusError, match=r"c\.jsonl: is UTF-16 text; save it as UTF-8"):
+        next(read_documents(file))
+
+
+def test_a_packed_file_of_another_name_is_refused(tmp_path: Path) -> None:
+    """A gzip file whose name does not end in .gz is an error that says what to do."""
+    file = written(tmp_path / "c.jsonl", gzip.compress(b'{"t": "1"}\n'))
+    with pytest.raises(CorpusError, match=r"c\.jsonl: is packed by gzip; its name must end in \.gz"):
+        next(read_documents(file))
+
+
+@pytest.mark.parametrize("name", ["b.ndjson", "b.ndjson.gz"])
+def test_the_documents_of_a_bulk_body_are_read_with_their_ids(tmp_path: Path, name: str) -> None:
+    """The id is the action's, or else as for other documents; what an action says of indices is not looked at."""
+    file = written(
+        tmp_path / name,
+        BOM + b'{"index": {"_index": "a", "_id": "1", "_type": "_doc"}}\r',
+        '{"t": "one"}\r',
+        {"create": {"_index": "b", "_id": 2}},
+        {"_id": "other", "t": "two"},
+        b"",
+        {"index": {}},
+        {"id": "own", "t": "three"},
+        {"index": {"_id": None, "require_alias": True}},
+        {"t": "four"},
+        {"index": {"_id": "5"}},
+        {"index": "a document that looks like an action", "t": 5},
+    )
+    assert holds_actions(file)
+    assert list(read_documents(file)) == [
+        Document("1", {"t": "one"}),
+        Document("2", {"t": "two"}),
+        Document("own", {"id": "own", "t": "three"}),
+        Document(None, {"t": "four"}),
+        Document("5", {"index": "a document that looks like an action", "t": 5}),
+    ]
+
+
+def test_a_named_field_is_the_id_in_a_bulk_body_too(tmp_path: Path) -> None:
+    """With a named id field, the action's id does not count."""
+    file = written(tmp_path / "b.ndjson", {"index": {"_id": "1"}}, {"sku": "s"}, {"index": {"_id": "2"}}, {"t": 1})
+    document, missing = read_documents(file, id_field="sku")
+    assert document == Document("s", {"sku": "s"})
+    assert missing == Unreadable(where="b.ndjson, line 4", reason="has no field 'sku', where its id should be")
+
+
+@pytest.mark.parametrize(
+    ("lines", "problems"),
+    [
+        ([{"delete": {"_id": "9"}}], {1: "is the action 'delete'; only index and create can be loaded"}),
+        ([{"update": {"_id": "9"}}, {"doc": {"t": 1}}], {1: "is the action 'update'; only index and create"}),
+        ([{"update": {"_id": "9"}}, "no json"], {1: "is the action 'update'"}),
+        ([{"index": {"_id": "9", "routing": "r"}}, {"t": 1}], {1: "its action has 'routing', which is not followed"}),
+        ([{"index": {"_id": "9", "pipeline": "p"}}, {"t": 1}], {1: "its action has 'pipeline', which is not followed"}),
+        ([{"index": {"_id": ""}}, {"t": 1}], {2: "the _id of its action must be a text of 1 to 512 bytes or a whole"}),
+        ([{"index": {"_id": "9"}}, "no json"], {2: "is not JSON"}),
+        ([{"index": {"_id": "9"}}, ["a"]], {2: "must be a JSON object, was list"}),
+        ([{"index": {"_id": "9"}}, {}], {2: "has no field beside its id"}),
+        ([{"index": {"_id": "9"}}], {1: "its document is missing: line 4 is an action too"}),
+        ([{"t": 1}], {1: "has no action before it, index or create"}),
+        (["no json"], {1: "is not JSON"}),
+        (["no json", {"t": 1}], {1: "is not JSON", 2: "has no action before it, index or create"}),
+    ],
+)
+def test_a_wrong_action_costs_no_other_document(tmp_path: Path, lines: list[Any], problems: dict[int, str]) -> None:
+    """What can't be loaded of a bulk body is told once, with its line, and what comes before and behind is read."""
+    good = [{"index": {"_id": "1"}}, {"t": 1}]
+    before, *told, after = read_documents(written(tmp_path / "b.ndjson", *good, *lines, *good))
+    assert before == after == Document("1", {"t": 1})
+    assert len(told) == len(problems)
+    for unreadable, (number, reason) in zip(told, problems.items(), strict=True):
+        assert isinstance(unreadable, Unreadable)
+        assert unreadable.where == f"b.ndjson, line {number + 2}"
+        assert unreadable.reason.startswith(reason)
+
+
+def test_a_bulk_body_that_ends_too_early_is_told(tmp_path: Path) -> None:
+    """An action at the end of the file has no document, and that is told."""
+    [unreadable] = read_documents(written(tmp_path / "b.ndjson", {"index": {"_id": "1"}}))
+    assert unreadable == Unreadable(where="b.ndjson, line 1", reason="its document is missing: the file ends here")
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"index": {"_id": "1"}, "t": 1},
+        {"index": "text"},
+        {"index": {"name": "S&P 500"}},
+        {"delete": ["_id"]},
+        {"_index": "a", "_id": "1", "t": 1},
+    ],
+)
+def test_a_document_is_not_taken_for_an_action(tmp_path: Path, document: dict[str, Any]) -> None:
+    """A field that is called as an operation does not make a document an action."""
+    file = written(tmp_path / "c.jsonl", document, document)
+    assert not holds_actions(file)
+    assert len([item for item in read_documents(file) if isinstance(item, Document)]) == 2
+
+
+SOURCES = st.dictionaries(
+    st.text(max_size=5).map("f{}".format), st.text(max_size=5) | st.integers(-5, 5), min_size=1, max_size=3
+)
+IDS = st.none() | st.text(min_size=1, max_size=5) | st.integers(-5, 5)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    documents=st.lists(st.tuples(st.sampled_from(["index", "create"]), IDS, SOURCES), min_size=1, max_size=6),
+    packed=st.booleans(),
+)
+def test_what_was_written_as_a_bulk_body_is_read(tmp_path: Path, documents: list[Any], packed: bool) -> None:
+    """Each document is read under the id that its action gives, in order."""
+    lines = []
+    for operation, document_id, source in documents:
+        lines += [{operation: {"_index": "a", "_id": document_id}}, {"n": 1, **source}]
+    file = written(tmp_path / ("b.ndjson.gz" if packed else "b.ndjson"), *lines)
+    read = [item for item in read_documents(file) if isinstance(item, Document)]
+    assert [one.source for one in read] == [{"n": 1, **source} for _, _, source in documents]
+    wanted = [None if one is None else str(one) for _, one, _ in documents]
+    assert [one.id for one, given_id in zip(read, wanted, strict=True) if given_id] == [one for one in wanted if one]
+
+
+@pytest.mark.parametrize("name", ["c.jsonl", "c.jsonl.gz"])
+def test_the_share_that_was_read_grows_to_the_whole(tmp_path: Path, name: str) -> None:
+    """The share grows with the documents, in step with them, and is 1 at the end; before the start it is 0."""
+    lines = [json.dumps({"t": hashlib.sha256(b"%d" % n).hexdigest()}) for n in range(20_000)]
+    reader = read_documents(written(tmp_path / name, *lines))
+    shares = [reader.share_read()]
+    for number, _ in enumerate(reader, start=1):
+        shares.append(reader.share_read())
+        assert abs(shares[-1] - number / 20_000) < 0.2
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1]) == (0.0, 1.0)
 
 
 @pytest.mark.parametrize(

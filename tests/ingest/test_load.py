@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import signal
+import subprocess
+import sys
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from es_rerank.errors import SettingsError
-from ingest import load
+from ingest.bulk import CHUNK_DOCUMENTS
 from ingest.corpora import Unreadable
 from ingest.engine import connect
 from ingest.errors import CorpusError, EngineError, LoadStoppedError, MappingError
 from ingest.load import Problem, load_documents
 from ingest.mapping import text_mapping
+from ingest.patience import Patience
+from tests.ingest.conftest import LOST, impatient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from ingest.load import Item
     from tests.conftest import Engine
@@ -67,9 +74,29 @@ def check_a_whole_load(url: str) -> None:
     assert stored(url, index)["a"] == {"title": "Planes"}
     assert len(stored(url, index)) == 4
 
+    assert (again.replaced, again.in_index) == (1, 4)
+
     anew = load_documents(url, index, numbers(1), LONG_MAPPING, recreate=True)
-    assert (anew.indexed, anew.created) == (1, True)
+    assert (anew.indexed, anew.created, anew.in_index) == (1, True, 1)
     assert stored(url, index) == {"d0": {"n": 0}}
+
+
+def check_a_second_load(url: str) -> None:
+    """What loading the same again means on every engine: nothing is there twice, and the counts say what is there."""
+    index = next(NAMES)
+    items: list[Item] = [("a", {"n": 1}), (None, {"n": 2, "t": "x"}), ("a", {"n": 3}), (None, {"t": "x", "n": 2})]
+    first = load_documents(url, index, items, LONG_MAPPING)
+    assert (first.indexed, first.replaced, first.there, first.in_index) == (4, 2, 0, 2)
+    before = stored(url, index)
+    assert before["a"] == {"n": 3}
+    second = load_documents(url, index, items, LONG_MAPPING)
+    assert (second.indexed, second.replaced, second.in_index) == (4, 4, 2)
+    assert stored(url, index) == before
+
+    more: list[Item] = [("a", {"n": 100}), (None, {"n": 2, "t": "x"}), ("b", {"n": 4}), ("c", {"n": "many"})]
+    resumed = load_documents(url, index, more, LONG_MAPPING, resume=True)
+    assert (resumed.indexed, resumed.replaced, resumed.there, resumed.refused, resumed.in_index) == (1, 0, 2, 1, 3)
+    assert stored(url, index) == {**before, "b": {"n": 4}}
 
 
 def check_a_refused_mapping(url: str) -> None:
@@ -84,6 +111,11 @@ def test_a_whole_load(osmem_url: str) -> None:
     check_a_whole_load(osmem_url)
 
 
+def test_the_same_documents_are_never_there_twice(osmem_url: str) -> None:
+    """With ids or without, in one load or in two, a document is replaced or passed over, and the counts say so."""
+    check_a_second_load(osmem_url)
+
+
 def test_a_refused_mapping(osmem_url: str) -> None:
     """An index body that the engine refuses is an error with its reason."""
     check_a_refused_mapping(osmem_url)
@@ -93,6 +125,7 @@ def test_a_refused_mapping(osmem_url: str) -> None:
 def test_real_engines_load_alike(real_engine: Engine) -> None:
     """Each real engine, Elasticsearch 8 under a client of version 9 too, takes a load as the embedded one does."""
     check_a_whole_load(real_engine.url)
+    check_a_second_load(real_engine.url)
     check_a_refused_mapping(real_engine.url)
 
 
@@ -113,20 +146,76 @@ def test_documents_are_taken_as_they_are_sent(fake_engine: FakeEngine) -> None:
         nonlocal taken
         for document in numbers(5000):
             taken += 1
-            assert taken - len(fake_engine.documents) <= load.CHUNK_DOCUMENTS + 1
+            assert taken - len(fake_engine.documents) <= CHUNK_DOCUMENTS + 1
             yield document
 
     assert load_documents(fake_engine.url, "i", documents(), {}).indexed == 5000
     assert [source["n"] for _, source in fake_engine.documents] == list(range(5000))
 
 
-def test_a_busy_engine_is_asked_again(fake_engine: FakeEngine) -> None:
-    """A document, or a whole request, that is refused with 429 is sent again and is not lost."""
-    fake_engine.bulk_answers.extend([{1: {"status": 429, "error": {"reason": "full"}}}, {}, 429])
-    first = load_documents(fake_engine.url, "i", numbers(3), {})
-    second = load_documents(fake_engine.url, "i", numbers(3), {})
-    assert (first.indexed, first.refused, second.indexed) == (3, 0, 3)
-    assert [action["index"]["_id"] for action, _ in fake_engine.documents] == ["d0", "d2", "d1", "d0", "d1", "d2"]
+BUSY = [
+    pytest.param(429, id="too many requests"),
+    pytest.param((429, "30"), id="too many requests, with a wish"),
+    pytest.param(502, id="bad gateway"),
+    pytest.param(503, id="unavailable"),
+    pytest.param(504, id="gateway time-out"),
+    pytest.param(0, id="no answer"),
+    pytest.param(LOST, id="an answer that is lost"),
+]
+
+
+@pytest.mark.parametrize("answer", [*BUSY, {1: {"status": 429, "error": {"reason": "full"}}}, {2: {"status": 503}}])
+def test_no_document_is_lost_or_doubled_by_a_busy_engine(fake_engine: FakeEngine, answer: Any) -> None:
+    """What a busy or lost engine did not take is sent again until it is in the index, however often that is needed."""
+    fake_engine.bulk_answers.extend([{}, answer, answer, answer])
+    report = load_documents(fake_engine.url, "i", numbers(1200), {}, patience=impatient(1000))
+    assert (report.indexed, report.replaced, report.refused, report.in_index) == (1200, 0, 0, 1200)
+    assert set(fake_engine.ids()) == {f"d{n}" for n in range(1200)}
+    if answer != LOST:
+        assert len(fake_engine.ids()) == 1200
+
+
+@pytest.mark.parametrize("answer", [LOST, {0: {"status": 429}}])
+def test_a_load_that_resumes_waits_too(fake_engine: FakeEngine, answer: Any) -> None:
+    """A document that met itself, because its answer was lost, counts as loaded; one that was there before does not."""
+    load_documents(fake_engine.url, "i", numbers(10), {})
+    fake_engine.bulk_answers.append(answer)
+    report = load_documents(fake_engine.url, "i", numbers(100, 5), {}, resume=True, patience=impatient(1000))
+    assert report.in_index == len(fake_engine.ids()) == 105
+    assert report.indexed + report.there == 100
+    assert report.there == (0 if answer == LOST else 5)
+
+
+def test_the_engine_is_waited_for_as_long_as_it_asks(fake_engine: FakeEngine) -> None:
+    """A pause is the answer's `Retry-After`, and each is told; without one, pauses grow until a request is taken."""
+    pauses: list[float] = []
+    said: list[str] = []
+    fake_engine.bulk_answers.extend([(429, "7"), 429, 503, 429, {}, 429])
+    patience = Patience(say=said.append, sleep=pauses.append)
+    assert load_documents(fake_engine.url, "i", numbers(501), {}, patience=patience).indexed == 501
+    assert pauses == [7, 1, 2, 4, 1]
+    assert said[:2] == [
+        "the engine takes nothing now: (429) as it was told. Trying again in 7 s, as it asks for (Ctrl-C ends it)",
+        "the engine takes nothing now: (429) as it was told. Trying again in 1 s (Ctrl-C ends it)",
+    ]
+
+
+@pytest.mark.parametrize("answer", [answer for answer in BUSY if answer.values[0] not in {0, LOST}])
+@pytest.mark.parametrize("position", range(5))
+def test_every_request_of_a_load_waits_for_a_busy_engine(fake_engine: FakeEngine, answer: Any, position: int) -> None:
+    """Not only documents: the first contact, the look for the index, its making, the refresh and the count wait too."""
+    fake_engine.other_answers.extend([{}] * position + [answer, answer])
+    report = load_documents(fake_engine.url, "i", numbers(2), {}, patience=impatient(1000))
+    assert (report.indexed, report.in_index, report.created) == (2, 2, True)
+
+
+def test_an_index_whose_making_was_not_answered_is_not_made_twice(fake_engine: FakeEngine) -> None:
+    """Where the answer to the making of an index is lost, the load looks whether it was made."""
+    fake_engine.other_answers.extend([{}, {}, LOST])
+    assert load_documents(fake_engine.url, "i", numbers(2), {}, patience=impatient(1000)).created
+    assert [request for request in fake_engine.requests if request[0] == "PUT" and request[1] == "/i"] == [
+        ("PUT", "/i")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -141,23 +230,89 @@ def test_a_busy_engine_is_asked_again(fake_engine: FakeEngine) -> None:
     ],
 )
 def test_an_engine_that_stops_ends_the_load(fake_engine: FakeEngine, answer: Any, reason: str) -> None:
-    """An answer that the engine takes nothing now ends the load with the count so far, and is not a refusal."""
+    """Where the engine takes nothing for longer than one waits, the load ends with the count so far."""
     fake_engine.bulk_answers.extend([{}, answer])
-    with pytest.raises(
-        LoadStoppedError, match=rf"stopped taking documents: .*{reason}.* It has \d+ of this load"
-    ) as error:
-        load_documents(fake_engine.url, "i", numbers(1000), {}, max_retries=0)
+    with pytest.raises(LoadStoppedError, match=rf"stopped taking documents: {reason}\. The index has \d+ doc") as error:
+        load_documents(fake_engine.url, "i", numbers(1000), {}, patience=impatient())
     assert sum(path.endswith("_bulk") for _, path in fake_engine.requests) == 2
     indexed = 999 if "left out" in reason else 500
-    assert f"It has {indexed} of this load so far" in str(error.value)
+    assert f"The index has {indexed} documents of this load so far" in str(error.value)
+    assert str(error.value).endswith("load again with --resume, and without --recreate")
 
 
 def test_a_request_that_is_refused_whole_is_counted_document_by_document(fake_engine: FakeEngine) -> None:
-    """Each document of a request that is too large, or malformed, counts as refused, and the load goes on."""
-    fake_engine.bulk_answers.extend([413, {}])
+    """Each document of a request that is malformed counts as refused, and the load goes on."""
+    fake_engine.bulk_answers.extend([400, {}])
     report = load_documents(fake_engine.url, "i", numbers(600), {})
     assert (report.indexed, report.refused) == (100, 500)
     assert report.examples[0] == Problem(kind="refused", name="d0", reason="as it was told")
+
+
+def test_a_document_that_a_pipeline_drops_is_not_loaded(fake_engine: FakeEngine) -> None:
+    """A document that the engine accepts and does not keep is told as refused."""
+    fake_engine.bulk_answers.append({1: {"status": 200, "result": "noop"}})
+    report = load_documents(fake_engine.url, "i", numbers(3), {})
+    assert (report.indexed, report.refused) == (2, 1)
+    assert report.examples == (Problem(kind="refused", name="d1", reason="a pipeline of the index drops it"),)
+
+
+def test_a_request_that_is_too_large_is_sent_in_halves(fake_engine: FakeEngine) -> None:
+    """A server before the engine with a small limit takes all documents but those that are too large by themselves."""
+    fake_engine.max_bulk_bytes = 2000
+    items = [(f"d{n}", {"text": "x" * (5000 if n == 321 else 50)}) for n in range(600)]
+    report = load_documents(fake_engine.url, "i", items, {})
+    assert (report.indexed, report.refused) == (599, 1)
+    assert report.examples == (Problem(kind="refused", name="d321", reason="too large"),)
+    assert fake_engine.ids() == [f"d{n}" for n in range(600) if n != 321]
+
+
+def test_a_document_that_comes_twice_is_the_last_one(fake_engine: FakeEngine) -> None:
+    """The last of a source stays, also where the engine was too busy for the first of them."""
+    fake_engine.bulk_answers.append({0: {"status": 429}})
+    items = [("a", {"n": 1}), ("b", {"n": 2}), ("a", {"n": 3})]
+    report = load_documents(fake_engine.url, "i", items, {}, patience=impatient(10))
+    assert (report.indexed, report.replaced, report.in_index) == (3, 1, 2)
+    assert [source["n"] for _, source in fake_engine.documents] == [2, 1, 3]
+
+
+def test_a_source_that_breaks_off_is_loaded_up_to_there(fake_engine: FakeEngine) -> None:
+    """What was read before the break is in the index, and the error says how much that is."""
+
+    def documents() -> Iterator[tuple[str, dict[str, Any]]]:
+        yield from numbers(700)
+        raise CorpusError("c.jsonl.gz: breaks off behind line 700: bad data")
+
+    with pytest.raises(LoadStoppedError, match=r"breaks off behind line 700: bad data\. The index has 700 documents"):
+        load_documents(fake_engine.url, "i", documents(), {})
+    assert len(fake_engine.ids()) == 700
+
+
+def test_a_killed_load_goes_on_where_it_stopped(fake_engine: FakeEngine, tmp_path: Path) -> None:
+    """A load that is killed in the middle, and started again, leaves every document in the index once."""
+    file = tmp_path / "c.jsonl"
+    file.write_text("\n".join(json.dumps({"t": f"text {n}"}) for n in range(1200)))
+    command = [sys.executable, "-m", "es_rerank", "ingest", str(file), "--index", "i", "--url", fake_engine.url]
+    fake_engine.hangs_after = 3
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        assert fake_engine.hung.wait(60)
+        process.send_signal(signal.SIGKILL)
+    loaded = len(fake_engine.ids())
+    assert 0 < loaded < 1200
+    fake_engine.release()
+    done = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=True, timeout=60)
+    assert "1,200 documents are in i (was there and keeps its own mapping)" in done.stdout
+    assert (
+        f": {1200 - loaded:,} loaded, of which 0 replaced one with the same id; {loaded:,} were there already"
+        in done.stdout
+    )
+    assert len(fake_engine.ids()) == len(set(fake_engine.ids())) == 1200
+
+
+def test_a_reading_login_gets_no_count(fake_engine: FakeEngine) -> None:
+    """Where the login may write and not ask, the documents are loaded, and their number in the index is not known."""
+    fake_engine.other_answers.extend([{}, {}, {}, 403])
+    report = load_documents(fake_engine.url, "i", numbers(2), {})
+    assert (report.indexed, report.in_index) == (2, None)
 
 
 def test_only_the_first_of_many_problems_are_kept(fake_engine: FakeEngine) -> None:
@@ -191,6 +346,13 @@ def test_an_index_name_is_checked_before_anything_is_sent(fake_engine: FakeEngin
     """A name that is a pattern, which would delete more than one index, or that engines refuse is an error."""
     with pytest.raises(SettingsError, match="the index name"):
         load_documents(fake_engine.url, name, numbers(1), {}, recreate=True)
+    assert fake_engine.requests == []
+
+
+def test_to_recreate_and_to_resume_exclude_each_other(fake_engine: FakeEngine) -> None:
+    """An index that is made anew has nothing to resume."""
+    with pytest.raises(SettingsError, match="recreate and resume"):
+        load_documents(fake_engine.url, "i", numbers(1), {}, recreate=True, resume=True)
     assert fake_engine.requests == []
 
 
