@@ -28,6 +28,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bench.soak_callers import CALLERS, Caller, Relay, until  # found by the line above
 from bench.soak_promise import (
     BREAKS,
+    GROUPS,
     INDEX,
     WINDOW,
     WRITTEN,
@@ -97,7 +99,9 @@ deadline_s = {deadline_s}
 class Soak:
     """What is up, what breaks it, and what was found."""
 
-    def __init__(self, supervisor: Supervisor, folder: Path, engine: str, own_engine: Child | None, seed: int) -> None:
+    def __init__(  # noqa: PLR0917
+        self, supervisor: Supervisor, folder: Path, engine: str, own_engine: Child | None, seed: int, pause_s: float
+    ) -> None:
         self._supervisor = supervisor
         self._folder = folder
         self._own_engine = own_engine
@@ -106,6 +110,7 @@ class Soak:
         self._redis_port = free_port()
         self._children: dict[str, Child] = {}
         self._started: Counter[str] = Counter()
+        self._pause_s = pause_s
         self._began_s = 0.0
         self._lags: list[tuple[float, float]] = []
         self.seed = seed
@@ -125,6 +130,7 @@ class Soak:
             await self._until_full()
             before = self._memory()
             self._began_s = time.monotonic()
+            self.outages.end(self.outages.begin("worker", "just started", self._began_s), self._began_s)
             callers = [
                 asyncio.ensure_future(self._call_on(Caller(self, kind, number), act))
                 for kind, (act, count) in CALLERS.items()
@@ -144,9 +150,9 @@ class Soak:
 
     def judge(self, caller: str, asked: Asked, answered: Answered, place: int, *, slow: bool) -> None:
         """Check a search's answer. What this process itself was late is not the proxy's."""
-        self.tally.count(caller, answered)
         broken = self.outages.within(answered.began_s, answered.ended_s)
         lately = self.outages.lately(answered.began_s, answered.ended_s)
+        self.tally.count(caller, answered, lately=lately)
         lag_s = sum(lag_s for at_s, lag_s in self._lags if answered.began_s <= at_s <= answered.ended_s + 1)
         # Searches of one connection are answered one after the other; a slow reader takes time of its own.
         late_s = float("inf") if slow else (DEADLINE_S + MARGIN_S) * place + lag_s
@@ -177,7 +183,7 @@ class Soak:
         while True:
             self.tally.requests[caller.name] += 1
             await act(caller)
-            await asyncio.sleep(caller.chance.uniform(0.0, 0.3))
+            await asyncio.sleep(caller.chance.uniform(0.0, 2 * self._pause_s))
 
     async def _watch_lag(self) -> None:
         """Note when this process itself was late."""
@@ -260,17 +266,15 @@ class Soak:
     async def _until_full(self, *, came_back: bool = False) -> None:
         """Until each proxy reranks in full. Raises BenchError if that does not come, or notes it after the breaks."""
         chance = random.Random(self.seed)
-        for port in self.ports:
+        for port, group in product(self.ports, range(GROUPS)):
             give_up_s = time.monotonic() + BACK_LIMIT_S
             said: Any = None
             while True:
-                asked = Asked(mark=f"start{chance.randrange(10**9)}", group=0, status=True)
+                mark = f"start{chance.randrange(10**9)}"
+                asked = Asked(mark=mark, group=group, asks=mark, status=True)
+                url = f"http://127.0.0.1:{port}{asked.target()}"
                 with contextlib.suppress(BenchError):
-                    said = (
-                        await asyncio.to_thread(
-                            send, f"http://127.0.0.1:{port}{asked.target()}", asked.search(), method="POST"
-                        )
-                    )["_es_rerank"]
+                    said = (await asyncio.to_thread(send, url, asked.search(), method="POST"))["_es_rerank"]
                     if said["status"] == "full":
                         break
                 if time.monotonic() > give_up_s:
@@ -426,6 +430,9 @@ def main() -> int:
     """Read the options and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0, help="how long (%(default)s)")
+    parser.add_argument(
+        "--pause-s", type=float, default=0.5, help="how long a caller waits between two requests, about (%(default)s)"
+    )
     parser.add_argument("--seed", type=int, help="of an earlier run, to repeat its breaks")
     parser.add_argument(
         "--engine",
@@ -445,7 +452,7 @@ def main() -> int:
             try:
                 load_groups(engine)
                 print(f"{machine()}, {engine_name(engine)}; seed {seed}, {options.minutes:g} minutes.\n", flush=True)
-                soak = Soak(supervisor, Path(name), engine, own_engine, seed)
+                soak = Soak(supervisor, Path(name), engine, own_engine, seed, options.pause_s)
                 print(asyncio.run(soak.run(options.minutes)), flush=True)
             finally:
                 if options.engine:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 
 ANSWER_LIMIT_S = 60.0
+KNOWN_QUESTIONS = 20
 
 
 class Soak(Protocol):
@@ -159,8 +160,10 @@ class Caller:
         return f"mark{self.chance.randrange(10**12):012d}"
 
     def asked(self, **more: Any) -> Asked:
-        """A search, with this in it."""
-        return Asked(mark=self.mark(), group=self.chance.randrange(GROUPS), **more)
+        """A search, with this in it. Half of them have a question that others have asked before."""
+        mark = self.mark()
+        asks = mark if self.chance.random() < 0.5 else f"again{self.chance.randrange(KNOWN_QUESTIONS)}"
+        return Asked(mark=mark, group=self.chance.randrange(GROUPS), asks=asks, **more)
 
     async def connect(self, *, receive_bytes: int = 0) -> tuple[int, tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
         """One of the proxies, and a connection to it. Raises OSError."""

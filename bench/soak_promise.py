@@ -49,7 +49,7 @@ BREAKS: dict[str, tuple[str, float, float]] = {
 }
 # How long after the end of a break its part may still be found broken: connections and subscriptions come back.
 RECOVERY_S = {"worker": 10.0, "redis": 10.0, "engine": 2.0, "proxy": 2.0}
-# How long after the last break deadlines may pass: a worker that was started has to read all documents again.
+# How long after the last break the system is not yet as ever: a worker that was started reads all documents again.
 SETTLED_S = 20.0
 
 
@@ -114,10 +114,14 @@ class Outages:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """One search: a page of a group's hits. `mark` comes back in the answer, as the name of an aggregation."""
+    """One search: a page of a group's hits. `mark` comes back in the answer, as the name of an aggregation.
+
+    `asks` is a word of the question that finds nothing more: an old one may be in the cache, a new one is not.
+    """
 
     mark: str
     group: int
+    asks: str = ""
     start: int = 0
     size: int = 10
     status: bool = False
@@ -129,9 +133,9 @@ class Asked:
         return max(0, min(self.size, GROUP_HITS - self.start))
 
     def search(self) -> dict[str, Any]:
-        """The body. The mark is part of the question too, so nothing of it is in the cache; it finds nothing more."""
+        """The body."""
         search: dict[str, Any] = {
-            "query": {"match": {"text": f"group{self.group} {self.mark}"}},
+            "query": {"match": {"text": f"group{self.group} {self.asks}"}},
             "from": self.start,
             "size": self.size,
             "aggs": {self.mark: {"filter": {"match_all": {}}}},
@@ -176,8 +180,8 @@ EXPLAINED_BY: dict[str, frozenset[str]] = {
     "missing_text": NEVER,
     "system_index": NEVER,
 }
-# A page behind the window passes through.
-ALWAYS_RIGHT = {"past_window"}
+# A page behind the window passes through, and deadlines pass wherever there is more to do than can be done.
+ALWAYS_RIGHT = {"past_window", "deadline"}
 WARNING = re.compile(r'299 es-rerank "reranking (failed|was partial) \(([a-z_]+)\): [^"]+"')
 
 
@@ -288,12 +292,19 @@ class Tally:
     outcomes: Counter[str] = field(default_factory=Counter)
     breaks: Counter[str] = field(default_factory=Counter)
     requests: Counter[str] = field(default_factory=Counter)
+    quiet: Counter[str] = field(default_factory=Counter)
     violations: list[Violation] = field(default_factory=list)
 
-    def count(self, caller: str, answered: Answered) -> None:
-        """Add an answer. Its outcome is taken from its status, or its warning, or its status code."""
+    def count(self, caller: str, answered: Answered, *, lately: bool) -> None:
+        """Add an answer, and whether anything was broken `lately`.
+
+        Its outcome is taken from its status, or its warning, or its status code.
+        """
         self.took_s.setdefault(caller, []).append(answered.ended_s - answered.began_s)
-        self.outcomes[outcome_of(answered)] += 1
+        outcome = outcome_of(answered)
+        self.outcomes[outcome] += 1
+        if not lately:
+            self.quiet[outcome] += 1
 
     def report(self) -> str:
         """Markdown: latencies by kind of caller, outcomes, breaks, violations."""
@@ -301,13 +312,22 @@ class Tally:
         for caller, took_s in sorted(self.took_s.items()):
             figures = " | ".join(f"{one * 1000:.0f}" for one in (*percentiles(took_s), max(took_s)))
             lines.append(f"| {caller} | {len(took_s)} | {figures} |")
-        for title, counter in (("outcome", self.outcomes), ("break", self.breaks), ("also sent", self.requests)):
+        tables = {
+            "outcome": self.outcomes,
+            "outcome while nothing was broken": self.quiet,
+            "break": self.breaks,
+            "sent": self.requests,
+        }
+        for title, counter in tables.items():
             lines += ["", f"| {title} | times |", "| --- | ---: |"]
             lines += [f"| {name} | {count} |" for name, count in counter.most_common()]
         lines += ["", f"{len(self.violations)} violations" + (":" if self.violations else ".")]
+        alike = Counter((one.said, one.broken) for one in self.violations)
+        first = {(one.said, one.broken): one for one in reversed(self.violations)}
         lines += [
-            f"- at {one.at_s:.1f} s, {one.caller}: {one.said} (broken: {', '.join(one.broken) or 'nothing'})"
-            for one in self.violations[:SHOWN_VIOLATIONS]
+            f"- {count} times, first at {first[kind].at_s:.1f} s, {first[kind].caller}: {kind[0]} "
+            f"(broken: {', '.join(kind[1]) or 'nothing'})"
+            for kind, count in alike.most_common(SHOWN_VIOLATIONS)
         ]
         return "\n".join(lines)
 

@@ -117,7 +117,7 @@ def test_a_right_answer_is_right() -> None:
         (ASKED, answer("2-1", "2-2", "2-3", warning="299 - x"), "an odd warning"),
         (ASKED, answer("2-1", "2-2", "2-3", warning=WARNED), "no_redis, while only"),
         (TOLD, answer("2-1", "2-2", "2-3", block=FAILED, warning=WARNED), "no_redis, while only"),
-        (TOLD, answer("2-1", "2-2", "2-3", block={**FAILED, "reason": "deadline"}), "deadline, while only"),
+        (TOLD, answer("2-1", "2-2", "2-3", block={**FAILED, "reason": "new_word"}), "new_word, while only"),
         (TOLD, answer("2-1", "2-2", "2-3", block=FAILED), "and the warning is None"),
         (TOLD, answer("2-1", "2-2", "2-3", block=FULL, warning=WARNED), "full, and the warning is"),
         (TOLD, answer("2-1", "2-2", "2-3", block={**FULL, "scored": 39, "missing": 1}), "does not fit"),
@@ -154,14 +154,15 @@ def test_the_report_has_every_figure() -> None:
     """Latencies by caller, outcomes from status or warning or code, and the violations."""
     tally = Tally()
     for answered in (answer("2-1"), answer(block=FAILED), answer(warning=WARNED), answer(status=502)):
-        tally.count("plain", answered)
-    tally.violations.append(Violation(at_s=1.0, caller="plain", said="late: 9.00 s", broken=("redis full",)))
+        tally.count("plain", answered, lately=answered.status != 502)
+    for at_s in (1.0, 2.0):
+        tally.violations.append(Violation(at_s=at_s, caller="plain", said="late: 9.00 s", broken=("redis full",)))
     report = tally.report()
     assert "| plain | 4 | 500 | 500 | 500 |" in report
     assert "| failed no_redis | 2 |" in report
     assert "| without a warning | 1 |" in report
-    assert "| status 502 | 1 |" in report
-    assert "- at 1.0 s, plain: late: 9.00 s (broken: redis full)" in report
+    assert report.count("| status 502 | 1 |") == 2
+    assert "- 2 times, first at 1.0 s, plain: late: 9.00 s (broken: redis full)" in report
 
 
 def test_the_command_explains_itself() -> None:
