@@ -119,7 +119,7 @@ TOML_PLACE = re.compile(r" \(at ([^()]*)\)$")
 def load_settings(file: Path, environment: Mapping[str, str]) -> Settings:
     """The settings of `file` under `environment`. Raises SettingsError with a line for each thing that is wrong.
 
-    The error's text repeats no value of [redis] and no text of [upstream].
+    The error's text repeats no text of [redis] and no URL of [upstream], and nothing that looks like a URL elsewhere.
     """
     values = _read_file(file)
     empty = not values

@@ -130,3 +130,10 @@ def test_a_certificate_is_trusted_by_its_authority(fake_tls_engine: FakeEngine, 
     assert not client.indices.exists(index="none")
     with pytest.raises(EngineError, match=r"cannot be reached by TLS: .*certificate verify failed.*--ca-file"):
         connect(fake_tls_engine.url)
+
+
+def test_any_certificate_is_trusted_where_tls_is_not_verified(fake_tls_engine: FakeEngine) -> None:
+    """Without `verify_tls` a certificate of nobody's is enough, for either client, and no warning is given."""
+    client = connect(fake_tls_engine.url, verify_tls=False)
+    assert isinstance(client, CLIENTS[fake_tls_engine.product])
+    assert not client.indices.exists(index="none")
