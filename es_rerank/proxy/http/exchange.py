@@ -15,7 +15,7 @@ from es_rerank.records import Request, first_header, without_headers
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from es_rerank.memory import MemoryBudget
+    from es_rerank.memory import MemoryBudget, Share
     from es_rerank.proxy.http.protocol import Protocol
     from es_rerank.records import Headers, Reply
     from es_rerank.upstream import StreamedReply
@@ -52,18 +52,19 @@ class Exchange:
         self._connection: Protocol = scope["extensions"][EXTENSION]["connection"]
         self._finished = False
         self._body_asked = False
-        self._share = memory.share()
+        self._memory = memory
+        self._share: Share | None = None
         self.started = False
         self.caller_left = False
         self.no_room = False
         """Whether a body was not held only because the memory for bodies is full."""
         headers: Headers = tuple(scope["headers"])
-        has_body = any(name in LENGTH_HEADERS and value != b"0" for name, value in headers)
+        self._has_body = any(name in LENGTH_HEADERS and value != b"0" for name, value in headers)
         self.request = Request(
             method=scope["method"],
             target=scope["extensions"][EXTENSION]["target"],
             headers=headers,
-            body=self._incoming() if has_body else None,
+            body=self._incoming() if self._has_body else None,
         )
         lengths = [value for name, value in headers if name == b"content-length"]
         self.body_bytes = int(lengths[0]) if len(lengths) == 1 and lengths[0].isdigit() else None
@@ -83,19 +84,23 @@ class Exchange:
             return stream
         if self.body_bytes is not None and self.body_bytes > max_bytes:
             return stream
+        share = self._share = self._memory.share()
         head = bytearray()
         async for chunk in stream:
             head += chunk
-            self.no_room = not self._share.take(len(chunk))
-            if len(head) > max_bytes or self.no_room:
-                return self._behind(head, stream)
+            if len(head) > max_bytes:
+                return _behind(head, stream, share)
+            if not share.take(len(chunk)):
+                self.no_room = True
+                return _behind(head, stream, share)
         return bytes(head)
 
     async def reply(self, reply: Reply) -> None:
         """Send an answer that is complete, and wait until the caller has nearly all of it."""
         await self._start(reply.status, reply.headers)
         await self._finish(reply.body)
-        await self._connection.flush()  # until then it is in memory
+        if self._connection.has_unsent:
+            await self._connection.flush()  # until then it is in memory
 
     async def stream(self, reply: StreamedReply) -> None:
         """Send an answer on as it comes. Raises UpstreamError where it breaks off; `started` is then True."""
@@ -142,7 +147,8 @@ class Exchange:
     def close(self) -> None:
         """Stop watching the caller, and give back the memory. Called once, however the exchange ended."""
         self._connection.forget(self._caller_lost)
-        self._share.release()
+        if self._share is not None:
+            self._share.release()
 
     def _caller_lost(self) -> None:
         if self._task is not None and not self._finished:
@@ -153,8 +159,8 @@ class Exchange:
         self.started = True
         if status in (204, 304):  # these have no body, whatever their Content-Length says
             headers = without_headers(headers, b"content-length")
-        withheld = not self._body_asked and self.request.header(b"expect") is not None
-        if withheld or self._connection.body_is_late:
+        withheld = self._has_body and not self._body_asked and self.request.header(b"expect") is not None
+        if withheld or self._connection.body_is_late or status == 417:
             headers = (*headers, CLOSE)  # nobody knows whether the body still comes, so no other request can follow
         await self._send({"type": "http.response.start", "status": status, "headers": list(headers)})
 
@@ -176,14 +182,16 @@ class Exchange:
             if chunk := event.get("body", b""):
                 yield chunk
 
-    async def _behind(self, head: bytearray, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        first = bytes(head)
-        head.clear()
-        yield first
-        del first
-        self._share.release()  # whoever asks for more has sent it on
-        async for chunk in rest:
-            yield chunk
+
+async def _behind(head: bytearray, rest: AsyncIterator[bytes], share: Share) -> AsyncIterator[bytes]:
+    """What was held, and then the rest as it comes. Whoever asks for the rest has sent the head on."""
+    first = bytes(head)
+    head.clear()
+    yield first
+    del first
+    share.release()
+    async for chunk in rest:
+        yield chunk
 
 
 def check_head(headers: Headers) -> None:
