@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import socket
+import struct
 import threading
 import time
 from contextlib import ExitStack, suppress
@@ -270,6 +271,22 @@ def test_who_takes_an_answer_slowly_but_steadily_gets_all_of_it(
             received += read_all(connection)
             sending.join(LIMIT_S)
     assert received.partition(CRLF * 2)[2] == bytes(size)
+
+
+@pytest.mark.parametrize("target", [b"/a", b"/films/_search?q=x"])
+def test_a_caller_who_is_gone_at_once_leaves_nothing_behind(
+    engine: ScriptedEngine, run_system: Callable[..., System], target: bytes
+) -> None:
+    """Whether it leaves before or after its request is begun, no connection to the engine stays with it."""
+    port = port_of(run_system(f"http://127.0.0.1:{engine.port}", extra=RULE, upstream="max_connections = 1"))
+    engine.reply = lambda _: None
+    for _ in range(50):
+        with connect(port) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.sendall(b"GET " + target + b" HTTP/1.1\r\nhost: x\r\n\r\n")
+    engine.reply = ANSWER
+    with connect(port) as connection:
+        ask(connection)
 
 
 # --- How many
