@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 import socket
 import struct
 import threading
@@ -173,6 +174,21 @@ def test_an_idle_connection_is_kept(impatient: int, engine: ScriptedEngine, befo
         time.sleep(4 * CLIENT_TIMEOUT_S)
         connection.sendall(GET)
         assert read_answer(connection)[1] == NO_HITS
+
+
+def test_a_process_that_stood_still_cuts_nobody_off(engine: ScriptedEngine, run_system: Callable[..., System]) -> None:
+    """The time in which the proxy itself did not run is not taken for a caller's silence."""
+    system = run_system(f"http://127.0.0.1:{engine.port}", server="client_timeout_s = 8.0")
+    process = system.proxy.process
+    with connect(port_of(system)) as connection:
+        connection.sendall(b"POST /a HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\na")
+        time.sleep(2)
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(12)
+        process.send_signal(signal.SIGCONT)
+        time.sleep(0.5)
+        connection.sendall(b"b")
+        assert read_answer(connection)[0].startswith(b"HTTP/1.1 200")
 
 
 class Listener:
