@@ -84,11 +84,23 @@ def test_uvicorn_for_the_protocol() -> None:
     )
     assert all(inspect.isfunction(getattr(HttpToolsProtocol, name)) for name in hooks)
     source = inspect.getsource(HttpToolsProtocol.on_message_begin)
-    assert all(text in source for text in ("self.url = ", "self.headers = ", "self.scope = "))
-    assert "self.expect_100_continue = True" in inspect.getsource(HttpToolsProtocol.on_header)
-    source = inspect.getsource(HttpToolsProtocol.on_headers_complete)
-    assert "expect_100_continue=self.expect_100_continue" in source
-    assert "on_response=self.on_response_complete" in source
+    for state in ("url", "headers", "scope", "expect_100_continue"):
+        assert f"self.{state} = " in source
+    assert list(inspect.signature(HttpToolsProtocol._start_asgi_task).parameters) == ["self", "cycle", "app"]
+    assert set(inspect.signature(httptools_impl.RequestResponseCycle.__init__).parameters) == {
+        "self",
+        "scope",
+        "transport",
+        "flow",
+        "logger",
+        "access_logger",
+        "access_log",
+        "default_headers",
+        "message_event",
+        "expect_100_continue",
+        "keep_alive",
+        "on_response",
+    }
     source = inspect.getsource(httptools_impl.RequestResponseCycle)
     for state in (
         "disconnected",
@@ -110,7 +122,7 @@ def test_uvicorn_for_the_flow_of_bytes() -> None:
     """es_rerank/proxy/http/protocol.py: how reading is paused, and how room to write is awaited."""
     assert all(callable(getattr(FlowControl, name)) for name in ("pause_reading", "resume_reading", "pause_writing"))
     assert inspect.iscoroutinefunction(FlowControl.drain)
-    assert "self.read_paused" in inspect.getsource(FlowControl)
+    assert all(f"self.{state} = " in inspect.getsource(FlowControl) for state in ("read_paused", "write_paused"))
     assert "self.flow.resume_writing()" in inspect.getsource(HttpToolsProtocol.connection_lost)
 
 

@@ -216,6 +216,11 @@ def test_a_certificate_file_has_a_certificate(
         (RULE.replace('["movies-*"]', '"movies"'), 'rules[0].indices = "movies": a list is needed'),
         (RULE.replace("movies-*", ""), 'rules[0].indices[0] = "": string should have at least 1 character'),
         ("[limits]\ndeadline_s = 40", "limits.deadline_s = 40.0: at most limits.max_deadline_s = 30.0"),
+        (
+            "[limits]\nmax_held_bytes = 5000000",
+            "limits: max_answer_bytes = 33554432: at most max_held_bytes = 5000000",
+        ),
+        ("[server]\nmax_connections = 0", "server.max_connections = 0: input should be greater than or equal to 1"),
         ("[server]\nport = 70000", "server.port = 70000: input should be less than or equal to 65535"),
         (
             '[server]\nhost = "0.0.0.0:80"',

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 import socket
+import struct
 import threading
 import time
 from contextlib import ExitStack, suppress
@@ -174,6 +176,21 @@ def test_an_idle_connection_is_kept(impatient: int, engine: ScriptedEngine, befo
         assert read_answer(connection)[1] == NO_HITS
 
 
+def test_a_process_that_stood_still_cuts_nobody_off(engine: ScriptedEngine, run_system: Callable[..., System]) -> None:
+    """The time in which the proxy itself did not run is not taken for a caller's silence."""
+    system = run_system(f"http://127.0.0.1:{engine.port}", server="client_timeout_s = 8.0")
+    process = system.proxy.process
+    with connect(port_of(system)) as connection:
+        connection.sendall(b"POST /a HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\na")
+        time.sleep(2)
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(12)
+        process.send_signal(signal.SIGCONT)
+        time.sleep(0.5)
+        connection.sendall(b"b")
+        assert read_answer(connection)[0].startswith(b"HTTP/1.1 200")
+
+
 class Listener:
     """An engine that the test plays by hand: its connections as they come, one thread for all."""
 
@@ -270,6 +287,22 @@ def test_who_takes_an_answer_slowly_but_steadily_gets_all_of_it(
             received += read_all(connection)
             sending.join(LIMIT_S)
     assert received.partition(CRLF * 2)[2] == bytes(size)
+
+
+@pytest.mark.parametrize("target", [b"/a", b"/films/_search?q=x"])
+def test_a_caller_who_is_gone_at_once_leaves_nothing_behind(
+    engine: ScriptedEngine, run_system: Callable[..., System], target: bytes
+) -> None:
+    """Whether it leaves before or after its request is begun, no connection to the engine stays with it."""
+    port = port_of(run_system(f"http://127.0.0.1:{engine.port}", extra=RULE, upstream="max_connections = 1"))
+    engine.reply = lambda _: None
+    for _ in range(50):
+        with connect(port) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.sendall(b"GET " + target + b" HTTP/1.1\r\nhost: x\r\n\r\n")
+    engine.reply = ANSWER
+    with connect(port) as connection:
+        ask(connection)
 
 
 # --- How many

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 # Connections beyond the limit that may wait for their 503 at a time; any more are closed without one.
 MAX_TURNED_AWAY = 64
+# The log says again that the connections are full only after so few were open that it is news.
+ROOM_AGAIN = 0.9
 
 
 class Connections:
@@ -48,6 +50,7 @@ class Connections:
         """A connection ended, which was admitted or not."""
         if admitted:
             self._admitted -= 1
-            self._is_full = False
+            if self._admitted < self.max_connections * ROOM_AGAIN:
+                self._is_full = False
         else:
             self._turned_away -= 1

@@ -15,7 +15,7 @@ from es_rerank.records import LongBody, Request, first_header, without_headers
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from es_rerank.memory import MemoryBudget
+    from es_rerank.memory import MemoryBudget, Share
     from es_rerank.proxy.http.protocol import Protocol
     from es_rerank.records import Headers, Reply
     from es_rerank.upstream import StreamedReply
@@ -52,17 +52,17 @@ class Exchange:
         self._connection: Protocol = scope["extensions"][EXTENSION]["connection"]
         self._finished = False
         self._body_asked = False
-        self.share = memory.share()
-        """What is held of the memory for bodies, until the exchange is closed."""
+        self._memory = memory
+        self._share: Share | None = None
         self.started = False
         self.caller_left = False
         headers: Headers = tuple(scope["headers"])
-        has_body = any(name in LENGTH_HEADERS and value != b"0" for name, value in headers)
+        self._has_body = any(name in LENGTH_HEADERS and value != b"0" for name, value in headers)
         self.request = Request(
             method=scope["method"],
             target=scope["extensions"][EXTENSION]["target"],
             headers=headers,
-            body=self._incoming() if has_body else None,
+            body=self._incoming() if self._has_body else None,
         )
         lengths = [value for name, value in headers if name == b"content-length"]
         self.body_bytes = int(lengths[0]) if len(lengths) == 1 and lengths[0].isdigit() else None
@@ -70,6 +70,13 @@ class Exchange:
         self._knows_chunks = scope["http_version"] != "1.0"
         self.client: str = (scope.get("client") or ("", 0))[0]
         self._connection.watch(self._caller_lost)
+
+    @property
+    def share(self) -> Share:
+        """What this exchange holds of the memory for bodies, until it is closed."""
+        if self._share is None:
+            self._share = self._memory.share()
+        return self._share
 
     async def read_body(self, max_bytes: int) -> bytes | AsyncIterator[bytes] | None:
         """The body, read whole. None for no body.
@@ -82,20 +89,22 @@ class Exchange:
             return stream
         if self.body_bytes is not None and self.body_bytes > max_bytes:
             return stream
+        share = self.share
         head = bytearray()
         async for chunk in stream:
             head += chunk
-            too_long, no_room = len(head) > max_bytes, not self.share.take(len(chunk))
-            if too_long or no_room:
-                no_room = no_room and not too_long
-                return LongBody(bytes(head), stream, on_head_sent=self.share.release, no_room=no_room)
+            if len(head) > max_bytes:
+                return LongBody(bytes(head), stream, on_head_sent=share.release)
+            if not share.take(len(chunk)):
+                return LongBody(bytes(head), stream, on_head_sent=share.release, no_room=True)
         return bytes(head)
 
     async def reply(self, reply: Reply) -> None:
         """Send an answer that is complete, and wait until the caller has nearly all of it."""
         await self._start(reply.status, reply.headers)
         await self._finish(reply.body)
-        await self._connection.flush()  # until then it is in memory
+        if self._connection.has_unsent:
+            await self._connection.flush()  # until then it is in memory
 
     async def stream(self, reply: StreamedReply) -> None:
         """Send an answer on as it comes. Raises UpstreamError where it breaks off; `started` is then True."""
@@ -142,7 +151,8 @@ class Exchange:
     def close(self) -> None:
         """Stop watching the caller, and give back the memory. Called once, however the exchange ended."""
         self._connection.forget(self._caller_lost)
-        self.share.release()
+        if self._share is not None:
+            self._share.release()
 
     def _caller_lost(self) -> None:
         if self._task is not None and not self._finished:
@@ -153,8 +163,8 @@ class Exchange:
         self.started = True
         if status in (204, 304):  # these have no body, whatever their Content-Length says
             headers = without_headers(headers, b"content-length")
-        withheld = not self._body_asked and self.request.header(b"expect") is not None
-        if withheld or self._connection.body_is_late:
+        withheld = self._has_body and not self._body_asked and self.request.header(b"expect") is not None
+        if withheld or self._connection.body_is_late or status == 417:
             headers = (*headers, CLOSE)  # nobody knows whether the body still comes, so no other request can follow
         await self._send({"type": "http.response.start", "status": status, "headers": list(headers)})
 

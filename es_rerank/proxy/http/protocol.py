@@ -6,6 +6,7 @@ searches.
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import math
 import socket
@@ -15,7 +16,7 @@ import termios
 from typing import TYPE_CHECKING, Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from es_rerank.proxy.http.framing import ascii_target, find_end, read_partly
 from es_rerank.proxy.http.own import error_reply
@@ -119,6 +120,11 @@ class Protocol(HttpToolsProtocol):
     def client_timeout_s(self) -> float:
         """How long a caller may be silent in the middle of a request."""
         return self._shared.client_timeout_s
+
+    @property
+    def has_unsent(self) -> bool:
+        """Whether much of what was written waits for the caller to take it."""
+        return self.flow.write_paused
 
     async def flush(self) -> None:
         """Wait until the caller has taken nearly all that was written, or is gone."""
@@ -226,7 +232,6 @@ class Protocol(HttpToolsProtocol):
         if known + len(piece) > MAX_HEAD_BYTES:
             reason = f"request line and headers are larger than {MAX_HEAD_BYTES} bytes"
             raise RefusedError(400, reason, "too_long_http_header_exception")
-        self._tail = piece[-3:] if len(piece) > 2 else (self._tail + piece)[-3:]
         if not piece.isascii():
             piece = ascii_target(bytes(self._head))[known:]
         messages = self._messages
@@ -237,7 +242,9 @@ class Protocol(HttpToolsProtocol):
             offered = True
         if offered:
             self._decline_upgrade()
-        if not self._in_head or self._messages != messages:
+        if self._in_head and self._messages == messages:
+            self._tail = bytes(self._head[-3:])
+        else:
             self._head.clear()
             self._tail = b""
 
@@ -268,28 +275,47 @@ class Protocol(HttpToolsProtocol):
         """See httptools. Blanks after a value are not part of it (RFC 9112, 5), and a trailer is not a header."""
         if not self._in_head:
             return
-        if len(self.headers) == MAX_HEADERS:
-            raise RefusedError(400, f"the request has more than {MAX_HEADERS} header lines")
+        name = name.lower()
         value = value.rstrip(b" \t")
-        super().on_header(name, value)
-        if value.isdigit() and self.headers[-1][0] == b"content-length":
-            self._left_bytes = int(value)
+        self.headers.append((name, value))
+        if name == b"content-length":
+            self._left_bytes = int(value) if value.isdigit() else 0  # what is no number, the parser refuses
+        elif name == b"expect":
+            self.expect_100_continue = value.lower() == b"100-continue"
+        if len(self.headers) > MAX_HEADERS:
+            raise RefusedError(400, f"the request has more than {MAX_HEADERS} header lines")
 
     def on_headers_complete(self) -> None:
-        """See httptools."""
+        """See httptools. uvicorn's own parses the target, which is the engine's to read."""
         self._offers_upgrade = self.parser.should_upgrade()
-        self.scope["method"] = self.parser.get_method().decode("ascii")
+        scope: dict[str, Any] = self.scope  # type: ignore[assignment]  # what of it is used, is set here
+        scope["method"] = self.parser.get_method().decode("ascii")
         version = self.parser.get_http_version()
-        if version not in ("1.1", "1.0"):
-            raise RefusedError(505, f"HTTP version [{version}] is not spoken here; known are [1.0, 1.1]")
-        if version == "1.0":  # whose clients can't read a 100 (RFC 9110, 10.1.1)
-            self.expect_100_continue = False
-        if not self._offers_upgrade:
-            self.scope["extensions"] = {EXTENSION: {"target": self._target(), "connection": self}}
-            self._in_head = False
-            self._framing_bytes = 0
-            self._body_is_late = False
-            super().on_headers_complete()
+        if version != "1.1":
+            if version != "1.0":
+                raise RefusedError(505, f"HTTP version [{version}] is not spoken here; known are [1.0, 1.1]")
+            scope["http_version"] = version
+            self.expect_100_continue = False  # its clients can't read a 100 (RFC 9110, 10.1.1)
+        if self._offers_upgrade:
+            return
+        scope["extensions"] = {EXTENSION: {"target": self._target(), "connection": self}}
+        self._in_head = False
+        self._framing_bytes = 0
+        self._body_is_late = False
+        self.cycle = RequestResponseCycle(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=[],
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        self._start_asgi_task(self.cycle, self.app)
 
     def on_body(self, body: bytes) -> None:
         """See httptools."""
@@ -363,7 +389,7 @@ class Protocol(HttpToolsProtocol):
             self._mark, self._still_s = mark, 0.0
             return
         self._still_s += elapsed_s
-        if stopping and awaited == "body":
+        if stopping and awaited == "body" and not self.cycle.response_started:
             limit_s = min(limit_s, STOP_SILENCE_S)
         if self._still_s < limit_s:
             return
@@ -393,7 +419,7 @@ class Protocol(HttpToolsProtocol):
             return "nothing", math.inf
         if self._in_head:
             return ("head", self._shared.client_timeout_s) if self._head else ("request", IDLE_CONNECTION_S)
-        if self.flow.read_paused or (self.cycle.waiting_for_100_continue and not self.cycle.response_started):
+        if self.flow.read_paused or self.cycle.waiting_for_100_continue:  # it is the caller who waits
             return "nothing", math.inf
         return "body", self._shared.client_timeout_s
 

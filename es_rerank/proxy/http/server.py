@@ -29,6 +29,8 @@ STOP_MARGIN_S = 5
 # uvicorn ticks ten times a second. Connections are looked at once a second, and more often while the process stops.
 TICKS_A_LOOK = 10
 STOP_LOOK_S = 0.25
+# A process that stood still has not heard its callers: that time does not count against them.
+LONGEST_LOOK_S = 5.0
 # Open files beside the connections of callers and to the engine: Redis, listeners, the log.
 SPARE_FILES = 128
 
@@ -61,7 +63,7 @@ class Server(uvicorn.Server):
 
     def _look(self, *, stopping: bool) -> None:
         now_s = asyncio.get_running_loop().time()
-        elapsed_s = 0.0 if self._looked_s is None else now_s - self._looked_s
+        elapsed_s = 0.0 if self._looked_s is None else min(now_s - self._looked_s, LONGEST_LOOK_S)
         self._looked_s = now_s
         for connection in tuple(self.server_state.connections):
             if isinstance(connection, Protocol):
