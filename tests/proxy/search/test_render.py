@@ -179,6 +179,28 @@ def test_a_filtered_pretty_answer_is_the_engine_s(engine: str) -> None:
         assert body == case["filtered"][filter_path].encode()
 
 
+@pytest.mark.parametrize(
+    ("search", "left"),
+    [
+        ({}, b'{"text":"fox","n":1E10}'),
+        ({"_source": ["n"]}, b'{"n":1E10}'),
+        ({"_source": ["other"]}, b"{}"),
+        ({"_source": {"excludes": ["t*"]}}, b'{"n":1E10}'),
+        ({"_source": False}, None),
+        ({"stored_fields": ["*"]}, None),
+    ],
+)
+def test_a_hit_shows_of_its_source_what_was_asked_for(search: dict[str, Any], left: bytes | None) -> None:
+    """What was fetched for the text alone is left out; what stays keeps its bytes."""
+    plan = plan_window(call_of({"query": {"match": {"text": "fox"}}, **search}), decision_of("text"))
+    hits = b'{"_id":"1","_score":2.0,"_source":{"text":"fox","n":1E10}},{"_id":"2","_score":1.0}'
+    answer = read_answer(b'{"hits":{"max_score":2.0,"hits":[%s]}}' % hits)
+    assert answer is not None
+    page = render_answer(answer, plan, decision_of("text"), ranked_by(answer, [9.0, 1.0]))["hits"]["hits"]
+    assert (bytes(page[0]["_source"]) if "_source" in page[0] else None) == left
+    assert "_source" not in page[1]
+
+
 def test_a_sort_array_carries_the_new_score_and_keeps_its_ties() -> None:
     """With tie-breakers, each hit's `sort` begins with its new score; a null `max_score` stays null."""
     body = {
