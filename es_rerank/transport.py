@@ -37,6 +37,7 @@ class Channel(redis.Channel):
     """A list of tasks: written and read at the same end."""
 
     ack_emulation = False
+    do_restore = False
     from_transport_options: ClassVar[tuple[str, ...]] = (*redis.Channel.from_transport_options, "outage")  # type: ignore[assignment,misc]
     outage: Outage | None = None
 

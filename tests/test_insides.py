@@ -16,7 +16,16 @@ import pytest
 import uvicorn
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import RawResponseMessage
+<<<<<<< HEAD
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+=======
+from celery.app import defaults
+from celery.app.amqp import AMQP
+from celery.concurrency.thread import TaskPool
+from httptools import HttpParserUpgrade, HttpRequestParser
+from kombu.connection import Connection
+from kombu.transport import redis, virtual
+>>>>>>> workers
 from uvicorn.protocols.http import httptools_impl
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -25,7 +34,7 @@ from uvicorn.server import ServerState
 PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
 
 
-@pytest.mark.parametrize("package", ["aiohttp", "httptools", "uvicorn"])
+@pytest.mark.parametrize("package", ["aiohttp", "celery", "httptools", "kombu", "uvicorn"])
 def test_their_versions_are_bounded_above(package: str) -> None:
     """A package whose internals we use has a bounded version, so that no version is installed untested."""
     required = loads(PYPROJECT.read_text())["project"]["dependencies"]
@@ -150,6 +159,31 @@ def test_httptools_for_the_protocol() -> None:
         parser.feed_data(head)
     assert caught.value.args[0] == len(head)
     assert (parser.should_upgrade(), parser.get_http_version()) == (True, "1.1")
+<<<<<<< HEAD
     with pytest.raises(HttpParserError) as failed:
         HttpRequestParser(Listener()).feed_data(b"GET / HTTP/1.1\r\nwrong: x\r\n\r\n")
     assert isinstance(failed.value.__context__, KeyError)
+=======
+
+
+def test_kombu_for_the_queue() -> None:
+    """es_rerank/transport.py: what a channel writes and reads, where it counts what is delivered, who connects."""
+    hooks = {"_put": ["queue", "message"], "_size": ["queue"], "_queue_bind": ["exchange"], "_brpop_read": []}
+    for name, parameters in hooks.items():
+        assert list(inspect.signature(getattr(redis.Channel, name)).parameters)[1:][: len(parameters)] == parameters
+    assert {"ack_emulation", "health_check_interval"} <= set(redis.Channel.from_transport_options)
+    assert "brpop" in inspect.getsource(redis.Channel._brpop_start).lower()
+    assert "self._delivered = OrderedDict()" in inspect.getsource(virtual.QoS.__init__)
+    assert redis.Channel.do_restore is True
+    assert {"errback", "max_retries", "interval_start", "interval_step", "interval_max"} <= set(
+        inspect.signature(Connection._ensure_connection).parameters
+    )
+    assert AMQP.Connection is Connection
+
+
+def test_celery_for_the_worker() -> None:
+    """es_rerank/broker.py and workers/pool.py: tasks are not fetched ahead, and a pool's result holds its future."""
+    assert "disable_prefetch" in defaults.NAMESPACES["worker"]
+    assert ".executor.submit(" in inspect.getsource(TaskPool.on_apply)
+    assert "ApplyResult(f)" in inspect.getsource(TaskPool.on_apply)
+>>>>>>> workers

@@ -6,8 +6,6 @@ worker must never end, and full service must return by itself.
 
 from __future__ import annotations
 
-import os
-import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -172,32 +170,3 @@ def test_a_consumer_that_is_unblocked_goes_on(broken: Broken) -> None:
             time.sleep(0.3)
     broken.await_full_service()
     assert broken.worker.process.poll() is None
-
-
-def test_a_redis_that_is_loading_refuses(broken: Broken) -> None:
-    """While Redis reads its data again: LOADING, and then full service."""
-    broken.await_full_service()
-    filler = {f"filler:{number}": os.urandom(50_000) for number in range(300)}
-    with sync_redis.Redis(port=broken.redis_port) as redis, sync_redis.Redis(port=broken.redis_port) as loader:
-        redis.mset(filler)
-        redis.config_set("key-load-delay", 20_000)
-        loading = threading.Thread(target=lambda: loader.execute_command("DEBUG", "RELOAD"))
-        loading.start()
-        await_true(lambda: is_loading(redis))
-        hits, status = broken.ask()
-        assert len(hits) == 20
-        assert (status["status"], status["reason"]) == ("failed", "redis_refuses")
-        loading.join()
-        redis.config_set("key-load-delay", 0)
-        redis.delete(*filler)
-    broken.await_full_service()
-    assert broken.worker.process.poll() is None
-
-
-def is_loading(redis: Redis) -> bool:
-    """Whether Redis says that it is loading."""
-    try:
-        redis.get("any")
-    except sync_redis.BusyLoadingError:
-        return True
-    return False
