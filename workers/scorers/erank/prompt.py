@@ -35,6 +35,7 @@ ANSWER_TOKENS = 96
 CHARACTERS_PER_TOKEN = 64
 # So many tokens a document may lose where it is joined to the text around it.
 JOINT_TOKENS = 8
+# Stands for the beginning of a document where what comes before it is tokenised.
 LETTER = "A"
 PLACE = "\N{OBJECT REPLACEMENT CHARACTER}"
 DIGITS = 10
