@@ -136,6 +136,36 @@ def test_an_answer_has_nothing_of_ours_unless_asked(pair: Pair) -> None:
     assert by_id(after) == by_id(before)
 
 
+@pytest.fixture(scope="module")
+def prose(pair: Pair) -> Pair:
+    """The same, with an index of German sentences and one of English ones."""
+    for index, sentence in (
+        ("prose-de", "Der {} sitzt auf dem Dach und singt ein Lied, während der Regen auf die Stadt fällt."),
+        ("prose-en", "The {} sits on the roof and sings a song, while the rain falls on the town."),
+    ):
+        birds = ("Vogel", "Storch", "Rabe", "Spatz", "Fink", "Kauz", "Vogel Vogel", "Vogel Rabe", "Vogel Fink", "Star")
+        pair.engine.load(index, {str(number): {"text": sentence.format(bird)} for number, bird in enumerate(birds)})
+    return pair
+
+
+def test_a_window_in_another_language_is_the_engines_on_every_page(prose: Pair) -> None:
+    """MiniLM reads English: a German window is answered as the engine does, and only the status is ours."""
+    for page in ({}, {"size": 3}, {"from": 3, "size": 4}):
+        body = {"query": {"match": {"text": "welcher Vogel singt auf dem Dach"}}, **page}
+        expected = without_took(prose.direct("/prose-de/_search", body))
+        assert without_took(prose.proxied("/prose-de/_search", body)) == expected
+        answer = without_took(prose.system.search("prose-de", body))
+        status = answer.pop("_es_rerank")
+        assert (status["status"], status["reason"], status["rule"]) == ("skipped", "language", "prose")
+        assert answer == expected
+
+
+def test_a_window_in_the_scorers_language_is_reranked(prose: Pair) -> None:
+    """The same in English is reranked."""
+    answer = prose.system.search("prose-en", {"query": {"match": {"text": "which Vogel sings on the roof"}}})
+    assert answer["_es_rerank"]["status"] == "full"
+
+
 def test_numbers_keep_their_digits(pair: Pair) -> None:
     """What JSON libraries lose, large integers and 1.0, arrives as it was sent."""
     request = urllib.request.Request(
