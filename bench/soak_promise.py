@@ -51,6 +51,7 @@ BREAKS: dict[str, tuple[str, float, float]] = {
 RECOVERY_S = {"worker": 10.0, "redis": 10.0, "engine": 2.0, "proxy": 2.0}
 # How long after the last break the system is not yet as ever: a worker that was started reads all documents again.
 SETTLED_S = 20.0
+QUIET_S = SETTLED_S + 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +65,7 @@ class Break:
 
 
 def plan_breaks(seed: int, minutes: float) -> list[Break]:
-    """The breaks of a run, in order. Each kind comes once before any comes again; some overlap the next."""
+    """The breaks of a run, in order: each kind once, some overlapping the next, then QUIET_S of nothing, and again."""
     chance = random.Random(f"{seed} breaks")
     plan: list[Break] = []
     at_s = chance.uniform(1.0, 2.0)
@@ -75,7 +76,8 @@ def plan_breaks(seed: int, minutes: float) -> list[Break]:
             if one.at_s + one.lasts_s > minutes * 60:
                 return plan
             plan.append(one)
-            at_s += one.lasts_s * chance.uniform(0.3, 1.3) + chance.choice((0.3, 1.5, 8.0, 30.0))
+            at_s += one.lasts_s * chance.uniform(0.3, 1.3) + chance.choice((0.3, 1.5, 8.0))
+        at_s += QUIET_S
 
 
 @dataclass(slots=True)

@@ -16,16 +16,12 @@ import pytest
 import uvicorn
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import RawResponseMessage
-<<<<<<< HEAD
-from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
-=======
 from celery.app import defaults
 from celery.app.amqp import AMQP
 from celery.concurrency.thread import TaskPool
-from httptools import HttpParserUpgrade, HttpRequestParser
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from kombu.connection import Connection
 from kombu.transport import redis, virtual
->>>>>>> workers
 from uvicorn.protocols.http import httptools_impl
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -159,11 +155,9 @@ def test_httptools_for_the_protocol() -> None:
         parser.feed_data(head)
     assert caught.value.args[0] == len(head)
     assert (parser.should_upgrade(), parser.get_http_version()) == (True, "1.1")
-<<<<<<< HEAD
     with pytest.raises(HttpParserError) as failed:
         HttpRequestParser(Listener()).feed_data(b"GET / HTTP/1.1\r\nwrong: x\r\n\r\n")
     assert isinstance(failed.value.__context__, KeyError)
-=======
 
 
 def test_kombu_for_the_queue() -> None:
@@ -186,4 +180,3 @@ def test_celery_for_the_worker() -> None:
     assert "disable_prefetch" in defaults.NAMESPACES["worker"]
     assert ".executor.submit(" in inspect.getsource(TaskPool.on_apply)
     assert "ApplyResult(f)" in inspect.getsource(TaskPool.on_apply)
->>>>>>> workers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,34 @@ JSON_VALUES = st.recursive(
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=20,
 )
+
+
+TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[{}\[\],:]|[^\s{}\[\],:"]++')
+
+
+def printed_token_by_token(body: bytes) -> bytes:
+    """The simple way: what comes before and behind each token."""
+    pieces: list[bytes] = []
+    depth, opened = 0, False
+    for token in TOKEN.findall(body):
+        if token in b"}]":
+            depth -= 1
+            pieces += [b" " if opened else b"\n" + b"  " * depth, token]
+            opened = False
+            continue
+        if opened:
+            pieces.append(b"\n" + b"  " * depth)
+        opened = token in b"{["
+        depth += opened
+        pieces.append({b":": b" : ", b",": b",\n" + b"  " * depth}.get(token, token))
+    return b"".join(pieces) + b"\n"
+
+
+@given(st.dictionaries(st.text(), JSON_VALUES), st.sampled_from([True, False]), st.sampled_from([None, 1]))
+def test_it_prints_as_token_by_token(value: dict[str, Any], ascii_only: bool, indent: int | None) -> None:
+    """Whatever the JSON and however it was laid out, the layout is that of each token for itself."""
+    body = json.dumps(value, ensure_ascii=ascii_only, indent=indent).encode()
+    assert pretty_print(body) == printed_token_by_token(body)
 
 
 @pytest.fixture(params=ENGINES)
