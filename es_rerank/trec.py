@@ -165,19 +165,28 @@ def _text(where: str, line: bytes) -> str:
 def _form(where: str, file: Path, line: str) -> tuple[str, _Layout]:
     """The separator of a file and the layout of its columns, by its first line. Raises TrecError.
 
-    Blanks come last, since a value may hold some where another separator is used.
+    Commas come first in a file whose name ends in .csv. Elsewhere tabs do, since a value beside them may hold anything;
+    and a line that shows columns by commas or semicolons and by blanks too is an error.
     """
-    commas_first = file.name.removesuffix(".gz").endswith(".csv")
-    for separator in (",", ";", "\t", BLANKS) if commas_first else ("\t", ",", ";", BLANKS):
-        if separator in ",;" and "\t" in line and not commas_first:
-            continue  # a comma between tabs is a part of a value
+    is_csv = file.name.removesuffix(".gz").endswith(".csv")
+    fits: list[tuple[str, _Layout]] = []
+    for separator in (",", ";", "\t", BLANKS) if is_csv else ("\t", ",", ";", BLANKS):
+        if separator in ",;" and "\t" in line and not is_csv:
+            continue
         try:
             [(_, cells)] = _rows(file, separator, [line])
         except (TrecError, ValueError):
             continue
         layout = _layout(cells)
         if layout is not None:
-            return separator, layout
+            fits.append((separator, layout))
+    if len(fits) == 1 or (fits and (is_csv or fits[0][0] == "\t")):
+        return fits[0]
+    if fits:
+        raise TrecError(
+            f"{where}: has columns by blanks and by {fits[0][0]!r}: let the file's name end in .csv, or put tabs "
+            f"between the columns; was {_shown(line.strip())}"
+        )
     raise TrecError(
         f"{where}: must be {EXPECTED}, the grade being a number; or a header with such words as query-id, corpus-id, "
         f"score, or query, docid, rating; was {_shown(line.strip())}"

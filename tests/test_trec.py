@@ -130,7 +130,7 @@ def test_csv_of_quepid_is_read(tmp_path: Path, start: str, end: str) -> None:
         ("QueryID docNo Label\nwings d1 2\n", "table.txt"),
         ("wings,d1,2\n", "table.csv"),
         ("wings,d1,2\n", "table.csv.gz"),
-        ("wings, d1, 2\n", "table.txt"),
+        ("wings, d1, 2\n", "table.csv"),
         ('"wings"\t"d1"\t"2"\n', "table.tsv"),
     ],
 )
@@ -202,6 +202,13 @@ def test_a_first_line_that_shows_no_form_is_refused(tmp_path: Path, text: str, n
     assert len(shown) < 500
 
 
+@pytest.mark.parametrize("line", ["q, d, 1", "q; d; 1", "query, docid, rating"])
+def test_a_first_line_that_shows_two_forms_is_refused(tmp_path: Path, line: str) -> None:
+    """Columns that could be by blanks or by commas are not guessed: the file's name has to tell."""
+    assert refusal(written(tmp_path, f"{line}\n")).startswith("line 1: has columns by blanks and by ")
+    assert judged(written(tmp_path, f"{line}\n" + ("a;b;1" if ";" in line else "a,b,1"), "x.csv"))[-1][2] == 1
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
@@ -264,8 +271,10 @@ def test_a_byte_that_is_not_text_is_named_with_its_line(tmp_path: Path) -> None:
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters=BOM), min_size=1, max_size=12)
 VALUES = TEXTS.map(lambda text: text.translate(dict.fromkeys(map(ord, "\r\n\t"), " ")).strip(" ")).filter(bool)
-# Without white space of any kind and without quotes, as a TREC file needs it.
-WORDS = st.text(string.ascii_letters + string.digits + "-_.,;:/ü语\u00a0", min_size=1, max_size=12)
+# Without blanks, quotes and a separator at the end, as a TREC file needs it.
+WORDS = st.text(string.ascii_letters + string.digits + "-_.,;:/ü语\u00a0", min_size=1, max_size=12).filter(
+    lambda word: word[-1] not in ",;"
+)
 GRADES = st.one_of(st.integers(-5, 1000), st.floats(allow_nan=False, allow_infinity=False).filter(lambda n: n % 1 != 0))
 
 
