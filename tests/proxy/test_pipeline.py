@@ -26,6 +26,7 @@ from es_rerank.rules.book import RuleBook, make_book
 from es_rerank.rules.source import FileRules
 from es_rerank.settings import Settings
 from es_rerank.upstream import AnswerTooLargeError, NoRoomError, UnreachableError
+from tests.proxy.search.calls import call_of
 from tests.virtual import VirtualClock, settle
 
 if TYPE_CHECKING:
@@ -318,6 +319,19 @@ async def test_others_have_their_turn_while_a_long_answer_is_computed(coding: by
     answered = json.loads(decode_body(outcome.reply.body, coding, max_bytes=len(body)))
     assert len(answered["hits"]["hits"]) == 2_000
     assert answered["_es_rerank"]["status"] == "full"
+
+
+@pytest.mark.parametrize(
+    ("query", "coding", "times"), [("", None, 1), ("pretty", None, 5), ("pretty", b"gzip", 9), ("q=*", b"gzip", 5)]
+)
+def test_what_takes_long_to_write_gets_its_time_before_the_deadline(
+    query: str, coding: bytes | None, times: int
+) -> None:
+    """The wait for scores ends sooner by about what writing takes, as reading took; never by much more."""
+    engine = replace(reply(200, {}), headers=((b"content-encoding", coding),) if coding else ())
+    assert pipeline._writing_s(0.5, call_of({}, query), engine) == 0.5 * times
+    longest = call_of({}, query + "&filter_path=" + "a*," * 1_000)
+    assert pipeline._writing_s(0.5, longest, engine) == 0.5 * pipeline.MOST_WRITING_COST
 
 
 async def test_a_long_request_is_read_beside_the_loop() -> None:

@@ -17,7 +17,7 @@ from es_rerank.proxy.scoring.ask import WindowScores
 from es_rerank.proxy.scoring.workers import RENDER_MARGIN_S
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from es_rerank.cache.scores import ScoreCache
@@ -162,14 +162,14 @@ class ScoreSource:
         """
         keys = [*key_of.values()]
         full, cut = await asyncio.gather(
-            _last_look(self._cache.get_many(keys if reason == "deadline" else []), deadline),
-            _last_look(self._cache.get_cut(keys if stage.budget_tokens else []), deadline),
+            _last_look(self._cache.get_many, keys if reason == "deadline" else [], deadline),
+            _last_look(self._cache.get_cut, keys if stage.budget_tokens else [], deadline),
         )
         found = {text: old.judgment for text, old in zip(key_of, cut, strict=False) if old is not None}
         return found | {text: new for text, new in zip(key_of, full, strict=False) if new is not None}
 
     async def _kept_reasoning(self, key_of: Mapping[int, str], deadline: Deadline) -> dict[int, str]:
-        found = await _last_look(self._cache.get_reasoning([*key_of.values()]), deadline)
+        found = await _last_look(self._cache.get_reasoning, [*key_of.values()], deadline)
         return {place: text for place, text in zip(key_of, found, strict=False) if text is not None}
 
 
@@ -229,11 +229,13 @@ def _combine(request: ScoreRequest, rounds: Sequence[_Judged]) -> WindowScores:
     )
 
 
-async def _last_look(look: Awaitable[Sequence[Found]], deadline: Deadline) -> Sequence[Found]:
+async def _last_look(
+    look: Callable[[Sequence[str]], Awaitable[Sequence[Found]]], keys: Sequence[str], deadline: Deadline
+) -> Sequence[Found]:
     """What one read of the cache gives when the time may be nearly over; nothing if it fails or is too slow."""
     with contextlib.suppress(TimeoutError, *REDIS_ERRORS):
         async with _look_limit(deadline):
-            return await look
+            return await look(keys)
     return ()
 
 
