@@ -55,7 +55,7 @@ ALPHA = 0.3
 PAGE = 10
 RESAMPLES = 10_000
 ALLOWED_DIFFERENCE = 0.0005
-START_LIMIT_S = 300.0
+START_LIMIT_S = 600.0
 STOP_LIMIT_S = 30.0
 INDEX_PREFIX = "relevance-bench-"
 SCORERS = ("default", "e5")
@@ -69,8 +69,11 @@ url = "{redis}"
 port = {port}
 [limits]
 max_deadline_s = 300.0
+[scorers.minilm]
+start_timeout_s = 600.0
 [scorers.e5]
 kind = "e5"
+start_timeout_s = 600.0
 [[rules]]
 name = "default"
 indices = ["{prefix}default-*"]

@@ -153,6 +153,8 @@ def test_a_window_in_another_language_is_the_engines_on_every_page(prose: Pair) 
     for page in ({}, {"size": 3}, {"from": 3, "size": 4}):
         body = {"query": {"match": {"text": "welcher Vogel singt auf dem Dach"}}, **page}
         expected = without_took(prose.direct("/prose-de/_search", body))
+        if prose.engine.name == "osmem":  # it gives the best score of the page, where the engines give that of all hits
+            expected["hits"]["max_score"] = prose.direct("/prose-de/_search", {**body, "from": 0})["hits"]["max_score"]
         assert without_took(prose.proxied("/prose-de/_search", body)) == expected
         answer = without_took(prose.system.search("prose-de", body))
         status = answer.pop("_es_rerank")
