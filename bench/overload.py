@@ -99,7 +99,7 @@ async def measure(seconds: float, load: float, seed: int) -> dict[str, Any]:
                 [scores] = await source.judge([request], deadline, Laps(clock))
                 return scores.scored
 
-            while await ask(PATIENCE_S) < DOCUMENTS:  # until the worker serves
+            while await ask(PATIENCE_S) < DOCUMENTS:  # noqa: ASYNC110  until the worker serves
                 await asyncio.sleep(0.2)
             began_s, alone = time.monotonic(), 0
             while time.monotonic() - began_s < CAPACITY_S:
