@@ -68,8 +68,8 @@ class Encoder:
         """Embed the first `max_tokens` tokens of each text, with `prefix` before it, as one batch.
 
         The result is parallel to `texts`, which are valid Unicode. A vector has 384 values and length 1 before it is
-        rounded to float16, and does not depend on its neighbours in the batch; None stands where a text has no token
-        of its own.
+        rounded to float16; None stands where a text has no token of its own. In float32 a vector does not depend on
+        its neighbours in the batch; in int8 it does a little, because they change how numbers are rounded.
         """
         empty, *token_ids = self._tokenize([prefix, *(prefix + text for text in texts)])
         filled = [ids for ids in token_ids if len(ids) > len(empty)]
