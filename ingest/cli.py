@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from ingest.load import LoadReport
 
 DESCRIPTION = """\
-Load documents into an index of Elasticsearch (8 or later) or OpenSearch, make them searchable, and say what became
-of each. A busy engine is waited for.
+Load documents into an index of Elasticsearch (8 or later) or OpenSearch, make them searchable, and
+say what became of each. A busy engine is waited for.
 """
 EPILOG = f"""\
 examples:

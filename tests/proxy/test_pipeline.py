@@ -336,7 +336,7 @@ def test_what_takes_long_to_write_gets_its_time_before_the_deadline(
 
 async def test_a_long_request_is_read_beside_the_loop() -> None:
     """A search of megabytes, too, leaves the loop to others while it is read and decided about."""
-    search = {"query": {"bool": {"should": [{"match": {"text": f"word {number}"}} for number in range(50_000)]}}}
+    search = {"query": {"bool": {"should": [{"match": {"text": f"the word {number}"}} for number in range(50_000)]}}}
     engine = FakeEngine(reply(200, hits_of(*TEXTS)))
     answering = asyncio.ensure_future(answer_by(asked(search), "films", BOOK, parts_with(engine)))
     turns = 0

@@ -52,8 +52,8 @@ def _head(stream: BinaryIO) -> dict[str, str]:
     lines = []
     while (line := stream.readline().decode()).strip():
         lines.append(line.strip().lower())
-    if not lines:
-        return {}
+    if len(lines) < 1 or " " not in lines[0]:
+        return {}  # the end, or the middle of a body that broke off
     return {"target": lines[0].split(" ")[1]} | dict(line.split(": ", 1) for line in lines[1:] if ": " in line)
 
 

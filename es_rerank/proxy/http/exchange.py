@@ -81,14 +81,14 @@ class Exchange:
     async def read_body(self, max_bytes: int) -> bytes | AsyncIterator[bytes] | None:
         """The body, read whole. None for no body.
 
-        Where it is larger than `max_bytes`, or there is no room to hold it, a `LongBody`. Raises CallerError if the
-        body does not come, and CallerLeftError.
+        Where it is larger than `max_bytes`, or there is no room to hold it, a `LongBody`; a plain stream if the caller
+        waits to be told that the body is wanted. Raises CallerError if the body does not come, and CallerLeftError.
         """
         stream = self.request.body
         if stream is None or isinstance(stream, bytes):
             return stream
-        if self.body_bytes is not None and self.body_bytes > max_bytes:
-            return stream
+        if self.body_bytes is not None and self.body_bytes > max_bytes and self.request.header(b"expect") is not None:
+            return stream  # the engine may refuse it before it is sent
         share = self.share
         head = bytearray()
         async for chunk in stream:

@@ -97,7 +97,7 @@ class _Paths:
         return places
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class _Walk:
     """One walk of the paths through one value. It remembers which places fit a name, since hits share their names."""
 
