@@ -38,10 +38,11 @@ examples:
 SOURCE is one of
   a BEIR folder   corpus.jsonl or corpus.jsonl.gz; queries.jsonl and qrels beside it are counted
   JSON lines      one object on each line: a document
-  a bulk body     action lines (index or create) and documents by turns; all go to --index, whatever _index they name
+  a bulk body     action lines (index or create) and documents by turns; all go to --index,
+                  whatever _index they name
 
-A document's id is the field --id-field; or else the _id of its action, its _id or its id; or else it is made from its
-fields, so that it is never there twice.
+A document's id is the field --id-field; or else the _id of its action, its _id or its id; or else
+it is made from its fields, so that it is never there twice.
 
 The password of --user is read from {PASSWORD_VARIABLE}; an API key, in its encoded form, from
 {API_KEY_VARIABLE}.
