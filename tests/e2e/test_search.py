@@ -350,6 +350,7 @@ def test_an_index_that_allows_no_window_is_still_searched(pair: Pair) -> None:
     pair.engine.load("films-small", {"1": {"title": "x", "text": "robot island"}})
     pair.direct("/films-small/_settings", {"index.max_result_window": 50}, method="PUT")
     answer = pair.system.search("films-small", QUERY)
+    pair.direct("/films-small", method="DELETE")  # it would spoil every search of everything
     assert ids(answer) == ["1"]
     assert (answer["_es_rerank"]["status"], answer["_es_rerank"]["reason"]) == ("failed", "engine_refused")
 
@@ -363,6 +364,7 @@ def test_no_hit_is_lost_where_one_index_of_two_allows_no_window(pair: Pair) -> N
     pair.direct("/films-small/_settings", {"index.max_result_window": 50}, method="PUT")
     before = pair.direct("/films,films-small/_search", QUERY)
     asked = pair.system.search("films,films-small", QUERY)
+    pair.direct("/films-small", method="DELETE")
     status = asked.pop("_es_rerank")
     assert (status["status"], status["reason"]) == ("skipped", "partial_answer")
     assert without_took(asked) == without_took(before)
