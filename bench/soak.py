@@ -89,6 +89,7 @@ name = "soak"
 indices = ["{index}"]
 fields = ["text"]
 window = {window}
+any_language = true
 deadline_s = {deadline_s}
 """
 

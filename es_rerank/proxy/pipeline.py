@@ -95,9 +95,13 @@ async def answer(request: Request, expression: str, book: RuleBook, parts: Parts
     try:
         max_bytes = parts.limits.max_request_bytes
         call = await compute(_reading_cost(request), read_call, request, expression, max_bytes=max_bytes)
+        has_room = _holds(share, call.body, request.body)
         cost = READING_COST * len(call.body)
         asked, call = await compute(cost, take_controls, call)
         plain = call.carrier.request  # from here on the request holds nothing that is meant for es-rerank
+        if not has_room:
+            status = SearchStatus(status="failed", reason="memory_full", took_ms=run.laps.took_ms())
+            return Outcome(forward=plain, status=status)
         decision = await compute(cost, decide, call, asked, book)
         if isinstance(decision, Relay):
             return await _pass_on(call, decision.include, _relayed(decision), run)
@@ -305,7 +309,15 @@ async def _fetch(
     )
     coding = first_header(reply.headers, b"content-encoding")
     cost = min(inflated_bytes(reply.body, coding), max_bytes)
-    return reply, await compute(cost, decode_body, reply.body, coding, max_bytes=max_bytes)
+    body = await compute(cost, decode_body, reply.body, coding, max_bytes=max_bytes)
+    if not _holds(run.share, body, reply.body):
+        raise NoRoomError("the engine's answer can't be inflated now: limits.max_held_bytes are held")
+    return reply, body
+
+
+def _holds(share: Share, read: bytes, came: object) -> bool:
+    """Whether there is room for what was read, beside what came: a body that was compressed is there twice."""
+    return read is came or share.take(len(read))
 
 
 def _writing_s(read_s: float, call: SearchCall, engine: Reply) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -569,6 +570,19 @@ async def test_an_own_search_without_an_answer_is_the_callers_to_know() -> None:
         await answer_by(
             asked(SEARCH), "films", BOOK, parts_with(FakeEngine(reply(400, {"error": "window"}), UpstreamError("gone")))
         )
+
+
+async def test_what_is_inflated_takes_room_too() -> None:
+    """A small body that was compressed, of a request or of an answer, counts with all that it holds."""
+    search = {**SEARCH, "ignored": "x" * 10_000}
+    packed = replace(asked(search), body=gzip.compress(json.dumps(search).encode()))
+    packed = replace(packed, headers=(*packed.headers, (b"content-encoding", b"gzip")))
+    answer = reply(200, {**hits_of(*TEXTS), "ignored": "x" * 10_000})
+    small = replace(answer, body=gzip.compress(answer.body), headers=(*answer.headers, (b"content-encoding", b"gzip")))
+    for request, engine in ((packed, FakeEngine()), (asked(SEARCH), FakeEngine(small))):
+        outcome = await answer_by(request, "films", BOOK, replace(parts_with(engine), memory=MemoryBudget(5_000)))
+        assert outcome.forward is not None
+        assert outcome.status.reason == "memory_full"
 
 
 @pytest.mark.parametrize("tell", [False, True])
