@@ -49,7 +49,7 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """See uvicorn. What is being answered is waited for; who sends nothing, or half a request, is not."""
+        """See uvicorn. It waits for what is being answered, not for callers who send nothing, or half a request."""
         ending = asyncio.create_task(self._end_silent())
         try:
             await super().shutdown(sockets)
