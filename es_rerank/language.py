@@ -47,9 +47,10 @@ STOP_WORDS: dict[Language, frozenset[str]] = {"en": ENGLISH}
 def may_be_in(language: Language, query: str, texts: Sequence[str | None]) -> bool:
     """Whether a query and the texts of its hits, in the engine's order, may be in a language.
 
-    Only the first 500 characters of the query and of the first 10 texts count; None is a hit without text. False needs evidence: most of
-    the letters are not of Latin script, or there are at least 20 words and fewer than one in twenty is a stop word of
-    the language. With fewer words it is True: so little text is a window of one or two hits, or of names.
+    Only the first 500 characters of the query and of the first 10 texts count; None is a hit without text. False needs
+    evidence: most of the letters are not of Latin script, or there are at least 20 words and fewer than one in twenty
+    is a stop word of the language. With fewer words it is True: so little text is a window of one or two hits, or of
+    names.
     """
     read = "\n".join([query[:CHARACTERS], *(text[:CHARACTERS] for text in texts[:HITS] if text)]).lower()
     words = WORD.findall(read)
