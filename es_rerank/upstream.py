@@ -480,4 +480,6 @@ def _no_answer(error: Exception) -> UpstreamError:
 
 
 def _detail(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".rstrip(": ").split())
+    """What the log may tell of an error. Of others than the system's, the text may hold headers, and so secrets."""
+    name = type(error).__name__
+    return f"{name}: {error}" if isinstance(error, aiohttp.ClientConnectorError) else name
