@@ -16,6 +16,17 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 
 
+# Redis's client loses a cancellation that comes while it connects or is about to answer, so it is repeated.
+CANCEL_AGAIN_S = 0.1
+
+
+async def end(task: asyncio.Future[None]) -> None:
+    """Cancel a task, as often as it takes, and wait until it has ended."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=CANCEL_AGAIN_S)
+
+
 async def keep_running(use: str, work: Callable[[], Awaitable[None]], *, pause_s: float, outage: Outage) -> None:
     """Run `work` until it returns; begin it again after a pause, whatever it raises.
 

@@ -9,7 +9,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 from es_rerank.outage import Outage
-from es_rerank.supervised import keep_running
+from es_rerank.supervised import end, keep_running
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -55,3 +55,26 @@ async def test_a_cancellation_ends_it() -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asyncio.wait_for(task, 30)
+
+
+async def test_a_task_that_loses_cancellations_is_ended_all_the_same() -> None:
+    """Redis's client loses one that comes while it connects: the next one ends the task."""
+    lost = 0
+
+    async def work() -> None:
+        nonlocal lost
+        while True:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                lost += 1
+                if lost > 2:
+                    raise
+
+    task = asyncio.ensure_future(keep_running("work", work, pause_s=0.001, outage=Outage()))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(30):
+        await end(task)
+    assert task.cancelled()
+    assert lost == 3
+    await end(task)  # one that has ended stays as it is

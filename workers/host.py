@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from es_rerank import wire
 from es_rerank.broker import make_redis
 from es_rerank.cache.scores import RedisScoreCache
-from es_rerank.supervised import keep_running
+from es_rerank.supervised import end, keep_running
 from es_rerank.transport import READING
 from workers.errors import WorkerStartError
 from workers.job import Job
@@ -121,7 +121,7 @@ class Host:
     def close(self) -> None:
         """Free the model and end the loop. Called once; a task that still runs is cancelled."""
 
-        async def end() -> None:
+        async def close_all() -> None:
             await self._end_presence()
             # After a second signal Celery no longer waits for its tasks, but their threads wait for this loop.
             left = asyncio.all_tasks() - {asyncio.current_task()}
@@ -132,7 +132,7 @@ class Host:
             await self._redis.aclose()
 
         try:
-            self._call(end(), self._close_limit_s)
+            self._call(close_all(), self._close_limit_s)
         except TimeoutError:
             LOG.error(  # noqa: TRY400  the traceback would show only the wait
                 "the scorer did not close within %.0f s; it ends with the process", self._close_limit_s
@@ -149,8 +149,7 @@ class Host:
 
     async def _end_presence(self) -> None:
         if self._presence is not None:
-            self._presence.cancel()
-            await asyncio.wait([self._presence])
+            await end(self._presence)
 
     async def _be_present(self) -> None:
         """Stay subscribed to the presence channel, and drop queries named on it.

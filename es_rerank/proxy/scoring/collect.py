@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
 from es_rerank import wire
-from es_rerank.supervised import keep_running
+from es_rerank.supervised import end, keep_running
 from es_rerank.wire import Arrival, WireError
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ BLOCK_S = 5.0
 RESTART_S = 0.2
 # After so many failures in a row, about a second, no query waits any longer.
 GIVE_UP_AFTER = 5
-CANCEL_S = 0.1
 BATCH_COUNT = 200
 READING = "reading scores"
 
@@ -85,9 +84,8 @@ class Collector:
 
     async def close(self) -> None:
         """Stop reading."""
-        while self._task is not None and not self._task.done():
-            self._task.cancel()  # the client loses a cancellation that comes while it connects
-            await asyncio.wait([self._task], timeout=CANCEL_S)
+        if self._task is not None:
+            await end(self._task)
         await self._redis.aclose()
 
     def trouble(self) -> BaseException | None:
