@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from es_rerank.rules.patterns import has_capitals
+from es_rerank.rules.rule import first_match
 from es_rerank.settings import meant_variable
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def _patterns(settings: Settings) -> Iterator[str]:
             place = f"rules[{position}].indices[{number}] = {pattern!r}"
             if has_capitals(pattern):
                 yield f"{place}: can match an alias only, since the names of indices are in lower case"
-            taken_by = next((other for other in settings.rules[:position] if other.matches(pattern)), None)
+            taken_by = first_match(settings.rules[:position], pattern)
             if taken_by is not None:
                 yield f"{place}: has no effect here, since the rule {taken_by.name!r} before it takes these indices"
 

@@ -3,7 +3,7 @@
 ::
 
     EsRerankError
-    ├── CallerError       the request asks something of es-rerank that is not allowed: HTTP 400, 408, 417 or 501
+    ├── CallerError       the request asks something of es-rerank that is not allowed: HTTP 400, 408, 417, 501 or 503
     ├── SettingsError     the configuration is wrong: the start stops
     └── UpstreamError     no answer came from the engine: HTTP 502, 504 or 508
 
@@ -22,7 +22,7 @@ class CallerError(EsRerankError):
     """The caller asked something of es-rerank that is not allowed; the text names the field and what is allowed.
 
     `status` is what our own answer carries: 400, 408 for a body that did not come, 417 for an `Expect` that nobody
-    meets, or 501 for a transfer coding that is not known.
+    meets, 501 for a transfer coding that is not known, or 503 for a wish in a body that memory has no room for now.
     """
 
     def __init__(self, message: str, *, status: int = 400) -> None:

@@ -63,7 +63,6 @@ class LongBody:
         self.no_room = no_room
         self._rest = rest
         self._on_head_sent = on_head_sent
-        self._begun = False
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         """The stream itself: it can be read once."""
@@ -71,8 +70,7 @@ class LongBody:
 
     async def __anext__(self) -> bytes:
         """The next part."""
-        if not self._begun:
-            self._begun = True
+        if self.head:
             head, self.head = self.head, b""
             return head
         self._on_head_sent()

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
-from redis.exceptions import RedisError
+from es_rerank.outage import REDIS_ERRORS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,7 +60,7 @@ class RedisVectorStore:
             return []
         try:
             found: list[Any] = await self._redis.mget([PREFIX + key for key in keys])
-        except (RedisError, OSError) as error:
+        except REDIS_ERRORS as error:
             self._note(error)
             return [None] * len(keys)
         return found
@@ -82,7 +82,7 @@ class RedisVectorStore:
                 for key, vector in vectors.items():
                     pipeline.set(PREFIX + key, vector, ex=self._ttl_s)
                 await pipeline.execute()
-        except (RedisError, OSError) as error:
+        except REDIS_ERRORS as error:
             self._note(error)
 
     async def close(self) -> None:

@@ -19,7 +19,7 @@ from opensearchpy import OpenSearchWarning
 from es_rerank.check.fields import doubt_about_field
 from es_rerank.check.report import EngineFindings, FieldDoubt, RuleFindings, Sample
 from es_rerank.rules.book import BoundRule
-from es_rerank.rules.patterns import DATE_MATH, REMOTE_CLUSTER
+from es_rerank.rules.patterns import DATE_MATH, without_cluster
 from es_rerank.texts import TextSpec, texts_of
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def _sample(hit: Any, spec: TextSpec) -> Sample:
 
 def _is_elsewhere(pattern: str) -> bool:
     """Whether what the pattern matches can't be listed here: names on other clusters, and names in date math."""
-    return pattern.startswith(DATE_MATH) or REMOTE_CLUSTER.match(pattern) is not None
+    return pattern.startswith(DATE_MATH) or without_cluster(pattern) != pattern
 
 
 def _ask(call: Callable[[], Any]) -> tuple[Any, str]:

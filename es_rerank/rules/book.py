@@ -10,7 +10,8 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
-from es_rerank.rules.indices import is_system
+from es_rerank.rules.indices import is_system, named_in
+from es_rerank.rules.rule import first_match
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -69,7 +70,7 @@ class RuleBook:
 
 
 def _find(rules: Sequence[BoundRule], expression: str) -> BoundRule | NoRule:
-    names = [name for name in expression.split(",") if name and not name.startswith("-")] or ["_all"]
+    names = named_in(expression)
     if any(is_system(name) for name in names):
         return "system_index"
     # `_all` and no index at all mean every index, which only a catch-all rule covers.
@@ -121,10 +122,10 @@ def _problem(rule: Rule, scorers: Mapping[str, ScorerSettings], limits: LimitSet
 
 def _hidden(rule: Rule, earlier: Sequence[Rule]) -> str:
     """That earlier rules take every name that this one could have, as above, or ''."""
-    taken_by = [next((other.name for other in earlier if other.matches(pattern)), None) for pattern in rule.indices]
+    taken_by = [first_match(earlier, pattern) for pattern in rule.indices]
     if None in taken_by:
         return ""
-    names = ", ".join(dict.fromkeys(repr(name) for name in taken_by))
+    names = ", ".join(dict.fromkeys(repr(other.name) for other in taken_by if other is not None))
     return (
         f"indices = {json.dumps(rule.indices, ensure_ascii=False)}: this rule is never used, since the first rule that "
         f"fits counts, and before it {names} takes all of these; put the rule for fewer indices first"

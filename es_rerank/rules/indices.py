@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import re
 
-# A cluster's name before an index (`::` is something else: a selector behind one), and the sign of date math.
-BEFORE_NAME = re.compile(r"(?:[^:<]*:(?!:))?<?")
+from es_rerank.rules.patterns import DATE_MATH, without_cluster
+
 # What engines put before a name of ours: of data streams and their failure stores, of indices that were reindexed for
 # an upgrade, and of those that were mounted from a snapshot.
 BACKING = re.compile(r"(?:(?:partial|restored)-(?=\.))?(?:\.(?:ds|fs|migrated-ds|reindexed-v[0-9]+)-)*")
+
+
+def named_in(expression: str) -> list[str]:
+    """The names and patterns in an index expression that are not exclusions; `_all` where there is none."""
+    return [name for name in expression.split(",") if name and not name.startswith("-")] or ["_all"]
 
 
 def is_system(name: str) -> bool:
@@ -16,8 +21,7 @@ def is_system(name: str) -> bool:
 
     It may be on a remote cluster, or in date math. `.ds-logs-2026.11.28-000001` belongs to the data stream `logs`.
     """
-    name = BEFORE_NAME.sub("", name, count=1)
-    return BACKING.sub("", name, count=1).startswith(".")
+    return BACKING.sub("", _bare(name), count=1).startswith(".")
 
 
 def may_reach_system(expression: str) -> bool:
@@ -25,5 +29,9 @@ def may_reach_system(expression: str) -> bool:
 
     Any other name means what the caller named: an alias may lead to an index whose name begins with a dot.
     """
-    names = [name for name in expression.split(",") if name and not name.startswith("-")] or ["_all"]
-    return any(name == "_all" or BEFORE_NAME.sub("", name, count=1).startswith("*") for name in names)
+    return any(name == "_all" or _bare(name).startswith("*") for name in named_in(expression))
+
+
+def _bare(name: str) -> str:
+    """The name without its cluster and without the sign of date math."""
+    return without_cluster(name).removeprefix(DATE_MATH)

@@ -14,6 +14,11 @@ SELECTOR = re.compile(r"::[a-z*]+$")
 DATE_MATH = "<"
 
 
+def without_cluster(name: str) -> str:
+    """A name or pattern without the remote cluster before it. A `::` is something else: a selector behind a name."""
+    return REMOTE_CLUSTER.sub("", name, count=1)
+
+
 def covers(wide: str, narrow: str) -> bool:
     """Whether `wide` matches every name that `narrow` matches; both are names or patterns with `*`.
 
@@ -27,7 +32,7 @@ def why_never(pattern: str) -> str:
 
     A pattern for date math (`<logs-*`) is not looked at: its characters mean something else.
     """
-    name = SELECTOR.sub("", REMOTE_CLUSTER.sub("", pattern, count=1))
+    name = SELECTOR.sub("", without_cluster(pattern))
     if name.startswith(DATE_MATH):
         return ""
     if not name or pattern.startswith(":"):
@@ -44,5 +49,5 @@ def why_never(pattern: str) -> str:
 
 def has_capitals(pattern: str) -> bool:
     """Whether the pattern can only match an alias: the names of indices and data streams are in lower case."""
-    name = REMOTE_CLUSTER.sub("", pattern, count=1)
+    name = without_cluster(pattern)
     return not name.startswith(DATE_MATH) and name != name.lower()

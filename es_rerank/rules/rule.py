@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, StrictBool, StrictInt, StrictStr, field_validator, model_validator
 
@@ -12,6 +12,9 @@ from es_rerank.judgment import ScoreRule  # noqa: TC001  as above
 from es_rerank.rules.patterns import covers, why_never
 from es_rerank.tables import Name, Seconds, Section, Share, not_empty
 from es_rerank.texts import TEMPLATE_FIELD, TextSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Mode = Literal["think", "direct", "cascade"]
 Dashboards = Literal["leave", "rerank"]
@@ -86,3 +89,8 @@ class Rule(Section):
     def matches(self, index: str) -> bool:
         """Whether one index expression falls under this rule."""
         return any(covers(pattern, index) for pattern in self.indices)
+
+
+def first_match(rules: Sequence[Rule], pattern: str) -> Rule | None:
+    """The first of these rules under which everything falls that the name or pattern can mean; None if none does."""
+    return next((rule for rule in rules if rule.matches(pattern)), None)

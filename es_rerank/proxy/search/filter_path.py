@@ -17,7 +17,7 @@ import msgspec
 from es_rerank.rawjson import RAW_LIST, RAW_OBJECT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 Path = tuple[str, ...]
 # Of the filters that callers send, how many are kept ready.
@@ -50,17 +50,6 @@ def filter_answer(body: bytes, filter_path: str) -> bytes:
     except (RecursionError, _TooManyNamesError):
         return body
     return b"{}" if kept is None else msgspec.json.encode(kept)
-
-
-def without_paths(raw: msgspec.Raw, paths: Iterable[Path]) -> Any:
-    """A value without what the paths lead to; None where that leaves nothing."""
-    compiled = _compile(tuple(paths))
-    return _exclude(raw, compiled.start, _Walk(compiled))
-
-
-def star_pattern(pattern: str) -> str:
-    """The pattern for fnmatch, in which only the star keeps a special meaning, as in the engines."""
-    return re.sub(r"[?\[]", r"[\g<0>]", pattern)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +114,7 @@ def _read_filter(filter_path: str) -> tuple[_Paths | None, _Paths | None]:
     excludes: list[Path] = []
     for pattern in filter(None, (part.strip() for part in filter_path.split(","))):
         (excludes if pattern.startswith("-") else includes).append(_path(pattern.removeprefix("-")))
-    return _compile(tuple(includes)) if includes else None, _compile(tuple(excludes)) if excludes else None
+    return _compile(includes) if includes else None, _compile(excludes) if excludes else None
 
 
 def _path(pattern: str) -> Path:
@@ -133,8 +122,7 @@ def _path(pattern: str) -> Path:
     return tuple(name.replace("\\.", ".") for name in re.split(r"(?<!\\)\.", pattern))
 
 
-@lru_cache(maxsize=KEPT_FILTERS)
-def _compile(paths: tuple[Path, ...]) -> _Paths:
+def _compile(paths: Sequence[Path]) -> _Paths:
     start = ends = deep = any_name = comparisons = 0
     literals: dict[str, int] = {}
     patterns: dict[tuple[int, int], dict[tuple[str, str], list[tuple[tuple[str, ...], int]]]] = {}

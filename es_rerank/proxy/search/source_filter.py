@@ -7,6 +7,7 @@ the client sees and for the rule's fields, and each hit is then cut back to what
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from es_rerank.proxy.search.carrier import SOURCE_PARAMETERS
-from es_rerank.proxy.search.filter_path import star_pattern
 from es_rerank.rawjson import RAW_LIST, RAW_OBJECT
 
 if TYPE_CHECKING:
@@ -149,6 +149,11 @@ def _names(value: Any) -> tuple[str, ...] | None:
 
 def _listed(value: str) -> tuple[str, ...]:
     return tuple(value.split(",")) if value.strip(",") else ()
+
+
+def star_pattern(pattern: str) -> str:
+    """The pattern for fnmatch, in which only the star keeps a special meaning, as in the engines."""
+    return re.sub(r"[?\[]", r"[\g<0>]", pattern)
 
 
 def _covers(pattern: str, name: str) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from es_rerank.fusion.scale import LARGEST_FLOAT32
 from es_rerank.proxy.search.call import MAX_TARGET_BYTES
 from es_rerank.proxy.search.source_filter import EVERYTHING, SourceFilter, asked_source, left_to_cut, widened
 from es_rerank.rawjson import RAW_LIST, RAW_OBJECT, RawObject
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from es_rerank.texts import Texts
 
 SCORE = msgspec.json.Decoder(float)
-# Engines compute with 32-bit floats.
-LARGEST_SCORE = 3.4028234663852886e38
 TEXT = msgspec.json.Decoder(str, strict=False)
 # The rest of a request's first line, which the engines count with the target: the longest method and the version.
 LINE_BYTES = len(b"POST  HTTP/1.1")
@@ -104,7 +103,8 @@ def read_answer(body: bytes) -> EngineAnswer | None:
         timed_out = msgspec.json.decode(top.get("timed_out", b"false"))
     except (KeyError, ValueError, RecursionError):
         return None
-    if not all(abs(score) <= LARGEST_SCORE for score in scores):
+    # Engines compute with 32-bit floats.
+    if not all(abs(score) <= LARGEST_FLOAT32 for score in scores):
         return None
     answered = clusters.get("successful") == clusters.get("total")  # `successful` does not count skipped clusters
     shards_failed = bool(shards.get("failed"))

@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from es_rerank.proxy.search.filter_path import MAX_COMPARISONS, filter_answer, star_pattern, without_paths
+from es_rerank.proxy.search.filter_path import MAX_COMPARISONS, filter_answer
 from es_rerank.proxy.search.pretty import pretty_print
+from es_rerank.proxy.search.source_filter import star_pattern
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -262,6 +263,6 @@ def test_a_pattern_full_of_stars_is_matched_fast() -> None:
 
 def test_paths_name_keys_with_dots() -> None:
     """A name in a path is a whole key, dots included, and the objects on the way stay if something remains in them."""
-    raw = msgspec.Raw(b'{"a.b":1,"a":[{"b":2,"c":3},{"b":4}]}')
-    assert msgspec.json.encode(without_paths(raw, [("a.b",), ("a", "b")])) == b'{"a":[{"c":3}]}'
-    assert without_paths(raw, [("a.b",), ("a",)]) is None
+    body = b'{"a.b":1,"a":[{"b":2,"c":3},{"b":4}]}'
+    assert filter_answer(body, r"-a\.b,-a.b") == b'{"a":[{"c":3}]}'
+    assert filter_answer(body, r"-a\.b,-a") == b"{}"
