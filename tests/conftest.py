@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import urllib.error
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 # No test times anything: how long an example takes says more of the machine than of the code.
 settings.register_profile("es-rerank", deadline=None)
 settings.load_profile("es-rerank")
+
+# A shell that starts tests in the background (`make test &`, nohup) has them ignore Ctrl-C, and so would each process
+# that a test starts. A handler is not inherited: those processes hear Ctrl-C, as they do in a terminal.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ENGINE_NAMES = ("opensearch", "elasticsearch", "elasticsearch9")
 ENGINES_DIR = Path(__file__).parents[2] / "shared" / "engines"
