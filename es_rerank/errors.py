@@ -3,8 +3,9 @@
 ::
 
     EsRerankError
-    ├── CallerError       the request asks something of es-rerank that is not allowed: HTTP 400, 408, 417, 501 or 503
+    ├── CallerError       the request asks something of es-rerank that is not allowed: HTTP 4xx, 501 or 503
     ├── SettingsError     the configuration is wrong: the start stops
+    ├── EngineError       an official client found no engine that we know, or it refuses us: the command ends
     └── UpstreamError     no answer came from the engine: HTTP 502, 504 or 508
 
 An answer of the engine, whatever its status, is never an error here: it is relayed. Late or missing scores are not
@@ -21,8 +22,9 @@ class EsRerankError(Exception):
 class CallerError(EsRerankError):
     """The caller asked something of es-rerank that is not allowed; the text names the field and what is allowed.
 
-    `status` is what our own answer carries: 400, 408 for a body that did not come, 417 for an `Expect` that nobody
-    meets, 501 for a transfer coding that is not known, or 503 for a wish in a body that memory has no room for now.
+    `status` is what our own answer carries: 400, 404 for what does not exist, 408 for a body that did not come, 409 for
+    a change that another one has overtaken, 413 for a body that is too long, 417 for an `Expect` that nobody meets, 501
+    for what this installation can't do, or 503 for what can't be done now.
     """
 
     def __init__(self, message: str, *, status: int = 400) -> None:
@@ -32,6 +34,10 @@ class CallerError(EsRerankError):
 
 class SettingsError(EsRerankError):
     """The configuration cannot be used; the text names the key, its value and what is allowed."""
+
+
+class EngineError(EsRerankError):
+    """No engine that we know takes the requests of an official client at the URL; the text says what to check."""
 
 
 class UpstreamError(EsRerankError):

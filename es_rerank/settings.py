@@ -26,6 +26,7 @@ from es_rerank.scorers.kinds import SCORER_KINDS, ScorerSettings, kind_of
 from es_rerank.scorers.minilm import MinilmSettings
 from es_rerank.tables import (
     CacheSettings,
+    EventSettings,
     LimitSettings,
     LogSettings,
     MetricsSettings,
@@ -33,6 +34,7 @@ from es_rerank.tables import (
     RedisSettings,
     Section,
     ServerSettings,
+    StoreSettings,
     UpstreamSettings,
 )
 
@@ -54,6 +56,8 @@ class Settings(Section):
     cache: CacheSettings = CacheSettings()
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
+    store: StoreSettings | None = None
+    events: EventSettings = EventSettings()
     scorers: dict[Name, ScorerSettings] = Field(default_factory=dict)
     rules: tuple[Rule, ...] = ()
 
@@ -94,6 +98,8 @@ SECTIONS: dict[str, type[Section]] = {
     "cache": CacheSettings,
     "log": LogSettings,
     "metrics": MetricsSettings,
+    "store": StoreSettings,
+    "events": EventSettings,
     "rules": Rule,
 }
 TOML_WORDS = {
@@ -106,8 +112,8 @@ TOML_WORDS = {
 """By pydantic's type of problem: our words where pydantic's own text speaks of Python types."""
 LONGEST_SHOWN = 200
 HIDDEN = "(hidden)"
-SECRET_TABLES = ("redis", "upstream")
-"""Tables that have URLs, and so whatever somebody took for a place of a URL's password."""
+SECRET_TABLES = ("redis", "upstream", "store", "events")
+"""Tables that have URLs or secrets, and so whatever somebody took for the place of a password."""
 # What an error may repeat of the names of scorers and variables, and of keys: no URL and no good password looks so.
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. -]{0,63}")
 PLAIN_KEY = re.compile(r"[A-Za-z_]{1,40}")

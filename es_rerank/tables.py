@@ -212,3 +212,42 @@ class LogSettings(Section):
     """What is written to standard error, one JSON object a line."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class StoreSettings(Section):
+    """With this table, es-rerank keeps indices of its own on the engine, and logs in there as a user of its own.
+
+    It writes events and reads rules with this login. What a caller asks for is done with the caller's own.
+    """
+
+    user: StrictStr | None = None
+    password: SecretStr | None = None
+    api_key: SecretStr | None = None
+    poll_s: Annotated[StrictFloat, Field(gt=0, le=60, allow_inf_nan=False)] = 2.0
+
+    @model_validator(mode="after")
+    def _one_login(self) -> Self:
+        if self.api_key is not None and (self.user is not None or self.password is not None):
+            raise ValueError("api_key and user are two logins: set one of them")
+        if (self.user is None) != (self.password is None):
+            raise ValueError("user and password belong together: set both, or api_key, or neither")
+        return self
+
+
+class EventSettings(Section):
+    """What is told of each reranked search in `es-rerank-events-*` and `es-rerank-hits-*`. Needs [store]."""
+
+    sample_rate: Share = 1.0
+    hits_sample_rate: Share = 0.1
+    query_text: Literal["off", "hashed", "plain"] = "off"
+    hash_key: Annotated[SecretStr, Field(min_length=16)] | None = None
+    max_waiting: Annotated[StrictInt, Field(ge=1, le=1_000_000)] = 20_000
+    flush_s: Annotated[StrictFloat, Field(gt=0, le=60, allow_inf_nan=False)] = 2.0
+
+    @model_validator(mode="after")
+    def _hash_has_a_key(self) -> Self:
+        if (self.query_text == "hashed") != (self.hash_key is not None):
+            raise ValueError(
+                "hash_key: needed with query_text = 'hashed', and only with it: a hash without a key can be guessed"
+            )
+        return self

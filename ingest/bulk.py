@@ -14,7 +14,7 @@ import elasticsearch.helpers
 import msgspec
 import opensearchpy.helpers
 
-from ingest.engine import (
+from es_rerank.official.client import (
     BUSY_STATUSES,
     CLIENT_ERRORS,
     may_pass,
@@ -27,8 +27,8 @@ from ingest.engine import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ingest.engine import Client
-    from ingest.patience import Patience
+    from es_rerank.official.client import Client
+    from es_rerank.official.patience import Patience
 
 CHUNK_DOCUMENTS = 500
 CHUNK_BYTES = 10 * 1024 * 1024

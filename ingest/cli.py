@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from es_rerank.errors import EsRerankError
+from es_rerank.official.login import API_KEY_VARIABLE, PASSWORD_VARIABLE, read_login
 from es_rerank.trec import TrecError, read_judgments, read_queries
 from ingest.corpora import Corpus, Document, find_corpus, holds_actions, read_documents
 from ingest.errors import LoadStoppedError
-from ingest.login import API_KEY_VARIABLE, PASSWORD_VARIABLE, read_login
 from ingest.mapping import DEFAULT_ANALYZER, read_mapping, text_mapping
 
 if TYPE_CHECKING:
@@ -113,9 +113,9 @@ def run(options: argparse.Namespace) -> int:
 
 def _load(corpus: Corpus, options: argparse.Namespace) -> LoadReport:
     # The clients take half a second to import, which every other command would pay too.
-    from ingest.engine import ENGINE_WARNINGS, connect  # noqa: PLC0415
+    from es_rerank.official.client import ENGINE_WARNINGS, connect  # noqa: PLC0415
+    from es_rerank.official.patience import Patience  # noqa: PLC0415
     from ingest.load import load_documents  # noqa: PLC0415
-    from ingest.patience import Patience  # noqa: PLC0415
 
     mapping = read_mapping(options.mapping) if options.mapping else text_mapping(analyzer=options.analyzer)
     login = read_login(options.user, os.environ)

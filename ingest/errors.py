@@ -6,7 +6,6 @@
     └── IngestError
         ├── CorpusError        the source cannot be read, or holds no document: nothing was loaded
         ├── MappingError       the index body cannot be used: nothing was loaded
-        ├── EngineError        no engine answers, it is an unknown one, or it refuses us: nothing was loaded
         └── LoadStoppedError   the engine stopped taking documents, or the source broke off: some may be loaded
 
 A document that the engine refuses, or a line that is not a document, is never an error here: it is counted.
@@ -27,10 +26,6 @@ class CorpusError(IngestError):
 
 class MappingError(IngestError):
     """The index body cannot be used; the text has the file's or the engine's reason."""
-
-
-class EngineError(IngestError):
-    """No engine that we know takes our requests at the URL; the text says what to check."""
 
 
 class LoadStoppedError(IngestError):

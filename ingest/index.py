@@ -9,14 +9,15 @@ import json
 import secrets
 from typing import TYPE_CHECKING, Any
 
-from ingest.engine import CLIENT_ERRORS, ask, engine_errors, status_and_reason
-from ingest.errors import EngineError, MappingError
+from es_rerank.errors import EngineError
+from es_rerank.official.client import CLIENT_ERRORS, ask, engine_errors, status_and_reason
+from ingest.errors import MappingError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ingest.engine import Client
-    from ingest.patience import Patience
+    from es_rerank.official.client import Client
+    from es_rerank.official.patience import Patience
 
 # Names of engines end at 255 bytes; this leaves room for what a trial adds.
 MAX_NAME_BYTES_OF_TRIAL = 220

@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Any, Literal
 from tqdm import tqdm
 
 from es_rerank.errors import SettingsError
+from es_rerank.official.client import CLIENT_ERRORS, ask, connect
+from es_rerank.official.patience import Patience
 from ingest.bulk import CHUNK_DOCUMENTS, EngineStopsError, content_id, send
 from ingest.corpora import Unreadable
-from ingest.engine import CLIENT_ERRORS, ask, connect
 from ingest.errors import CorpusError, LoadStoppedError
 from ingest.index import prepare_index
-from ingest.patience import Patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from es_rerank.official.client import Client
     from ingest.bulk import Outcome
-    from ingest.engine import Client
 
 Item = tuple[str | None, "Mapping[str, Any]"]
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from es_rerank.doubts import unused_scorers
 from es_rerank.errors import SettingsError
 from es_rerank.language import LANGUAGE_NAMES
+from es_rerank.official.login import read_login
 
 if TYPE_CHECKING:
     import argparse
@@ -117,7 +118,6 @@ def _show_engine(settings: Settings, user: str | None) -> int:
     # The clients take half a second to import.
     from es_rerank.check.engine import look_at_engine  # noqa: PLC0415
     from es_rerank.check.report import lines_of  # noqa: PLC0415
-    from ingest.login import read_login  # noqa: PLC0415  a package beside this one
 
     findings = look_at_engine(settings, read_login(user, os.environ))
     for line in lines_of(findings):

@@ -18,6 +18,8 @@ from opensearchpy import OpenSearchWarning
 
 from es_rerank.check.fields import doubt_about_field
 from es_rerank.check.report import EngineFindings, FieldDoubt, RuleFindings, Sample
+from es_rerank.errors import EngineError, EsRerankError
+from es_rerank.official.client import CLIENT_ERRORS, Client, connect, status_and_reason
 from es_rerank.rules.book import BoundRule
 from es_rerank.rules.patterns import DATE_MATH, without_cluster
 from es_rerank.texts import TextSpec, texts_of
@@ -25,13 +27,11 @@ from es_rerank.texts import TextSpec, texts_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from es_rerank.errors import EsRerankError
+    from es_rerank.official.login import ApiKey, Password
     from es_rerank.rules.book import RuleBook
     from es_rerank.rules.rule import Rule
     from es_rerank.settings import Settings
     from es_rerank.tables import UpstreamSettings
-    from ingest.engine import Client
-    from ingest.login import ApiKey, Password
 
 SAMPLE_DOCUMENTS = 3
 # Into how many indices of a rule it is looked: their mappings and names must fit one request.
@@ -61,8 +61,6 @@ def look_at_engine(settings: Settings, login: Password | ApiKey | None) -> Engin
 
 
 def _connect(upstream: UpstreamSettings, login: Password | ApiKey | None) -> tuple[Client, str]:
-    from ingest.engine import connect  # noqa: PLC0415  a package beside this one
-    from ingest.errors import EngineError  # noqa: PLC0415  as above
 
     failures: list[EsRerankError] = []
     for url in upstream.urls:
@@ -178,8 +176,6 @@ def _is_elsewhere(pattern: str) -> bool:
 
 def _ask(call: Callable[[], Any]) -> tuple[Any, str]:
     """The engine's answer, and '' or the status and reason of its refusal."""
-    from ingest.engine import CLIENT_ERRORS, status_and_reason  # noqa: PLC0415  a package beside this one
-
     try:
         return _body(call()), ""
     except CLIENT_ERRORS as error:

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from es_rerank.official.login import PASSWORD_VARIABLE, read_login
+
 if TYPE_CHECKING:
     import argparse
 
@@ -14,8 +16,6 @@ DEFAULT_PORT = 9300
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The demo's options."""
-    from ingest.login import PASSWORD_VARIABLE  # noqa: PLC0415  a package beside this one
-
     parser.add_argument("--exit", action="store_true", help="end after the table instead of staying up")
     parser.add_argument(
         "--scorer",
@@ -41,7 +41,6 @@ def run(options: argparse.Namespace) -> int:
     """Run the demo. Returns 0 once it was shown. Raises EsRerankError with what is missing and what to do."""
     from es_rerank.demo.run import Demo, end_with_parent  # noqa: PLC0415  needs the extra
     from es_rerank.demo.scorers import choose  # noqa: PLC0415
-    from ingest.login import read_login  # noqa: PLC0415  a package beside this one
 
     if options.with_parent:
         end_with_parent()

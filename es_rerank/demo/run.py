@@ -24,6 +24,8 @@ from es_rerank.demo.embedded import start_engine, start_redis
 from es_rerank.demo.processes import ProcessError, Supervisor, free_port, is_listening
 from es_rerank.demo.questions import JudgedQuestions, Question, read_questions
 from es_rerank.demo.report import Answered, Thought, pick_examples, side_by_side, table_of_means, thoughts
+from es_rerank.official.client import Client, connect
+from es_rerank.official.login import API_KEY_VARIABLE, ApiKey, Password
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,8 +34,6 @@ if TYPE_CHECKING:
 
     from es_rerank.demo.corpus import Document
     from es_rerank.demo.scorers import DemoScorer
-    from ingest.engine import Client
-    from ingest.login import ApiKey, Password
 
 INDEX = "es-rerank-demo"
 FIELDS = ("words", "text")
@@ -152,8 +152,6 @@ class Demo:
 
     def _connect(self, url: str) -> Client:
         """The official client for the engine, or for the proxy before it: with the same login."""
-        from ingest.engine import connect  # noqa: PLC0415  a package beside this one
-
         return connect(url, login=self._login, ca_file=self._ca_file if url.startswith("https:") else None)
 
     def _health(self) -> dict[str, Any]:
@@ -240,8 +238,6 @@ class Demo:
 
     def _serve_on(self, supervisor: Supervisor, question: Question) -> None:
         """Stay up until Ctrl-C, or until a part ends by itself."""
-        from ingest.login import API_KEY_VARIABLE, Password  # noqa: PLC0415  a package beside this one
-
         body = {
             "query": {"multi_match": {"query": question.text, "fields": list(FIELDS)}},
             "_source": ["name"],

@@ -36,6 +36,20 @@ class Ranking:
     fused_scores: tuple[float | None, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Units:
+    """A window's scores in comparable units: all of the work of fusing that does not depend on alpha.
+
+    `scored` are the window's indexes that have a rank score, rising. `engine` and `rank` are parallel to it. `size` is
+    the length of the window.
+    """
+
+    size: int
+    scored: tuple[int, ...]
+    engine: tuple[float, ...]
+    rank: tuple[float, ...]
+
+
 def fuse(
     engine_scores: Sequence[float], rank_scores: Sequence[float | None], *, method: Method, alpha: float
 ) -> Ranking:
@@ -47,22 +61,40 @@ def fuse(
     stays, and a slow model never buries a hit that it did not read. Engine statistics are over the whole window, rank
     score statistics over the documents that have one.
     """
-    scored = [index for index, score in enumerate(rank_scores) if score is not None]
-    fused: list[float | None] = [None] * len(rank_scores)
+    return fuse_units(units_of(engine_scores, rank_scores, method), alpha)
+
+
+def units_of(engine_scores: Sequence[float], rank_scores: Sequence[float | None], method: Method) -> Units:
+    """The first half of `fuse`, for who tries many alphas on one window. The arguments are those of `fuse`."""
+    scored = tuple([index for index, score in enumerate(rank_scores) if score is not None])
     given = [score for score in rank_scores if score is not None]
     if method == "rrf":
         by_rank_score = sorted(range(len(given)), key=lambda position: (-given[position], position))
-        rank_of = {position: rank for rank, position in enumerate(by_rank_score, start=1)}
-        for position, index in enumerate(scored):
-            fused[index] = alpha / (RRF_CONSTANT + index + 1) + (1 - alpha) / (RRF_CONSTANT + rank_of[position])
+        rank_units = [0.0] * len(given)
+        for rank, position in enumerate(by_rank_score, start=1):
+            rank_units[position] = 1 / (RRF_CONSTANT + rank)
+        engine_units = [1 / (RRF_CONSTANT + index + 1) for index in scored]
     else:
         normalise = NORMALISERS[method]
-        engine_units, rank_units = normalise(engine_scores), normalise(given)
-        for position, index in enumerate(scored):
-            fused[index] = alpha * engine_units[index] + (1 - alpha) * rank_units[position]
-    best_first = iter(sorted(scored, key=lambda index: (-(fused[index] or 0.0), index)))
-    order = tuple(index if fused[index] is None else next(best_first) for index in range(len(rank_scores)))
-    return Ranking(order=order, fused_scores=tuple(fused))
+        whole, rank_units = normalise(engine_scores), normalise(given)
+        engine_units = whole if len(given) == len(whole) else [whole[index] for index in scored]
+    return Units(size=len(rank_scores), scored=scored, engine=tuple(engine_units), rank=tuple(rank_units))
+
+
+def fuse_units(units: Units, alpha: float) -> Ranking:
+    """The second half of `fuse`: weigh the units, and order the window."""
+    beta = 1 - alpha
+    fused = [alpha * engine + beta * rank for engine, rank in zip(units.engine, units.rank, strict=True)]
+    # Best first; the sort is stable, so equal ones stay in the engine's order.
+    by_score = sorted(range(len(fused)), key=[-score for score in fused].__getitem__)
+    if len(fused) == units.size:
+        return Ranking(order=tuple(by_score), fused_scores=tuple(fused))
+    order = list(range(units.size))
+    fused_scores: list[float | None] = [None] * units.size
+    for place, position, score in zip(units.scored, by_score, fused, strict=True):
+        order[place] = units.scored[position]
+        fused_scores[place] = score
+    return Ranking(order=tuple(order), fused_scores=tuple(fused_scores))
 
 
 def z_scores(scores: Sequence[float]) -> list[float]:

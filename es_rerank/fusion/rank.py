@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from es_rerank.fusion.fuse import Method, Ranking, fuse
+from es_rerank.fusion.fuse import Method, Ranking, Units, fuse_units, units_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,8 +48,29 @@ class Ranked:
         return any(score is not None for score in self.rank_scores)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A window whose judgments are read and whose scores are in comparable units, to be ranked by any alpha."""
+
+    rank_scores: tuple[float | None, ...]
+    units: Units
+
+    def ranked(self, alpha: float) -> Ranked:
+        """The window in the order that this weight of the engine gives."""
+        return Ranked(rank_scores=self.rank_scores, ranking=fuse_units(self.units, alpha))
+
+
+def prepare(
+    engine_scores: Sequence[float], judgments: Sequence[Judgment | None], *, method: Method, score: ScoreRule
+) -> Prepared:
+    """All of the work of `rank` that does not depend on alpha. The sequences are those of `rank`."""
+    rank_scores = tuple([None if one is None else one.score(score) for one in judgments])
+    return Prepared(rank_scores=rank_scores, units=units_of(engine_scores, rank_scores, method))
+
+
 def rank(engine_scores: Sequence[float], judgments: Sequence[Judgment | None], recipe: Recipe) -> Ranked:
-    """Rank a window. Both sequences are parallel to it, in engine order; see `fuse` for what a gap means."""
-    rank_scores = tuple(None if one is None else one.score(recipe.score) for one in judgments)
-    ranking = fuse(engine_scores, rank_scores, method=recipe.method, alpha=recipe.alpha)
-    return Ranked(rank_scores=rank_scores, ranking=ranking)
+    """Rank a window. Both sequences are parallel to it, in engine order; see `fuse` for what a gap means.
+
+    A sweep over many recipes prepares a window once for each method and score, and so runs the same code.
+    """
+    return prepare(engine_scores, judgments, method=recipe.method, score=recipe.score).ranked(recipe.alpha)

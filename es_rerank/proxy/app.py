@@ -1,6 +1,6 @@
 """The proxy as an ASGI application: it tells three kinds of requests apart, and answers when something fails.
 
-A search goes to the pipeline, our own paths are answered from a table, everything else streams through.
+A search goes to the pipeline, our own paths go to their handlers, everything else streams through.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from es_rerank.errors import CallerError, UpstreamError
-from es_rerank.proxy.health import check_health
 from es_rerank.proxy.http.exchange import CallerLeftError, Exchange, check_head
-from es_rerank.proxy.http.own import OWN_PATH, UPSTREAM_KIND, OwnPath, answer_own, error_reply, is_own
+from es_rerank.proxy.http.own import UPSTREAM_KIND, error_reply, is_own
+from es_rerank.proxy.own.router import answer_own
+from es_rerank.proxy.own.routes import ROUTES
 from es_rerank.proxy.parts import open_parts
 from es_rerank.proxy.pipeline import answer, settle, with_warning
 from es_rerank.proxy.search.call import search_expression
@@ -35,7 +36,11 @@ HELD_BODY_BYTES = 64 * 1024
 # A caller may make it as long as a head, and ten thousand log lines may wait.
 LOGGED_ID_BYTES = 256
 CALLER_KIND = "illegal_argument_exception"
-CALLER_KINDS = {408: "timeout_exception"}
+CALLER_KINDS = {
+    404: "resource_not_found_exception",
+    408: "timeout_exception",
+    409: "version_conflict_engine_exception",
+}
 NO_ENGINE = SearchStatus(status="failed", reason="no_engine")
 # With these, no rule can hold for a search, whatever else is in it.
 UNCOVERED = ("no_rule", "system_index")
@@ -106,7 +111,8 @@ async def _route(exchange: Exchange, parts: Parts) -> None:
     request = exchange.request
     check_head(request.headers)
     if is_own(request.path):
-        await exchange.reply(await answer_own(request, _own_paths(parts), parts.engine.product))
+        request = replace(request, body=await exchange.read_body(parts.limits.max_request_bytes))
+        await exchange.reply(await answer_own(request, ROUTES, parts, exchange.share))
         return
     if parts.forwarded_headers:
         request = _with_forwarded(request, exchange.client)
@@ -153,16 +159,6 @@ def _log(request: Request, expression: str, status: SearchStatus) -> None:
         **status.block(),
         opaque_id=None if opaque_id is None else opaque_id[:LOGGED_ID_BYTES].decode("latin-1"),
     )
-
-
-def _own_paths(parts: Parts) -> dict[bytes, OwnPath]:
-    """Everything that we answer below our own path."""
-
-    async def health() -> tuple[int, dict[str, Any]]:
-        state = await check_health(parts)
-        return (200 if state["ready"] else 503), state
-
-    return {OWN_PATH + b"/health": OwnPath(methods=("GET", "HEAD"), answer=health)}
 
 
 def _with_forwarded(request: Request, client: str) -> Request:

@@ -6,8 +6,10 @@ import re
 
 from es_rerank.rules.patterns import DATE_MATH, without_cluster
 
-# What engines put before a name of ours: of data streams and their failure stores, of indices that were reindexed for
-# an upgrade, and of those that were mounted from a snapshot.
+OWN_PREFIX = "es-rerank-"
+"""Indices with such names are es-rerank's own: they are never reranked, and no event tells of a search for them."""
+# What engines put before a name: of data streams and their failure stores, of indices that were reindexed for an
+# upgrade, and of those that were mounted from a snapshot.
 BACKING = re.compile(r"(?:(?:partial|restored)-(?=\.))?(?:\.(?:ds|fs|migrated-ds|reindexed-v[0-9]+)-)*")
 
 
@@ -19,17 +21,24 @@ def named_in(expression: str) -> list[str]:
 def is_system(name: str) -> bool:
     """Whether an index is a system index: its name, or that of the data stream that it belongs to, begins with a dot.
 
-    It may be on a remote cluster, or in date math. `.ds-logs-2026.11.28-000001` belongs to the data stream `logs`.
+    Our own indices are such too. The index may be on a remote cluster, or in date math. `.ds-logs-2026.11.28-000001`
+    belongs to the data stream `logs`.
     """
-    return BACKING.sub("", _bare(name), count=1).startswith(".")
+    return BACKING.sub("", _bare(name), count=1).startswith((".", OWN_PREFIX))
 
 
 def may_reach_system(expression: str) -> bool:
-    """Whether an index expression can find system indices although it names none, as `*`, `_all` and '' can.
+    """Whether an index expression can find system indices although it names none, as `*`, `_all`, '' and `es*` can.
 
     Any other name means what the caller named: an alias may lead to an index whose name begins with a dot.
     """
-    return any(name == "_all" or _bare(name).startswith("*") for name in named_in(expression))
+    return any(name == "_all" or _may_be_ours(_bare(name)) for name in named_in(expression))
+
+
+def _may_be_ours(pattern: str) -> bool:
+    """Whether a pattern can match the name of a system index, by what stands before its first wildcard."""
+    beginning, wildcard, _ = pattern.partition("*")
+    return bool(wildcard) and (OWN_PREFIX.startswith(beginning) or beginning.startswith(OWN_PREFIX))
 
 
 def _bare(name: str) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ingest.patience import Patience
+from es_rerank.official.patience import Patience
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ingest.engine import connect
+from es_rerank.official.client import connect
+from es_rerank.official.patience import Patience
 from ingest.load import load_documents
-from ingest.patience import Patience
 from tests.ingest.conftest import impatient
 
 if TYPE_CHECKING:

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from es_rerank.errors import EsRerankError
-from ingest.engine import connect
-from ingest.errors import EngineError, MappingError
+from es_rerank.errors import EngineError, EsRerankError
+from es_rerank.official.client import connect
+from es_rerank.official.login import Password
+from ingest.errors import MappingError
 from ingest.load import load_documents
-from ingest.login import Password
 from tests.conftest import real_engine_process
 from tests.ingest.conftest import LOST, impatient
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ingest.engine import Client
+    from es_rerank.official.client import Client
     from tests.conftest import Engine
     from tests.ingest.conftest import FakeEngine
 

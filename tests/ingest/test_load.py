@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from es_rerank.errors import SettingsError
+from es_rerank.errors import EngineError, SettingsError
+from es_rerank.official.client import connect
+from es_rerank.official.patience import Patience
 from ingest.bulk import CHUNK_DOCUMENTS
 from ingest.corpora import Unreadable
-from ingest.engine import connect
-from ingest.errors import CorpusError, EngineError, LoadStoppedError, MappingError
+from ingest.errors import CorpusError, LoadStoppedError, MappingError
 from ingest.load import Problem, load_documents
 from ingest.mapping import text_mapping
-from ingest.patience import Patience
 from tests.ingest.conftest import LOST, impatient
 
 if TYPE_CHECKING:

@@ -10,6 +10,11 @@ from es_rerank.rules.indices import is_system, may_reach_system
 @pytest.mark.parametrize(
     ("name", "system"),
     [
+        ("es-rerank-events-2026.11", True),
+        ("far:es-rerank-rules", True),
+        ("es-rerank-*", True),
+        ("es-rerank", False),
+        ("es-*", False),
         ("notes", False),
         ("no.tes", False),
         ("", False),
@@ -47,6 +52,10 @@ def test_a_system_index_is_known_by_its_own_name(name: str, system: bool) -> Non
 @pytest.mark.parametrize(
     ("expression", "may"),
     [
+        ("es*", True),
+        ("es-rerank-ev*", True),
+        ("far:es-*", True),
+        ("est*", False),
         ("", True),
         ("_all", True),
         ("*", True),

@@ -1,16 +1,10 @@
-"""What we answer ourselves, in the engine's own shape, and our own paths as a table."""
+"""What we answer ourselves, in the engine's own shape, and which paths are ours."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from es_rerank.records import Reply, Request
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
 
 OWN_PATH = b"/_es_rerank"
 UPSTREAM_KIND = "es_rerank_upstream_exception"
@@ -45,35 +39,6 @@ def own_reply(request: Request, status: int, body: bytes, product: bytes | None)
     return Reply(status=status, headers=tuple(headers), body=body)
 
 
-def json_body(value: Any, *, pretty: bool) -> bytes:
-    """A value as JSON, indented if `pretty`."""
-    body = msgspec.json.encode(value)
-    return msgspec.json.format(body, indent=2) + b"\n" if pretty else body
-
-
-@dataclass(frozen=True, slots=True)
-class OwnPath:
-    """One path of ours: the methods that it takes, and a function that gives the status and the value to write."""
-
-    methods: tuple[str, ...]
-    answer: Callable[[], Awaitable[tuple[int, Any]]]
-
-
 def is_own(path: bytes) -> bool:
     """Whether a raw path is ours, so that it is never forwarded."""
     return path == OWN_PATH or path.startswith(OWN_PATH + b"/")
-
-
-async def answer_own(request: Request, paths: Mapping[bytes, OwnPath], product: bytes | None) -> Reply:
-    """The answer to a request below our path; `paths` is the table of all paths that exist there."""
-    found = paths.get(request.path.rstrip(b"/"))
-    if found is None:
-        known = b", ".join(paths).decode()
-        path = request.path.decode("utf-8", "replace")
-        reason = f"no such path [{path}]; known is [{known}]"
-        return error_reply(request, 404, "resource_not_found_exception", reason, product)
-    if request.method not in found.methods:
-        reason = f"method [{request.method}] is not allowed here; allowed are [{', '.join(found.methods)}]"
-        return error_reply(request, 405, "illegal_argument_exception", reason, product)
-    status, value = await found.answer()
-    return own_reply(request, status, json_body(value, pretty=b"pretty" in request.query_string), product)

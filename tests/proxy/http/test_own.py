@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 
-from es_rerank.proxy.http.own import OwnPath, answer_own, error_reply, is_own, json_body, own_reply
+from es_rerank.proxy.http.own import error_reply, is_own, own_reply
 from es_rerank.records import Request
 
 COMPATIBLE = b"application/vnd.elasticsearch+json; compatible-with=8"
@@ -51,12 +50,6 @@ def test_the_product_is_said_only_where_the_engine_says_it() -> None:
     assert all(name != b"x-elastic-product" for name, _ in own_reply(asked_with(None), 200, b"{}", None).headers)
 
 
-def test_pretty_is_for_people() -> None:
-    """`?pretty` indents and ends the line."""
-    assert json_body({"a": 1}, pretty=True) == b'{\n  "a": 1\n}\n'
-    assert json_body({"a": 1}, pretty=False) == b'{"a":1}'
-
-
 @pytest.mark.parametrize(
     ("path", "ours"),
     [
@@ -73,43 +66,3 @@ def test_pretty_is_for_people() -> None:
 def test_our_own_paths_are_those_below_ours(path: bytes, ours: bool) -> None:
     """Every path below our own is ours and never forwarded, and no other path is ours."""
     assert is_own(path) is ours
-
-
-async def state() -> tuple[int, dict[str, Any]]:
-    """What a path of ours answers."""
-    return 503, {"ready": False}
-
-
-PATHS = {b"/_es_rerank/health": OwnPath(methods=("GET", "HEAD"), answer=state)}
-
-
-@pytest.mark.parametrize(
-    ("target", "body"),
-    [
-        (b"/_es_rerank/health", b'{"ready":false}'),
-        (b"/_es_rerank/health/", b'{"ready":false}'),
-        (b"/_es_rerank/health?pretty", b'{\n  "ready": false\n}\n'),
-    ],
-)
-async def test_a_path_of_ours_is_answered_by_its_own(target: bytes, body: bytes) -> None:
-    """Status and value come from the function in the table; they are indented if `pretty` is asked for."""
-    reply = await answer_own(Request(method="GET", target=target, headers=()), PATHS, b"Elasticsearch")
-    assert (reply.status, reply.body) == (503, body)
-    assert (b"x-elastic-product", b"Elasticsearch") in reply.headers
-
-
-@pytest.mark.parametrize(
-    ("method", "target", "status", "reason"),
-    [
-        ("GET", b"/_es_rerank", 404, "no such path [/_es_rerank]; known is [/_es_rerank/health]"),
-        ("GET", b"/_es_rerank/x", 404, "no such path [/_es_rerank/x]; known is [/_es_rerank/health]"),
-        ("POST", b"/_es_rerank/health", 405, "method [POST] is not allowed here; allowed are [GET, HEAD]"),
-    ],
-)
-async def test_any_other_path_or_method_says_what_there_is(
-    method: str, target: bytes, status: int, reason: str
-) -> None:
-    """Any other path or method is an error in the engine's shape that names what exists."""
-    reply = await answer_own(Request(method=method, target=target, headers=()), PATHS, None)
-    assert reply.status == status
-    assert json.loads(reply.body)["error"]["reason"] == reason

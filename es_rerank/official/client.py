@@ -19,10 +19,9 @@ import elastic_transport
 import elasticsearch
 import opensearchpy
 
-from es_rerank.errors import SettingsError
-from ingest.errors import EngineError
-from ingest.login import ApiKey, Password
-from ingest.patience import Patience
+from es_rerank.errors import EngineError, SettingsError
+from es_rerank.official.login import ApiKey, Password
+from es_rerank.official.patience import Patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

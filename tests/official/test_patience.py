@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.patience import LONGEST_ASKED_S, Patience
+from es_rerank.official.patience import LONGEST_ASKED_S, Patience
 
 
 def waits(patience: Patience, *asked_s: float | None) -> list[bool]:

@@ -7,16 +7,24 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from es_rerank.errors import UpstreamError
+from es_rerank.proxy.own.call import OwnAnswer
 from es_rerank.proxy.scoring.ask import Condition
 from es_rerank.records import Request
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from es_rerank.proxy.own.call import OwnCall
     from es_rerank.proxy.parts import Parts
 
 CHECK_S = 2.0
 MAX_ANSWER_BYTES = 1024 * 1024
+
+
+async def answer(call: OwnCall) -> OwnAnswer:
+    """See `check_health`. The status is 503 while no search can be answered."""
+    state = await check_health(call.parts)
+    return OwnAnswer(value=state, status=200 if state["ready"] else 503)
 
 
 async def check_health(parts: Parts) -> dict[str, Any]:

@@ -10,10 +10,9 @@ from elasticsearch import Elasticsearch
 from opensearchpy import OpenSearch
 
 from es_rerank.demo.processes import free_port
-from es_rerank.errors import SettingsError
-from ingest.engine import connect
-from ingest.errors import EngineError
-from ingest.login import ApiKey, Password
+from es_rerank.errors import EngineError, SettingsError
+from es_rerank.official.client import connect
+from es_rerank.official.login import ApiKey, Password
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,0 +1,1 @@
+"""Recorded windows, and what is learned from them: measures, sweeps, comparisons, judgment lists. Asks no engine."""
