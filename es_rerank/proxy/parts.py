@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -12,6 +13,8 @@ from es_rerank.proxy.scoring.opening import open_score_source
 from es_rerank.proxy.search.absent_fields import AbsentFields
 from es_rerank.proxy.search.large_windows import LargeWindows
 from es_rerank.rules.source import FileRules
+from es_rerank.store.engine import StoreEngine, keep_preparing
+from es_rerank.supervised import end
 from es_rerank.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
     from es_rerank.settings import Settings
     from es_rerank.tables import LimitSettings
     from es_rerank.upstream import StreamedReply
+
+
+PREPARE_AGAIN_S = 5.0
 
 
 class Engine(Protocol):
@@ -54,7 +60,7 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """Everything that outlives a request."""
+    """Everything that outlives a request. `store` is None where es-rerank keeps no indices of its own."""
 
     clock: Clock
     engine: Engine
@@ -63,6 +69,7 @@ class Parts:
     limits: LimitSettings
     memory: MemoryBudget
     forwarded_headers: bool = False
+    store: StoreEngine | None = None
     large_windows: LargeWindows = field(default_factory=LargeWindows)
     absent_fields: AbsentFields = field(default_factory=AbsentFields)
 
@@ -72,12 +79,19 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
     """The parts of a proxy. Connects to nothing yet: what is down at the start may come up later."""
     clock = SystemClock()
     async with AsyncExitStack() as stack:
+        engine = await stack.enter_async_context(Upstream(settings.upstream, clock))
+        memory = MemoryBudget(settings.limits.max_held_bytes)
+        store = None if settings.store is None else StoreEngine(engine, settings.store, memory)
+        if store is not None:
+            preparing = asyncio.create_task(keep_preparing(store, pause_s=PREPARE_AGAIN_S))
+            stack.push_async_callback(end, preparing)
         yield Parts(
             clock=clock,
-            engine=await stack.enter_async_context(Upstream(settings.upstream, clock)),
+            engine=engine,
             rules=FileRules(settings.book()),
             scores=await stack.enter_async_context(open_score_source(settings, clock)),
             limits=settings.limits,
-            memory=MemoryBudget(settings.limits.max_held_bytes),
+            memory=memory,
+            store=store,
             forwarded_headers=settings.upstream.forwarded_headers,
         )
