@@ -17,7 +17,7 @@ from es_rerank.proxy.own.router import answer_own
 from es_rerank.proxy.own.routes import ROUTES
 from es_rerank.proxy.parts import open_parts
 from es_rerank.proxy.pipeline import answer, settle, with_warning
-from es_rerank.proxy.search.call import search_expression
+from es_rerank.proxy.search.call import opaque_id, search_expression
 from es_rerank.proxy.search.control import may_ask
 from es_rerank.proxy.search.status import SearchStatus
 from es_rerank.telemetry import SEARCH_LOG, log_event
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 HELD_BODY_BYTES = 64 * 1024
-# A caller may make it as long as a head, and ten thousand log lines may wait.
-LOGGED_ID_BYTES = 256
 CALLER_KIND = "illegal_argument_exception"
 CALLER_KINDS = {
     404: "resource_not_found_exception",
@@ -146,18 +144,19 @@ async def _search(exchange: Exchange, request: Request, expression: str, book: R
         _log(request, expression, NO_ENGINE)
         raise
     _log(request, expression, status)
+    if parts.events is not None and outcome.searched is not None:
+        parts.events.record(outcome.searched, status)
 
 
 def _log(request: Request, expression: str, status: SearchStatus) -> None:
     """Write the one log line of a search. It holds neither the query nor documents."""
-    opaque_id = request.header(b"x-opaque-id")
     log_event(
         SEARCH_LOG,
         logging.WARNING if status.warning() else logging.INFO,
         "search",
         index=expression,
         **status.block(),
-        opaque_id=None if opaque_id is None else opaque_id[:LOGGED_ID_BYTES].decode("latin-1"),
+        opaque_id=opaque_id(request),
     )
 
 

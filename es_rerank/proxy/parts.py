@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from es_rerank.clock import SystemClock
 from es_rerank.memory import MemoryBudget
+from es_rerank.proxy.events.opening import open_recorder
 from es_rerank.proxy.scoring.opening import open_score_source
 from es_rerank.proxy.search.absent_fields import AbsentFields
 from es_rerank.proxy.search.large_windows import LargeWindows
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from es_rerank.clock import Clock
+    from es_rerank.proxy.events.recorder import EventRecorder
     from es_rerank.proxy.scoring.source import ScoreSource
     from es_rerank.records import Reply, Request
     from es_rerank.rules.source import RuleSource
@@ -60,7 +62,10 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """Everything that outlives a request. `store` is None where es-rerank keeps no indices of its own."""
+    """Everything that outlives a request. `store` is None where es-rerank keeps no indices of its own.
+
+    `events` is None where searches leave no events.
+    """
 
     clock: Clock
     engine: Engine
@@ -70,6 +75,7 @@ class Parts:
     memory: MemoryBudget
     forwarded_headers: bool = False
     store: StoreEngine | None = None
+    events: EventRecorder | None = None
     large_windows: LargeWindows = field(default_factory=LargeWindows)
     absent_fields: AbsentFields = field(default_factory=AbsentFields)
 
@@ -82,8 +88,9 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         engine = await stack.enter_async_context(Upstream(settings.upstream, clock))
         memory = MemoryBudget(settings.limits.max_held_bytes)
         store = None if settings.store is None else StoreEngine(engine, settings.store, memory)
+        events = await stack.enter_async_context(open_recorder(settings))
         if store is not None:
-            preparing = asyncio.create_task(keep_preparing(store, pause_s=PREPARE_AGAIN_S))
+            preparing = asyncio.create_task(_prepare(store, events))
             stack.push_async_callback(end, preparing)
         yield Parts(
             clock=clock,
@@ -93,5 +100,13 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             limits=settings.limits,
             memory=memory,
             store=store,
+            events=events,
             forwarded_headers=settings.upstream.forwarded_headers,
         )
+
+
+async def _prepare(store: StoreEngine, events: EventRecorder | None) -> None:
+    """Make our own indices, and only then let events be written: the engine must know their fields."""
+    await keep_preparing(store, pause_s=PREPARE_AGAIN_S)
+    if events is not None:
+        events.open()

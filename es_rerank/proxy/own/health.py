@@ -57,8 +57,15 @@ async def check_health(parts: Parts) -> dict[str, Any]:
         "reranking": upstream["reachable"] and serves and counts is not None and all(counts),
         "version": version("es-rerank"),
         "rules": {"version": book.version, "count": len(book.rules), "absent_fields": _absent_fields(parts)},
-        "parts": {"upstream": upstream, "redis": redis, "scorers": scorers},
+        "parts": {"upstream": upstream, "redis": redis, "scorers": scorers, "events": _events(parts)},
     }
+
+
+def _events(parts: Parts) -> dict[str, Any]:
+    """What became of the events so far, in documents: events and rows of hits together."""
+    if parts.events is None:
+        return {"on": False}
+    return {"on": True, **parts.events.counts().block()}
 
 
 def _absent_fields(parts: Parts) -> dict[str, Sequence[str]]:

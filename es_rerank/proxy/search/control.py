@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 HEADER = b"es-rerank"
 KEY = "es_rerank"
 Include = Literal["status", "scores", "reasoning"]
+MAX_NAME_CHARACTERS = 256
 # A body in the URL, or a parameter whose name has to be decoded before anyone knows it.
 SOURCE_PARAMETER = re.compile(rb"[?&;](?:source=|[^=&;]*[%+])")
 
@@ -43,6 +44,9 @@ class Controls:
     think_top: int | None = None
     score: ScoreRule | None = None
     include: frozenset[Include] = frozenset()
+    query_id: str | None = None
+    client_id: str | None = None
+    application: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +166,13 @@ def _problem(name: str, value: Any, limits: ControlLimits) -> str:
             isinstance(value, list) and all(item in get_args(Include) for item in value),
             f"must be a list of [{', '.join(get_args(Include))}]",
         ),
+        **dict.fromkeys(
+            NAMES,
+            (
+                isinstance(value, str) and 0 < len(value) <= MAX_NAME_CHARACTERS,
+                f"must be a text of 1 to {MAX_NAME_CHARACTERS} characters",
+            ),
+        ),
     }
     right, problem = allowed[name]
     return "" if right else problem
@@ -178,7 +189,8 @@ def _thinking_problem(name: str, value: Any, asked: dict[str, Any], limits: Cont
 
 
 THINKING = ("mode", "budget_tokens", "think_top", "score")
-ALLOWED = ("rerank", "alpha", "method", "window", "deadline_s", "instruction", *THINKING, "include")
+NAMES = ("query_id", "client_id", "application")
+ALLOWED = ("rerank", "alpha", "method", "window", "deadline_s", "instruction", *THINKING, "include", *NAMES)
 
 
 def _read_header(value: bytes) -> dict[str, Any]:
