@@ -35,14 +35,6 @@ CONFLICT = 409
 BAD_REQUEST = 400
 
 
-class Document(NamedTuple):
-    """A document with its index and its id, so that it is there once, however often it is sent."""
-
-    index_name: str
-    id: str
-    source: bytes
-
-
 class Refusal(NamedTuple):
     """Why a document was not taken.
 
@@ -82,21 +74,24 @@ class BulkSender:
         self._host = 0
         self._client: Client | None = None
 
-    def send(self, documents: Sequence[Document]) -> list[Refusal | None]:
-        """What becomes of each document, parallel to them: None for one that the engine has. Raises nothing."""
+    def send(self, actions: Sequence[bytes]) -> list[Refusal | None]:
+        """What becomes of each action, parallel to them: None for a document that the engine has. Raises nothing.
+
+        An action is the lines of one document in a bulk request. It has an id, so it can be sent again.
+        """
         try:
-            answered = self._bulk(b"".join(_lines(document) for document in documents))
+            answered = self._bulk(b"".join(actions))
         except (*CLIENT_ERRORS, EsRerankError) as error:
             refusal = _refusal_of(error)
             if refusal.may_pass:
                 self._leave_host()
-            return [refusal] * len(documents)
+            return [refusal] * len(actions)
         try:
             items = [item for one in msgspec.convert(answered, _Answer).items for item in one.values()]
         except msgspec.ValidationError:
             items = []
-        if len(items) != len(documents):
-            return [Refusal("unreadable_answer", "its answer is not that of a bulk request")] * len(documents)
+        if len(items) != len(actions):
+            return [Refusal("unreadable_answer", "its answer is not that of a bulk request")] * len(actions)
         return [_fate_of(item) for item in items]
 
     def close(self) -> None:
@@ -124,12 +119,6 @@ class BulkSender:
     def _leave_host(self) -> None:
         self.close()
         self._host = (self._host + 1) % len(self._urls)
-
-
-def _lines(document: Document) -> bytes:
-    """The two lines of a document. `create` leaves one that is there as it is."""
-    action = msgspec.json.encode({"create": {"_index": document.index_name, "_id": document.id}})
-    return b"".join((action, b"\n", document.source, b"\n"))
 
 
 def _fate_of(item: _Item) -> Refusal | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import warnings
+from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import count
 from typing import TYPE_CHECKING, Protocol
 from uuid import uuid4
@@ -12,7 +14,6 @@ from uuid import uuid4
 import msgspec
 
 from es_rerank.official.client import ENGINE_WARNINGS
-from es_rerank.proxy.events.bulk import Document, Refusal
 from es_rerank.proxy.events.event import SearchEvent
 from es_rerank.store.indices import EVENTS, HITS
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from es_rerank.proxy.events.buffer import EventBuffer, Waiting
+    from es_rerank.proxy.events.bulk import Refusal
 
 LOG = logging.getLogger(__name__)
 TRIES = 4
@@ -36,8 +38,8 @@ OTHER_KINDS = "other"
 class Sender(Protocol):
     """The way to the engine, see `es_rerank.proxy.events.bulk.BulkSender`."""
 
-    def send(self, documents: Sequence[Document]) -> list[Refusal | None]:
-        """What becomes of each document."""
+    def send(self, actions: Sequence[bytes]) -> list[Refusal | None]:
+        """What becomes of each action."""
         ...
 
     def close(self) -> None:
@@ -58,7 +60,8 @@ class EventWriter:
         self._sender = sender
         self._flush_s = flush_s
         self._pauses_s = pauses_s
-        self._ids = _ids()
+        self._process = uuid4().hex
+        self._numbers = count()
         self._encode = msgspec.json.Encoder().encode
         self._open = False
         self._stopping = threading.Event()
@@ -105,42 +108,47 @@ class EventWriter:
         while self._open and (waiting := self._buffer.take()):
             self.in_hand = len(waiting)
             try:
-                self._write(list(self._documents(waiting)))
+                self._write(list(self._actions(waiting)))
             except Exception:  # a fault of ours must not end the thread
                 LOG.exception("writing events broke")
                 self._give_up("internal_error", self.in_hand)
             self.in_hand = 0
 
-    def _documents(self, waiting: Sequence[Waiting]) -> Iterator[Document]:
-        """Each as it is written, with its index by its month. What can't be encoded is given up."""
-        for one, key in zip(waiting, self._ids, strict=False):
-            index = (EVENTS if isinstance(one, SearchEvent) else HITS).at(one.timestamp)
+    def _actions(self, waiting: Sequence[Waiting]) -> Iterator[bytes]:
+        """The lines of each in a bulk request. What can't be encoded is given up.
+
+        No other process makes the same ids, and `create` leaves a document that is there as it is: so each is there
+        once, however often it is sent.
+        """
+        for one in waiting:
+            time = one.timestamp
+            begun = _begun_action(isinstance(one, SearchEvent), time.year, time.month, self._process)
             try:
-                yield Document(index, key, self._encode(one))
+                yield b'%b%d"}}\n%b\n' % (begun, next(self._numbers), self._encode(one))
             except ValueError:  # half a surrogate pair in a name
                 self._give_up("unencodable", 1)
 
-    def _write(self, documents: Sequence[Document]) -> None:
+    def _write(self, actions: Sequence[bytes]) -> None:
         """Write a batch, and again what the engine may take later."""
         for number in range(TRIES):
-            answered = self._sender.send(documents)
+            answered = self._sender.send(actions)
             again = []
             refusals: list[Refusal] = []
             may_wait = number + 1 < TRIES and not self._stopping.is_set()
-            for document, refusal in zip(documents, answered, strict=True):
+            for action, refusal in zip(actions, answered, strict=True):
                 if refusal is None:
                     self.written += 1
                     self.in_hand -= 1
                     continue
                 refusals.append(refusal)
                 if refusal.may_pass and may_wait:
-                    again.append(document)
+                    again.append(action)
                 else:
                     self._give_up(refusal.kind, 1)
             self._troubles.note(refusals)
             if not again:
                 return
-            documents = again
+            actions = again
             self._stopping.wait(self._pause_s(number, refusals))
 
     def _pause_s(self, number: int, refusals: Sequence[Refusal]) -> float:
@@ -178,7 +186,8 @@ class Troubles:
         self._dropped = dropped
 
 
-def _ids() -> Iterator[str]:
-    """Ids that no other process makes."""
-    process = uuid4().hex
-    return (f"{process}-{number}" for number in count())
+@lru_cache(maxsize=8)
+def _begun_action(is_event: bool, year: int, month: int, process: str) -> bytes:
+    """The first line of a document of this month, up to the number in its id."""
+    index = (EVENTS if is_event else HITS).at(datetime(year, month, 1, tzinfo=UTC))
+    return f'{{"create":{{"_index":"{index}","_id":"{process}-'.encode()
