@@ -120,6 +120,20 @@ def test_only_reranked_searches_leave_events(told: tuple[Engine, System]) -> Non
     assert found == {"reranked", "reranked-2"}
 
 
+def test_a_search_that_the_engine_refuses_leaves_an_event(told: tuple[Engine, System]) -> None:
+    """The caller gets the engine's error; the event says that the search was refused, and knows no hits."""
+    engine, system = told
+    wrong = {"query": {"match": {"text": {"query": "film about the wind", "operator": "neither"}}}}
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        system.search("films", wrong, query_id="wrong")
+    assert refused.value.code == 400
+    refused.value.close()
+    [event] = await_documents(engine, EVENTS.name, {"term": {"query_id": "wrong"}}, 1)
+    assert (event["status"], event["reason"], event["window"]) == ("skipped", "engine_refused", 0)
+    assert "overlap_at_10" not in event
+    assert find(engine, HITS.name, {"term": {"query_id": "wrong"}}) == []
+
+
 def test_what_waits_is_written_before_the_process_ends(told: tuple[Engine, System]) -> None:
     """A proxy that is told to stop right after a search has written its event when it has ended."""
     engine, system = told
