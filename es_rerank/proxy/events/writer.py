@@ -8,13 +8,14 @@ import warnings
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import count
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 from uuid import uuid4
 
 import msgspec
 
 from es_rerank.official.client import ENGINE_WARNINGS
 from es_rerank.proxy.events.event import SearchEvent
+from es_rerank.proxy.events.troubles import Troubles
 from es_rerank.store.indices import EVENTS, HITS
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ PAUSES_S = (1.0, 2.0, 4.0)
 LONGEST_PAUSE_S = 10.0
 # How long a process that ends waits until the last documents are written.
 STOP_LIMIT_S = 3.0
-# Kinds of errors are the engine's words: more of them must not fill the memory or the log.
+# Kinds of errors are the engine's words: more of them must not fill the memory.
 MAX_KINDS = 20
 OTHER_KINDS = "other"
 
@@ -45,6 +46,13 @@ class Sender(Protocol):
     def close(self) -> None:
         """Close the connections."""
         ...
+
+
+class Action(NamedTuple):
+    """One document on its way: the name of its index without the month, and its lines in a bulk request."""
+
+    index_name: str
+    lines: bytes
 
 
 class EventWriter:
@@ -104,7 +112,7 @@ class EventWriter:
 
     def _write_all(self) -> None:
         """Write all that waits now."""
-        self._troubles.note_dropped(self._buffer.dropped)
+        self._troubles.note_dropped(self._buffer.dropped, waiting=len(self._buffer))
         while self._open and (waiting := self._buffer.take()):
             self.in_hand = len(waiting)
             try:
@@ -114,24 +122,26 @@ class EventWriter:
                 self._give_up("internal_error", self.in_hand)
             self.in_hand = 0
 
-    def _actions(self, waiting: Sequence[Waiting]) -> Iterator[bytes]:
-        """The lines of each in a bulk request. What can't be encoded is given up.
+    def _actions(self, waiting: Sequence[Waiting]) -> Iterator[Action]:
+        """Each as it is written. What can't be encoded is given up.
 
         No other process makes the same ids, and `create` leaves a document that is there as it is: so each is there
         once, however often it is sent.
         """
         for one in waiting:
             time = one.timestamp
-            begun = _begun_action(isinstance(one, SearchEvent), time.year, time.month, self._process)
+            name = EVENTS.name if isinstance(one, SearchEvent) else HITS.name
+            begun = _begun_action(name, time.year, time.month, self._process)
             try:
-                yield b'%b%d"}}\n%b\n' % (begun, next(self._numbers), self._encode(one))
+                yield Action(name, b'%b%d"}}\n%b\n' % (begun, next(self._numbers), self._encode(one)))
             except ValueError:  # half a surrogate pair in a name
                 self._give_up("unencodable", 1)
 
-    def _write(self, actions: Sequence[bytes]) -> None:
+    def _write(self, actions: Sequence[Action]) -> None:
         """Write a batch, and again what the engine may take later."""
         for number in range(TRIES):
-            answered = self._sender.send(actions)
+            answered = self._sender.send([action.lines for action in actions])
+            self._troubles.note([action.index_name for action in actions], answered)
             again = []
             refusals: list[Refusal] = []
             may_wait = number + 1 < TRIES and not self._stopping.is_set()
@@ -145,7 +155,6 @@ class EventWriter:
                     again.append(action)
                 else:
                     self._give_up(refusal.kind, 1)
-            self._troubles.note(refusals)
             if not again:
                 return
             actions = again
@@ -161,33 +170,8 @@ class EventWriter:
         self.in_hand -= documents
 
 
-class Troubles:
-    """Why events are not written now. It logs each new reason once, and once that all is well again."""
-
-    def __init__(self) -> None:
-        self._said: set[str] = set()
-        self._dropped = 0
-
-    def note(self, refusals: Sequence[Refusal]) -> None:
-        """Learn how a request went; no refusals are a good one."""
-        if not refusals and self._said:
-            self._said.clear()
-            LOG.info("events are written again")
-        for refusal in refusals:
-            if refusal.kind not in self._said and len(self._said) < MAX_KINDS:
-                self._said.add(refusal.kind)
-                LOG.warning("events are not written: the engine says %s: %s", refusal.kind, refusal.words)
-
-    def note_dropped(self, dropped: int) -> None:
-        """Learn how many documents were dropped so far because too many waited."""
-        if dropped > self._dropped and "full" not in self._said:
-            self._said.add("full")
-            LOG.warning("events are dropped: events.max_waiting documents wait to be written")
-        self._dropped = dropped
-
-
 @lru_cache(maxsize=8)
-def _begun_action(is_event: bool, year: int, month: int, process: str) -> bytes:
+def _begun_action(name: str, year: int, month: int, process: str) -> bytes:
     """The first line of a document of this month, up to the number in its id."""
-    index = (EVENTS if is_event else HITS).at(datetime(year, month, 1, tzinfo=UTC))
+    index = (EVENTS if name == EVENTS.name else HITS).at(datetime(year, month, 1, tzinfo=UTC))
     return f'{{"create":{{"_index":"{index}","_id":"{process}-'.encode()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from es_rerank.proxy.events import writer as writing
 from es_rerank.proxy.events.buffer import BATCH_DOCUMENTS, EventBuffer
 from es_rerank.proxy.events.bulk import Refusal
 from es_rerank.proxy.events.event import shown_hits_of
-from es_rerank.proxy.events.writer import MAX_KINDS, OTHER_KINDS, TRIES, EventWriter, Troubles
+from es_rerank.proxy.events.writer import MAX_KINDS, OTHER_KINDS, TRIES, EventWriter
 from tests.proxy.events.samples import event_with, searched_with
 
 if TYPE_CHECKING:
@@ -197,21 +196,6 @@ def test_a_full_buffer_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
         await_true(lambda: "max_waiting" in caplog.text)
     assert caplog.text.count("max_waiting") == 1
     assert buffer.recorded == writer.written + buffer.dropped
-
-
-def test_each_reason_is_logged_once_until_all_is_well(caplog: pytest.LogCaptureFixture) -> None:
-    """A reason is said when it is new, a good request ends the trouble, and then it may be said again."""
-    caplog.set_level(logging.INFO)
-    troubles = Troubles()
-    for refusals in ([BUSY, BUSY], [BUSY], [READ_ONLY], [BUSY], [], [], [BUSY]):
-        troubles.note(refusals)
-    said = [record.message for record in caplog.records]
-    assert [line.split(": ")[0] for line in said] == [
-        "events are not written",
-        "events are not written",
-        "events are written again",
-        "events are not written",
-    ]
 
 
 def test_reasons_do_not_fill_the_memory() -> None:
