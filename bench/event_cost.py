@@ -140,8 +140,8 @@ def bench(options: argparse.Namespace) -> None:
 def main() -> int:
     """Read the options and measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--requests", type=int, default=300, help="searches on each side in a round (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--requests", type=int, default=60, help="searches on each side in a round (%(default)s)")
     parser.add_argument("--queries", type=int, default=12, help="how many different ones (%(default)s)")
     parser.add_argument(
         "--collection",
