@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from es_rerank.check import cli as check_config
+from es_rerank.dashboards import cli as dashboards
 from es_rerank.doubts import doubts_about
 from es_rerank.errors import EsRerankError, SettingsError
 from es_rerank.front import cli as front
@@ -113,6 +114,13 @@ def _make_parser() -> argparse.ArgumentParser:
     _add_config(before)
     front.add_arguments(before)
     before.set_defaults(run=_front)
+
+    boards = _add_command(
+        commands, "dashboards", "install dashboards in Kibana or OpenSearch Dashboards", dashboards.DESCRIPTION,
+        "install http://localhost:5601", "export es-rerank.ndjson",
+    )  # fmt: skip
+    dashboards.add_arguments(boards)
+    boards.set_defaults(run=dashboards.run)
 
     # These commands need more than the base install, and import it only when they run.
     from es_rerank.demo import cli as demo  # noqa: PLC0415

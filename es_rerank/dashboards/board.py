@@ -10,9 +10,6 @@ from es_rerank.dashboards.saved import Reference, SavedObject, dumps, search_sou
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from es_rerank.dashboards.patterns import Pattern
-
-COLUMNS = 48
 PANEL_VERSION = "7.9.3"
 
 
@@ -25,24 +22,15 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
-    """A filter that a dashboard opens with, and that its reader can change: a field has a value."""
-
-    pattern: Pattern
-    field: str
-    value: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Board:
-    """A dashboard. `since` is the time range that it opens with, as in `now-24h`."""
+    """A dashboard. `since` and `query` are the time range, as in `now-24h`, and the query that it opens with."""
 
     id: str
     title: str
     description: str
     since: str
     rows: tuple[Row, ...]
-    choice: Choice | None = None
+    query: str = ""
 
     def saved(self) -> Iterator[SavedObject]:
         """Its panels, then itself."""
@@ -65,7 +53,6 @@ class Board:
             )
             references.append(Reference(name=name, type=panel.type, id=panel.id))
             yield panel
-        filters, more = self._filters()
         yield SavedObject(
             type="dashboard",
             id=self.id,
@@ -80,9 +67,9 @@ class Board:
                 "refreshInterval": {"pause": True, "value": 0},
                 "optionsJSON": dumps({"useMargins": True, "hidePanelTitles": False}),
                 "panelsJSON": dumps(panels),
-                "kibanaSavedObjectMeta": search_source(filter=filters),
+                "kibanaSavedObjectMeta": search_source(self.query),
             },
-            references=(*references, *more),
+            references=tuple(references),
         )
 
     def _places(self) -> Iterator[tuple[int, int, int, int, SavedObject]]:
@@ -94,20 +81,3 @@ class Board:
                 yield x, y, width, row.height, panel
                 x += width
             y += row.height
-
-    def _filters(self) -> tuple[list[dict[str, Any]], tuple[Reference, ...]]:
-        if self.choice is None:
-            return [], ()
-        name = "kibanaSavedObjectMeta.searchSourceJSON.filter[0].meta.index"
-        meta = {
-            "alias": None,
-            "disabled": False,
-            "negate": False,
-            "type": "phrase",
-            "key": self.choice.field,
-            "params": {"query": self.choice.value},
-            "indexRefName": name,
-        }
-        query = {"match_phrase": {self.choice.field: self.choice.value}}
-        filters = [{"meta": meta, "query": query, "$state": {"store": "appState"}}]
-        return filters, (Reference(name=name, type="index-pattern", id=self.choice.pattern.id),)

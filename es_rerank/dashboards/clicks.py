@@ -1,4 +1,4 @@
-"""The dashboard Clicks: what do people click, and does the place explain it?"""
+"""The dashboard Clicks: what people click, set against what was shown to them."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ NOTES = f"""\
 Clicks are what your application writes to `ubi_events` (User Behavior Insights): `action_name` is `click`, and
 `{ORDINAL}` is the place, from 1. What was shown is in es-rerank's own hit rows.
 
-- **Hit rows are a sample.** *Clicks by place* needs to know how large: set *recorded* below it to
-  `events.sample_rate` × `events.hits_sample_rate` (by default {RECORDED:g}).
-- People click the first places because they are first. A grade from clicks sets a document's clicks against those that
-  its places explain: above 1 is clicked more than they explain.
+- **Hit rows are a sample.** *Clicks per impression* must know how large it is: set *recorded* below the chart to
+  `events.sample_rate` times `events.hits_sample_rate` (by default {RECORDED:g}).
+- **First places get clicks because they are first.** A judgment from clicks divides a document's clicks by those that
+  its places explain: a grade above 1 is more than they explain.
 
 Next, in Dev Tools: what clicks say as judgments, ready for a replay.
 ```

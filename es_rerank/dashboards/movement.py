@@ -1,4 +1,4 @@
-"""The dashboard Movement: what does reranking change in the answers that people get?"""
+"""The dashboard Movement: what reranking changes in the answers that people get."""
 
 from __future__ import annotations
 
@@ -110,18 +110,20 @@ def _places() -> SavedObject:
         {"flatten": ["rank"]},
         *calculated(
             shown_at="datum.place.key",
-            number="datum.rank.key",
-            came_from=f"datum.number <= {PLACES} ? '' + datum.number : datum.number <= 50 ? '21–50' : 'over 50'",
+            shown="datum.place.doc_count",
+            from_rank="datum.rank.key",
+            came_from=f"datum.from_rank <= {PLACES} ? '' + datum.from_rank : datum.from_rank <= 50 ? '21-50' : '51+'",
+            some="datum.rank.doc_count",
         ),
         {
             "aggregate": [
-                {"op": "sum", "field": "rank.doc_count", "as": "hits"},
-                {"op": "min", "field": "number", "as": "first_rank"},
-                {"op": "max", "field": "place.doc_count", "as": "all"},
+                {"op": "sum", "field": "some", "as": "hits"},
+                {"op": "min", "field": "from_rank", "as": "first_rank"},
+                {"op": "max", "field": "shown", "as": "shown"},
             ],
             "groupby": ["shown_at", "came_from"],
         },
-        *calculated(share="datum.hits / datum.all"),
+        *calculated(share="datum.hits / datum.shown"),
     ]
     spec = drawing(
         HITS_PATTERN.title,
@@ -134,7 +136,7 @@ def _places() -> SavedObject:
                 "type": "ordinal",
                 "sort": {"field": "first_rank", "op": "min"},
                 "title": "rank in the engine's order",
-                "axis": {"labelAngle": 0, "labelOverlap": True},
+                "axis": {"labelAngle": 0},
             },
             "y": {"field": "shown_at", "type": "ordinal", "title": "place shown"},
             "color": {

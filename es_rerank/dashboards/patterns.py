@@ -1,4 +1,4 @@
-"""The index patterns: which indices the panels ask, and their fields, made from the mappings that create the indices."""
+"""The index patterns: which indices the panels ask, and their fields, from the mappings that create the indices."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MILLISECONDS = {"id": "number", "params": {"pattern": "0,0.0"}}
 METRIC = {"id": "number", "params": {"pattern": "0.0000"}}
 
 KEYWORD = {"type": "keyword", "ignore_above": 256}
-# The mapping of the plug-in, without what no panel asks for, and with the query's id, which the plug-in leaves to chance.
+# The plug-in's mapping, without what no panel asks for, and with the query's id, which it leaves to a dynamic mapping.
 # https://github.com/opensearch-project/user-behavior-insights, src/main/resources/events-mapping.json
 UBI_EVENTS: dict[str, Any] = {
     "application": KEYWORD,

@@ -1,14 +1,14 @@
-"""The dashboard Relevance: which setting is best, for which queries, and what does it win and lose?"""
+"""The dashboard Relevance: which setting is best, for which queries, and what it wins and loses."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from es_rerank.dashboards.aggregations import average, by_key, count, largest, terms
-from es_rerank.dashboards.board import Board, Choice, Row
+from es_rerank.dashboards.aggregations import average, by_key, largest, terms
+from es_rerank.dashboards.board import Board, Row
 from es_rerank.dashboards.charts import documents, markdown, table, vega, xy
 from es_rerank.dashboards.patterns import JOBS_PATTERN, RUNS_PATTERN
-from es_rerank.dashboards.vega import BLUE, GREY, ORANGE, calculated, drawing, opened, shown
+from es_rerank.dashboards.vega import BLUE, DARK_GREY, ORANGE, calculated, drawing, opened, shown
 
 if TYPE_CHECKING:
     from es_rerank.dashboards.saved import SavedObject
@@ -24,11 +24,11 @@ MAX_QUERIES = 1000
 NOTES = f"""\
 What replays and sweeps found, one row for each run, query and metric.
 
-1. The filter `metric: {METRIC}` at the top chooses the metric. Click it to choose another one.
-2. Click a run in *Runs*: every panel then shows only that run. Means over several runs say little.
-3. *On held-out queries* has the figures to quote: a setting was chosen on some queries and measured on others. *Verdicts*
-   says in a sentence whether the difference is real.
-4. A metric counts unjudged documents as not relevant: low *Judged@10* means that it can't be trusted.
+1. The query at the top chooses the metric: put another one in the place of `{METRIC}`.
+2. Click a run in *Runs*: every chart then shows only that run. Means over several runs say little.
+3. *On held-out queries* has the figures to quote: the setting was chosen on other queries than it was measured on.
+   *Verdicts*, at the end, says in a sentence whether the difference is real.
+4. Metrics count documents that nobody judged as not relevant: where *Judged@10* is low, don't trust them.
 
 Next, in Dev Tools: put a run's setting live, or take it back.
 ```
@@ -46,14 +46,15 @@ def relevance() -> Board:
         title="es-rerank: Relevance",
         description="Replays and sweeps: the metric by setting and by group, the biggest wins and losses.",
         since="now-90d",
-        choice=Choice(pattern=RUNS_PATTERN, field="metric", value=METRIC),
+        # Verdicts have no metric, and would else go with it.
+        query=f'metric:"{METRIC}" OR _exists_:verdict',
         rows=(
             Row(height=15, panels=((20, _notes()), (28, _runs()))),
-            Row(height=12, panels=((48, _verdicts()),)),
             Row(height=16, panels=((24, _settings()), (24, _by_alpha()))),
             Row(height=14, panels=((24, _best()), (24, _held_out()))),
             Row(height=16, panels=((24, _changes()), (24, _by_group()))),
             Row(height=14, panels=((24, _wins()), (24, _losses()))),
+            Row(height=12, panels=((48, _verdicts()),)),
         ),
     )
 
@@ -87,7 +88,7 @@ def _runs() -> SavedObject:
 def _verdicts() -> SavedObject:
     return documents(
         "es-rerank-relevance-verdicts",
-        "Verdicts",
+        "Verdicts (shown while no filter is set)",
         JOBS_PATTERN,
         columns=["kind", "state", "index", "rule", "scorer", "judgments", "verdict"],
         sort="timestamp",
@@ -124,8 +125,19 @@ def _settings() -> SavedObject:
         ),
         {"window": [{"op": "row_number", "as": "rank"}], "sort": [{"field": "value", "order": "descending"}]},
     ]
-    x = {"field": "alpha", "type": "quantitative", "title": "alpha (0: the model alone, 1: the engine alone)"}
-    y = {"field": "value", "type": "quantitative", "title": "mean of the metric", "scale": {"zero": False}}
+    x = {
+        "field": "alpha",
+        "type": "quantitative",
+        "title": "alpha (0: the model alone, 1: the engine alone)",
+        "scale": {"domain": [0, 1]},
+    }
+    # The padding is room for the label above the best setting.
+    y = {
+        "field": "value",
+        "type": "quantitative",
+        "title": "mean of the metric",
+        "scale": {"zero": False, "padding": 24},
+    }
     best = [{"filter": "datum.rank == 1"}]
     label = "'best: ' + format(datum.value, '.4f') + ' at alpha ' + datum.alpha + ', window ' + datum.window"
     spec = drawing(
@@ -152,18 +164,18 @@ def _settings() -> SavedObject:
                 },
             },
             {
-                "mark": {"type": "rule", "color": GREY, "strokeDash": [4, 4]},
+                "mark": {"type": "rule", "color": DARK_GREY, "strokeDash": [4, 4]},
                 "encoding": {"y": {"field": "engine", "type": "quantitative", "aggregate": "mean"}},
             },
             {
                 "transform": best,
-                "mark": {"type": "point", "filled": False, "size": 160, "strokeWidth": 2, "color": ORANGE},
+                "mark": {"type": "point", "filled": False, "size": 160, "strokeWidth": 2, "color": DARK_GREY},
                 "encoding": {"x": x, "y": y},
             },
             {
                 "transform": [*best, *calculated(label=label)],
-                "mark": {"type": "text", "align": "center", "dy": -14, "color": ORANGE},
-                "encoding": {"x": x, "y": y, "text": {"field": "label"}},
+                "mark": {"type": "text", "align": "center", "dy": -16, "color": DARK_GREY},
+                "encoding": {"x": {"datum": 0.5}, "y": y, "text": {"field": "label"}},
             },
         ],
     )
@@ -281,7 +293,7 @@ def _changes() -> SavedObject:
             },
             {
                 "transform": [{"filter": "datum.place == 1"}],
-                "mark": {"type": "text", "align": "right", "baseline": "top", "fontSize": 12, "color": GREY},
+                "mark": {"type": "text", "align": "right", "baseline": "top", "fontSize": 12, "color": DARK_GREY},
                 "encoding": {
                     "x": {"value": "width"},
                     "y": {"value": 4},
@@ -324,9 +336,11 @@ def _queries(id_: str, title: str, query: str, *, ascending: bool) -> SavedObjec
             average("value", "Reranked"),
             average("engine_value", "Engine's order"),
             average("judged_at_10", "Judged@10"),
-            count("Rows"),
         ],
-        rows=[terms("user_query.keyword", "Query", size=50, ascending=ascending), terms("query_id", "Query id", size=1)],
+        rows=[
+            terms("user_query.keyword", "Query", size=50, ascending=ascending),
+            terms("query_id", "Query id", size=1),
+        ],
         query=query,
     )
 

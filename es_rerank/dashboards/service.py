@@ -1,4 +1,4 @@
-"""The dashboard Service: is reranking fast, and does it do its work?"""
+"""The dashboard Service: whether reranking is fast, and whether it does its work."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from es_rerank.dashboards.aggregations import average, by_key, count, over_time,
 from es_rerank.dashboards.board import Board, Row
 from es_rerank.dashboards.charts import documents, markdown, numbers, table, vega, xy
 from es_rerank.dashboards.patterns import EVENTS_PATTERN, RULES_PATTERN
-from es_rerank.dashboards.vega import BLUE, GREY, calculated, drawing, opened, shown
+from es_rerank.dashboards.vega import BLUE, DARK_GREY, GREY, calculated, drawing, opened, shown
 
 if TYPE_CHECKING:
     from es_rerank.dashboards.saved import SavedObject
@@ -66,7 +66,7 @@ def _numbers() -> SavedObject:
         EVENTS_PATTERN,
         metrics=[
             count("searches"),
-            percentiles("took_total_ms", "ms in all", 50, 95),
+            percentiles("took_total_ms", "total ms", 50, 95),
             average("cache_hit_ratio", "scores from the cache"),
             total("saved_score_ms", "seconds of the model saved"),
         ],
@@ -105,27 +105,44 @@ def _stages() -> SavedObject:
         f"high: datum.aggregations.{stage}.values['95.0']}}"
         for stage, label in STAGES.items()
     )
-    stage = {"field": "row.stage", "type": "nominal", "sort": list(STAGES.values()), "title": None}
-    tooltip = shown(
-        ("row.stage", "Stage", ""), ("median", "Median, ms", ",.1f"), ("high", "95th percentile, ms", ",.1f")
-    )
+    transform = [
+        *opened(f"[{rows}]", "row"),
+        *calculated(stage="datum.row.stage", median="datum.row.median", high="datum.row.high"),
+        {"filter": "isValid(datum.high)"},  # without an event in the time range there are no percentiles
+        *calculated(
+            label="format(datum.median, ',.1f') + ' / ' + format(datum.high, ',.1f') + ' ms'",
+        ),
+    ]
+    high = {"field": "high", "type": "quantitative", "title": "milliseconds", "axis": {"grid": False}}
     spec = drawing(
         EVENTS_PATTERN.title,
         fields,
-        [*opened(f"[{rows}]", "row"), *calculated(median="datum.row.median", high="datum.row.high")],
-        encoding={"y": {**stage, "axis": {"labelLimit": 200}}, "tooltip": tooltip},
-        layer=[
-            {
-                "mark": {"type": "bar", "color": GREY, "opacity": 0.5},
-                "encoding": {"x": {"field": "high", "type": "quantitative", "title": "milliseconds"}},
+        transform,
+        encoding={
+            "y": {
+                "field": "stage",
+                "type": "nominal",
+                "sort": list(STAGES.values()),
+                "title": None,
+                "axis": {"labelLimit": 200},
             },
+            "tooltip": shown(
+                ("stage", "Stage", ""), ("median", "Median, ms", ",.1f"), ("high", "95th percentile, ms", ",.1f")
+            ),
+        },
+        layer=[
+            {"mark": {"type": "bar", "color": GREY, "opacity": 0.5}, "encoding": {"x": high}},
             {
                 "mark": {"type": "bar", "color": BLUE, "height": {"band": 0.5}},
                 "encoding": {"x": {"field": "median", "type": "quantitative"}},
             },
+            {
+                "mark": {"type": "text", "align": "right", "dx": -4, "color": DARK_GREY},
+                "encoding": {"x": {"value": "width"}, "text": {"field": "label"}},
+            },
         ],
     )
-    return vega("es-rerank-service-stages", "Where the time goes: median (blue) and 95th percentile (grey)", spec)
+    return vega("es-rerank-service-stages", "Where the time goes: median (blue) / 95th percentile (grey)", spec)
 
 
 def _outcomes() -> SavedObject:
@@ -201,7 +218,7 @@ def _scorers() -> SavedObject:
 def _changes() -> SavedObject:
     return documents(
         "es-rerank-service-changes",
-        "Changes of rules",
+        "Changes of rules (shown while no filter is set)",
         RULES_PATTERN,
         columns=["name", "version", "action", "who", "why", "from_run", "alpha", "method", "window", "scorer"],
         sort="timestamp",

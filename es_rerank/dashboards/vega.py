@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
 # Colours that people with colour-blind eyes can tell apart, on a light and on a dark ground.
-BLUE, ORANGE, GREY = "#4C90D6", "#D9822B", "#98A2B3"
+BLUE, ORANGE, GREY, DARK_GREY = "#4C90D6", "#D9822B", "#98A2B3", "#7A8290"
 
 
 def drawing(

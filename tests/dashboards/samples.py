@@ -1,4 +1,4 @@
-"""Documents as a month of use leaves them: events, hits, runs, judgments, jobs, rules and clicks. The same each time."""
+"""Documents as a month of use leaves them: events, hits, runs, judgments, jobs, rules and clicks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import math
 import random
 import urllib.error
 from collections import defaultdict
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -67,11 +66,6 @@ def remove(url: str, names: list[str]) -> None:
             send_json(f"{url}/{name}", method="DELETE")
 
 
-def without_ubi() -> OwnIndex:
-    """The clicks' index as an application makes it that knows nothing of User Behavior Insights."""
-    return replace(UBI, fields={})
-
-
 def _time(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds")
 
@@ -91,29 +85,34 @@ def _searches(now: datetime, chance: random.Random) -> Iterator[tuple[OwnIndex, 
             "scorer": scorer,
         }
         status, reason = _outcome(chance)
-        order = sorted(range(100), key=lambda rank, spread=chance.choice((2, 6, 20)): rank + chance.gauss(0, spread))
+        spread = chance.choice((2, 6, 20))
+        drawn = [rank + chance.gauss(0, spread) for rank in range(100)]
+        order = sorted(range(100), key=drawn.__getitem__)
         moved = [rank - place for place, rank in enumerate(order)]
         cached = round(100 * min(1.0, chance.betavariate(3, 2)))
-        yield EVENTS, {
-            **common,
-            "rules_version": "3",
-            "status": status,
-            **({"reason": reason} if reason else {}),
-            "window": 100,
-            "scored": 100,
-            "cached": cached,
-            "missing": 0 if status == "full" else 40,
-            "cache_hit_ratio": cached / 100,
-            "think_tokens": 900 if scorer == "erank" else 0,
-            "cut": chance.choice((0, 0, 0, 2)),
-            "truncated": chance.choice((0, 1, 5)),
-            "alpha": 0.2 if scorer == "erank" else 0.3,
-            "method": "zscore",
-            **_took(chance, scorer, cached),
-            "overlap_at_10": sum(rank < 10 for rank in order[:10]) / 10,
-            "moved_mean": sum(map(abs, moved)) / 100,
-            "moved_max": max(map(abs, moved)),
-        }
+        yield (
+            EVENTS,
+            {
+                **common,
+                "rules_version": "3",
+                "status": status,
+                **({"reason": reason} if reason else {}),
+                "window": 100,
+                "scored": 100,
+                "cached": cached,
+                "missing": 0 if status == "full" else 40,
+                "cache_hit_ratio": cached / 100,
+                "think_tokens": 900 if scorer == "erank" else 0,
+                "cut": chance.choice((0, 0, 0, 2)),
+                "truncated": chance.choice((0, 1, 5)),
+                "alpha": 0.2 if scorer == "erank" else 0.3,
+                "method": "zscore",
+                **_took(chance, scorer, cached),
+                "overlap_at_10": sum(rank < 10 for rank in order[:10]) / 10,
+                "moved_mean": sum(map(abs, moved)) / 100,
+                "moved_max": max(map(abs, moved)),
+            },
+        )
         for place, rank in enumerate(order[:10], start=1):
             document = f"doc-{words.split()[0]}-{rank}"
             yield (
