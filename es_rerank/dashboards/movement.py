@@ -69,7 +69,7 @@ def _numbers() -> SavedObject:
 def _overlap_over_time() -> SavedObject:
     return xy(
         "es-rerank-movement-overlap-over-time",
-        "Overlap of the first ten with the engine's, by rule",
+        "Overlap of the first ten, by rule",
         EVENTS_PATTERN,
         draw="line",
         metrics=[average("overlap_at_10", "overlap")],

@@ -133,7 +133,7 @@ def _stages() -> SavedObject:
         layer=[
             {"mark": {"type": "bar", "color": GREY, "opacity": 0.5}, "encoding": {"x": high}},
             {
-                "mark": {"type": "bar", "color": BLUE, "height": {"band": 0.5}},
+                "mark": {"type": "bar", "color": BLUE, "size": 10},
                 "encoding": {"x": {"field": "median", "type": "quantitative"}},
             },
             {
