@@ -8,7 +8,7 @@ from es_rerank.dashboards.aggregations import average, by_key, count, largest, o
 from es_rerank.dashboards.board import Board, Row
 from es_rerank.dashboards.charts import markdown, numbers, table, vega, xy
 from es_rerank.dashboards.patterns import EVENTS_PATTERN, HITS_PATTERN
-from es_rerank.dashboards.vega import calculated, drawing, opened, shown
+from es_rerank.dashboards.vega import BLUE, calculated, drawing, opened, shown
 
 if TYPE_CHECKING:
     from es_rerank.dashboards.saved import SavedObject
@@ -129,7 +129,7 @@ def _places() -> SavedObject:
         HITS_PATTERN.title,
         aggregations,
         transform,
-        mark={"type": "rect"},
+        mark={"type": "rect", "color": BLUE},
         encoding={
             "x": {
                 "field": "came_from",
@@ -139,11 +139,12 @@ def _places() -> SavedObject:
                 "axis": {"labelAngle": 0},
             },
             "y": {"field": "shown_at", "type": "ordinal", "title": "place shown"},
-            "color": {
+            # Not a scale of colours, which would be the wrong way round on a dark ground.
+            "opacity": {
                 "field": "share",
                 "type": "quantitative",
                 "title": "share of the place's hits",
-                "scale": {"scheme": "blues", "domainMin": 0},
+                "scale": {"domainMin": 0, "range": [0.04, 1]},
                 "legend": {"format": ".0%"},
             },
             "tooltip": shown(

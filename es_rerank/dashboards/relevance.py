@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from es_rerank.dashboards.aggregations import average, by_key, largest, terms
 from es_rerank.dashboards.board import Board, Row
-from es_rerank.dashboards.charts import documents, markdown, table, vega, xy
+from es_rerank.dashboards.charts import documents, markdown, table, xy
 from es_rerank.dashboards.patterns import JOBS_PATTERN, RUNS_PATTERN
-from es_rerank.dashboards.vega import BLUE, DARK_GREY, ORANGE, calculated, drawing, opened, shown
+from es_rerank.dashboards.runs import MAX_SHOWN, every_query, every_setting
 
 if TYPE_CHECKING:
     from es_rerank.dashboards.saved import SavedObject
@@ -18,9 +18,8 @@ METRIC = "nDCG@10"
 WHOLE = "aggregate:true AND NOT group:?* AND NOT held_out:true"
 GROUPS = "aggregate:true AND group:?* AND NOT held_out:true"
 HELD_OUT = "aggregate:true AND NOT group:?* AND held_out:true"
-QUERIES = "aggregate:false"
-MAX_SETTINGS = 5000
-MAX_QUERIES = 1000
+# A run has rows of each query for few settings: the engine's own order, the present setting and the best one.
+QUERIES = "aggregate:false AND NOT setting:engine"
 NOTES = f"""\
 What replays and sweeps found, one row for each run, query and metric.
 
@@ -50,9 +49,9 @@ def relevance() -> Board:
         query=f'metric:"{METRIC}" OR _exists_:verdict',
         rows=(
             Row(height=15, panels=((20, _notes()), (28, _runs()))),
-            Row(height=16, panels=((24, _settings()), (24, _by_alpha()))),
+            Row(height=16, panels=((24, every_setting(WHOLE)), (24, _by_alpha()))),
             Row(height=14, panels=((24, _best()), (24, _held_out()))),
-            Row(height=16, panels=((24, _changes()), (24, _by_group()))),
+            Row(height=16, panels=((24, every_query(QUERIES)), (24, _by_group()))),
             Row(height=14, panels=((24, _wins()), (24, _losses()))),
             Row(height=12, panels=((48, _verdicts()),)),
         ),
@@ -94,92 +93,6 @@ def _verdicts() -> SavedObject:
         sort="timestamp",
         query="_exists_:verdict",
     )
-
-
-def _settings() -> SavedObject:
-    keys = ("method", "score", "window", "alpha")
-    aggregations = {
-        "whole": {
-            "filter": _filter(WHOLE),
-            "aggs": {
-                "engine": {"avg": {"field": "engine_value"}},
-                "settings": {
-                    "composite": {
-                        "size": MAX_SETTINGS,
-                        "sources": [{key: {"terms": {"field": key}}} for key in keys],
-                    },
-                    "aggs": {"value": {"avg": {"field": "value"}}},
-                },
-            },
-        }
-    }
-    transform = [
-        *opened("datum.aggregations.whole.settings.buckets", "one"),
-        *calculated(
-            alpha="datum.one.key.alpha",
-            method="datum.one.key.method",
-            window="datum.one.key.window",
-            score="datum.one.key.score",
-            value="datum.one.value.value",
-            engine="datum.aggregations.whole.engine.value",
-        ),
-        {"window": [{"op": "row_number", "as": "rank"}], "sort": [{"field": "value", "order": "descending"}]},
-    ]
-    x = {
-        "field": "alpha",
-        "type": "quantitative",
-        "title": "alpha (0: the model alone, 1: the engine alone)",
-        "scale": {"domain": [0, 1]},
-    }
-    # The padding is room for the label above the best setting.
-    y = {
-        "field": "value",
-        "type": "quantitative",
-        "title": "mean of the metric",
-        "scale": {"zero": False, "padding": 24},
-    }
-    best = [{"filter": "datum.rank == 1"}]
-    label = "'best: ' + format(datum.value, '.4f') + ' at alpha ' + datum.alpha + ', window ' + datum.window"
-    spec = drawing(
-        RUNS_PATTERN.title,
-        aggregations,
-        transform,
-        layer=[
-            {
-                "mark": {"type": "line", "point": {"size": 25}, "strokeWidth": 1.5, "opacity": 0.8},
-                "encoding": {
-                    "x": x,
-                    "y": y,
-                    "color": {"field": "method", "type": "nominal", "title": "method"},
-                    "strokeDash": {"field": "window", "type": "nominal", "title": "window"},
-                    "detail": {"field": "score"},
-                    "tooltip": shown(
-                        ("alpha", "Alpha", "~g"),
-                        ("method", "Method", ""),
-                        ("window", "Window", ""),
-                        ("score", "Score", ""),
-                        ("value", "Mean", ".4f"),
-                        ("engine", "Engine's order", ".4f"),
-                    ),
-                },
-            },
-            {
-                "mark": {"type": "rule", "color": DARK_GREY, "strokeDash": [4, 4]},
-                "encoding": {"y": {"field": "engine", "type": "quantitative", "aggregate": "mean"}},
-            },
-            {
-                "transform": best,
-                "mark": {"type": "point", "filled": False, "size": 160, "strokeWidth": 2, "color": DARK_GREY},
-                "encoding": {"x": x, "y": y},
-            },
-            {
-                "transform": [*best, *calculated(label=label)],
-                "mark": {"type": "text", "align": "center", "dy": -16, "color": DARK_GREY},
-                "encoding": {"x": {"datum": 0.5}, "y": y, "text": {"field": "label"}},
-            },
-        ],
-    )
-    return vega("es-rerank-relevance-settings", "Every setting that was tried (dashes: the engine's own order)", spec)
 
 
 def _by_alpha() -> SavedObject:
@@ -229,90 +142,15 @@ def _held_out() -> SavedObject:
     )
 
 
-def _changes() -> SavedObject:
-    aggregations = {
-        "queries": {
-            "filter": _filter(QUERIES),
-            "aggs": {
-                "query": {
-                    "terms": {"field": "query_id", "size": MAX_QUERIES, "order": {"change": "desc"}},
-                    "aggs": {
-                        "change": {"avg": {"field": "change"}},
-                        "words": {"terms": {"field": "user_query.keyword", "size": 1}},
-                    },
-                }
-            },
-        }
-    }
-    tally = (
-        "datum.wins + ' better, ' + datum.losses + ' worse, ' + (datum.all - datum.wins - datum.losses) + ' the same'"
-    )
-    transform = [
-        *opened("datum.aggregations.queries.query.buckets", "one"),
-        {"filter": "isValid(datum.one.change.value)"},
-        *calculated(
-            change="datum.one.change.value",
-            words="length(datum.one.words.buckets) ? datum.one.words.buckets[0].key : datum.one.key",
-            win="datum.change > 0 ? 1 : 0",
-            loss="datum.change < 0 ? 1 : 0",
-        ),
-        {
-            "window": [{"op": "row_number", "as": "place"}],
-            "sort": [{"field": "change", "order": "descending"}],
-        },
-        {
-            "joinaggregate": [
-                {"op": "sum", "field": "win", "as": "wins"},
-                {"op": "sum", "field": "loss", "as": "losses"},
-                {"op": "count", "as": "all"},
-            ]
-        },
-        *calculated(tally=tally),
-    ]
-    spec = drawing(
-        RUNS_PATTERN.title,
-        aggregations,
-        transform,
-        layer=[
-            {
-                "mark": {"type": "bar"},
-                "encoding": {
-                    "x": {
-                        "field": "place",
-                        "type": "ordinal",
-                        "title": "queries, the largest win first",
-                        "axis": {"labels": False, "ticks": False},
-                    },
-                    "y": {"field": "change", "type": "quantitative", "title": "change against the engine's order"},
-                    "color": {
-                        "condition": {"test": "datum.change < 0", "value": ORANGE},
-                        "value": BLUE,
-                    },
-                    "tooltip": shown(("words", "Query", ""), ("change", "Change", "+.4f")),
-                },
-            },
-            {
-                "transform": [{"filter": "datum.place == 1"}],
-                "mark": {"type": "text", "align": "right", "baseline": "top", "fontSize": 12, "color": DARK_GREY},
-                "encoding": {
-                    "x": {"value": "width"},
-                    "y": {"value": 4},
-                    "text": {"field": "tally"},
-                },
-            },
-        ],
-    )
-    return vega("es-rerank-relevance-changes", "Each query against the engine's order", spec)
-
-
 def _by_group() -> SavedObject:
     return xy(
         "es-rerank-relevance-by-group",
-        "By group of queries (mean of the settings in view)",
+        "By group of queries",
         RUNS_PATTERN,
         draw="histogram",
-        metrics=[average("value", "reranked"), average("engine_value", "engine's order")],
+        metrics=[average("value", "mean")],
         x=by_key("group", "group", size=30),
+        split=terms("setting", "setting", size=MAX_SHOWN),
         y_title="mean of the metric",
         query=GROUPS,
     )
@@ -339,12 +177,7 @@ def _queries(id_: str, title: str, query: str, *, ascending: bool) -> SavedObjec
         ],
         rows=[
             terms("user_query.keyword", "Query", size=50, ascending=ascending),
-            terms("query_id", "Query id", size=1),
+            terms("setting", "Setting", size=MAX_SHOWN, ascending=ascending),
         ],
         query=query,
     )
-
-
-def _filter(query: str) -> dict[str, Any]:
-    """The query for an aggregation: beside the dashboard's filters a drawing may have no query of its own."""
-    return {"query_string": {"query": query}}

@@ -8,7 +8,7 @@ from es_rerank.dashboards.aggregations import average, by_key, count, over_time,
 from es_rerank.dashboards.board import Board, Row
 from es_rerank.dashboards.charts import documents, markdown, numbers, table, vega, xy
 from es_rerank.dashboards.patterns import EVENTS_PATTERN, RULES_PATTERN
-from es_rerank.dashboards.vega import BLUE, DARK_GREY, GREY, calculated, drawing, opened, shown
+from es_rerank.dashboards.vega import BLUE, GREY, calculated, drawing, opened, shown
 
 if TYPE_CHECKING:
     from es_rerank.dashboards.saved import SavedObject
@@ -18,6 +18,7 @@ STAGES = {
     "read": "window is read",
     "cache": "scores are looked up",
     "score": "model scores",
+    "reasoning": "reasoning is fetched",
     "fuse": "hits are ordered",
     "write": "answer is written",
 }
@@ -109,7 +110,10 @@ def _stages() -> SavedObject:
         *opened(f"[{rows}]", "row"),
         *calculated(stage="datum.row.stage", median="datum.row.median", high="datum.row.high"),
         {"filter": "isValid(datum.high)"},  # without an event in the time range there are no percentiles
+        {"joinaggregate": [{"op": "max", "field": "high", "as": "longest"}]},
         *calculated(
+            # The longest bar leaves room for its numbers.
+            room="datum.longest * 1.25",
             label="format(datum.median, ',.1f') + ' / ' + format(datum.high, ',.1f') + ' ms'",
         ),
     ]
@@ -131,14 +135,18 @@ def _stages() -> SavedObject:
             ),
         },
         layer=[
-            {"mark": {"type": "bar", "color": GREY, "opacity": 0.5}, "encoding": {"x": high}},
+            {"mark": {"type": "bar", "color": GREY, "opacity": 0.4}, "encoding": {"x": high}},
             {
                 "mark": {"type": "bar", "color": BLUE, "size": 10},
                 "encoding": {"x": {"field": "median", "type": "quantitative"}},
             },
             {
-                "mark": {"type": "text", "align": "right", "dx": -4, "color": DARK_GREY},
-                "encoding": {"x": {"value": "width"}, "text": {"field": "label"}},
+                "mark": {"type": "text", "align": "left", "dx": 6, "fontSize": 12, "color": GREY},
+                "encoding": {"x": high, "text": {"field": "label"}},
+            },
+            {
+                "mark": {"type": "point", "opacity": 0},
+                "encoding": {"x": {"field": "room", "type": "quantitative"}},
             },
         ],
     )

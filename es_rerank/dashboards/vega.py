@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
-# Colours that people with colour-blind eyes can tell apart, on a light and on a dark ground.
-BLUE, ORANGE, GREY, DARK_GREY = "#4C90D6", "#D9822B", "#98A2B3", "#7A8290"
+# Seen well on a light and on a dark ground.
+BLUE, GREY = "#4C90D6", "#7F8794"
 
 
 def drawing(

@@ -105,9 +105,9 @@ def spec_search(spec: Mapping[str, Any], view: View) -> tuple[str, dict[str, Any
 
 
 def answered(spec: Mapping[str, Any], answer: Any) -> dict[str, Any]:
-    """The spec as both products draw it: the answer takes the place of the request."""
+    """The spec as both products draw it: the answer takes the place of the request, and the panel gives the size."""
     data = {name: value for name, value in spec["data"].items() if name != "url"}
-    return {**spec, "data": {**data, "values": answer}}
+    return {**spec, "data": {**data, "values": answer}, "width": 560, "height": 230}
 
 
 def fields_in(body: Any) -> Iterator[str]:

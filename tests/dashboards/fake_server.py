@@ -13,12 +13,24 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
-from tests.dashboards.test_bundle import KEYS, NEWEST
-
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterator
 
+# The newest versions that OpenSearch Dashboards 2.13 knows.
+NEWEST = {"index-pattern": (7, 6, 0), "visualization": (7, 10, 0), "search": (7, 9, 3), "dashboard": (7, 9, 3)}
+# The keys of its strict mappings, as it creates them; an index pattern's mapping is not strict.
+KEYS = {
+    "dashboard": {
+        *("title", "description", "hits", "version", "timeRestore", "timeFrom", "timeTo", "refreshInterval"),
+        *("optionsJSON", "panelsJSON", "kibanaSavedObjectMeta"),
+    },
+    "visualization": {
+        *("title", "description", "version", "visState", "uiStateJSON", "savedSearchRefName", "kibanaSavedObjectMeta"),
+    },
+    "search": {"title", "description", "hits", "version", "columns", "sort", "kibanaSavedObjectMeta"},
+    "index-pattern": {"title", "timeFieldName", "fields", "fieldFormatMap"},
+}
 XSRF = {"kibana": "kbn-xsrf", "opensearch": "osd-xsrf"}
 PATH = re.compile(r"^/base(?:/s/(?P<space>[^/]+))?/api/saved_objects/_import$")
 
@@ -93,9 +105,12 @@ def refused(status: int, error: str, message: str) -> tuple[int, dict[str, Any]]
 def file_in(content_type: str, body: bytes) -> tuple[str, bytes]:
     """Name and content of the file in a form."""
     message = BytesParser(policy=HTTP).parsebytes(b"content-type: " + content_type.encode() + b"\r\n\r\n" + body)
-    [part] = message.iter_parts()  # type: ignore[attr-defined]
+    [part] = message.iter_parts()
     assert part.get_param("name", header="content-disposition") == "file"
-    return part.get_filename(), part.get_payload(decode=True)
+    name, content = part.get_filename(), part.get_payload(decode=True)
+    assert name is not None
+    assert isinstance(content, bytes)
+    return name, content
 
 
 @contextmanager

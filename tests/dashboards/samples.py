@@ -161,13 +161,14 @@ def _took(chance: random.Random, scorer: str, cached: int) -> dict[str, float]:
         "took_read_ms": chance.lognormvariate(1, 0.3),
         "took_cache_ms": chance.lognormvariate(0.7, 0.3),
         "took_score_ms": score,
+        **({"took_reasoning_ms": 3.5} if scorer == "erank" else {}),
         "took_fuse_ms": 0.6,
         "took_write_ms": chance.lognormvariate(0.2, 0.3),
     }
     return {**took, "took_total_ms": sum(took.values()), "saved_score_ms": cached * 11.0}
 
 
-def _runs(now: datetime, chance: random.Random) -> Iterator[tuple[OwnIndex, dict[str, Any]]]:
+def _runs(now: datetime, _: random.Random) -> Iterator[tuple[OwnIndex, dict[str, Any]]]:
     run = {
         "timestamp": _time(now - timedelta(hours=3)),
         "run": "films-2026-11-28-1",
@@ -188,24 +189,34 @@ def _runs(now: datetime, chance: random.Random) -> Iterator[tuple[OwnIndex, dict
                     yield RUNS, {**run, **_setting(alpha, method, window), **_mean(metric, value, engine)}
         best = {**run, **_setting(0.35, "zscore", 100)}
         yield RUNS, {**best, **_mean(metric, engine + 0.041, engine), "held_out": True}
-        for group, value in zip(GROUPS, (0.02, 0.05, -0.01), strict=True):
-            yield RUNS, {**best, **_mean(metric, engine + value, engine), "group": group}
-        for number in range(QUERIES):
-            change = 0.0 if number % 5 == 0 else max(-0.5, min(0.5, chance.gauss(0.06, 0.15)))
-            yield (
-                RUNS,
-                {
-                    **best,
-                    "metric": metric,
-                    "value": engine + change,
-                    "engine_value": engine,
-                    "change": change,
-                    "query_id": str(number),
-                    "user_query": f"{QUERY_WORDS[number % len(QUERY_WORDS)]} {number}",
-                    "group": GROUPS[number % 3],
-                    "aggregate": False,
-                },
-            )
+        present = {**run, **_setting(0.2, "zscore", 100)}
+        for share, order in ((0.0, {**run, "setting": "engine"}), (0.7, present), (1.0, best)):
+            yield from _in_full(order, metric, engine, share, random.Random(7))
+
+
+def _in_full(
+    order: dict[str, Any], metric: str, engine: float, share: float, chance: random.Random
+) -> Iterator[tuple[OwnIndex, dict[str, Any]]]:
+    """The rows of an order that is shown by group and by query; it has this share of all changes."""
+    for group, value in zip(GROUPS, (0.02, 0.05, -0.01), strict=True):
+        yield RUNS, {**order, **_mean(metric, engine + share * value, engine), "group": group}
+    for number in range(QUERIES):
+        change = 0.0 if number % 5 == 0 else share * max(-0.5, min(0.5, chance.gauss(0.06, 0.15)))
+        yield (
+            RUNS,
+            {
+                **order,
+                "metric": metric,
+                "value": engine + change,
+                "engine_value": engine,
+                "change": change,
+                "query_id": str(number),
+                "user_query": f"{QUERY_WORDS[number % len(QUERY_WORDS)]} {number}",
+                "group": GROUPS[number % 3],
+                "aggregate": False,
+                "held_out": False,
+            },
+        )
 
 
 def _setting(alpha: float, method: str, window: int) -> dict[str, Any]:
@@ -219,7 +230,6 @@ def _mean(metric: str, value: float, engine: float) -> dict[str, Any]:
         "value": value,
         "engine_value": engine,
         "change": value - engine,
-        "group": "",
         "aggregate": True,
         "held_out": False,
         "queries": QUERIES,

@@ -9,26 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from es_rerank.dashboards.bundle import render, shipped
+from tests.dashboards.fake_server import KEYS, NEWEST
 
 if TYPE_CHECKING:
     from tests.dashboards.asked import Saved
 
 ROOT = Path(__file__).parents[2]
 COLUMNS = 48
-# The newest versions that OpenSearch Dashboards 2.13 knows.
-NEWEST = {"index-pattern": (7, 6, 0), "visualization": (7, 10, 0), "search": (7, 9, 3), "dashboard": (7, 9, 3)}
-# The keys of its strict mappings, as it creates them; an index pattern's mapping is not strict.
-KEYS = {
-    "dashboard": {
-        *("title", "description", "hits", "version", "timeRestore", "timeFrom", "timeTo", "refreshInterval"),
-        *("optionsJSON", "panelsJSON", "kibanaSavedObjectMeta"),
-    },
-    "visualization": {
-        *("title", "description", "version", "visState", "uiStateJSON", "savedSearchRefName", "kibanaSavedObjectMeta"),
-    },
-    "search": {"title", "description", "hits", "version", "columns", "sort", "kibanaSavedObjectMeta"},
-    "index-pattern": {"title", "timeFieldName", "fields", "fieldFormatMap"},
-}
 KINDS = {"line", "area", "histogram", "table", "metric", "markdown", "vega"}
 
 

@@ -12,6 +12,7 @@ from tests.conftest import send_json
 from tests.dashboards.asked import fields_in, spec_of, words_fields
 
 if TYPE_CHECKING:
+    from es_rerank.dashboards.patterns import Pattern
     from tests.conftest import Engine
     from tests.dashboards.asked import Saved
 
@@ -26,12 +27,11 @@ def test_there_is_a_pattern_for_each_of_our_indices() -> None:
 
 
 @pytest.mark.parametrize("pattern", PATTERNS, ids=lambda pattern: pattern.id)
-def test_a_pattern_lists_every_field_of_its_mapping(pattern: object, saved_objects: list[Saved]) -> None:
+def test_a_pattern_lists_every_field_of_its_mapping(pattern: Pattern, saved_objects: list[Saved]) -> None:
     """Fields within objects and the keyword of a text too, and the time field is among them."""
-    assert pattern in PATTERNS
-    [saved] = [one for one in saved_objects if one["type"] == "index-pattern" and one["id"] == pattern.id]  # type: ignore[attr-defined]
+    [saved] = [one for one in saved_objects if one["type"] == "index-pattern" and one["id"] == pattern.id]
     fields = {field["name"]: field for field in saved["attributes"]["fields"]}
-    expected = dict(flat(pattern.mapping))  # type: ignore[attr-defined]
+    expected = dict(flat(pattern.mapping))
     assert set(fields) == set(expected) | {"_id", "_index", "_score", "_source"}
     assert fields[saved["attributes"]["timeFieldName"]]["type"] == "date"
     assert set(saved["attributes"]["fieldFormatMap"]) <= set(expected)
