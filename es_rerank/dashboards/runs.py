@@ -153,24 +153,24 @@ def every_query(query: str) -> SavedObject:
         RUNS_PATTERN.title,
         aggregations,
         transform,
-        mark={"type": "bar", "opacity": 0.6},
+        mark={"type": "line", "point": {"size": 30}, "strokeWidth": 2},
         encoding={
             "x": {
                 "field": "place",
-                "type": "ordinal",
+                "type": "quantitative",
                 "title": "queries, the largest win of each setting first",
-                "axis": {"labels": False, "ticks": False},
+                "axis": {"labels": False, "ticks": False, "grid": False},
             },
             "y": {
                 "field": "change",
                 "type": "quantitative",
                 "title": "change against the engine's order",
-                "stack": None,
             },
             "color": {
                 "field": "series",
                 "type": "nominal",
-                "title": None,
+                # Without a title, an empty legend has no bounds, and Vega draws nothing at all.
+                "title": "setting",
                 "legend": {"columns": 1, "labelLimit": 600},
             },
             "tooltip": shown(("words", "Query", ""), ("setting", "Setting", ""), ("change", "Change", "+.4f")),

@@ -18,7 +18,7 @@ from tests.conftest import send_json
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SEARCHES = 400
+SEARCHES = 200
 QUERIES = 60
 DAYS = 20
 QUERY_WORDS = ("red running shoes", "waterproof tent", "kettle", "wool socks", "bike light", "desk lamp", "rain coat")
