@@ -84,8 +84,10 @@ def _rate() -> SavedObject:
         *opened("datum.aggregations.shown.place.buckets", "one"),
         *calculated(
             place="datum.one.key",
-            found="indexof(pluck(datum.aggregations.clicked.place.buckets, 'key'), datum.place)",
-            clicks="datum.found < 0 ? 0 : datum.aggregations.clicked.place.buckets[datum.found].doc_count",
+            clicked="datum.aggregations.clicked.place.buckets",
+            found="indexof(pluck(datum.clicked, 'key'), datum.place)",
+            # A slice, since OpenSearch Dashboards allows no index that is computed.
+            clicks="datum.found < 0 ? 0 : slice(datum.clicked, datum.found, datum.found + 1)[0].doc_count",
             impressions="datum.one.doc_count / recorded",
             rate="datum.clicks / datum.impressions",
         ),

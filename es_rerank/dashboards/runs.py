@@ -19,7 +19,8 @@ MAX_SHOWN = 5
 
 def every_setting(query: str) -> SavedObject:
     """The metric by alpha: a line for each method, window and score, among the rows that `query` finds."""
-    keys = ("method", "score", "window", "alpha")
+    # No expression says `window`: OpenSearch Dashboards has versions that take it for the browser's.
+    keys = {"method": "method", "score": "score", "size": "window", "alpha": "alpha"}
     aggregations = {
         "whole": {
             "filter": _filter(query),
@@ -28,7 +29,7 @@ def every_setting(query: str) -> SavedObject:
                 "settings": {
                     "composite": {
                         "size": MAX_SETTINGS,
-                        "sources": [{key: {"terms": {"field": key}}} for key in keys],
+                        "sources": [{key: {"terms": {"field": name}}} for key, name in keys.items()],
                     },
                     "aggs": {"value": {"avg": {"field": "value"}}},
                 },
@@ -40,7 +41,7 @@ def every_setting(query: str) -> SavedObject:
         *calculated(
             alpha="datum.one.key.alpha",
             method="datum.one.key.method",
-            window="datum.one.key.window",
+            size="datum.one.key.size",
             score="datum.one.key.score",
             value="datum.one.value.value",
             engine="datum.aggregations.whole.engine.value",
@@ -61,7 +62,7 @@ def every_setting(query: str) -> SavedObject:
         "scale": {"zero": False, "padding": 24},
     }
     best = [{"filter": "datum.rank == 1"}]
-    label = "'best: ' + format(datum.value, '.4f') + ' at alpha ' + datum.alpha + ', window ' + datum.window"
+    label = "'best: ' + format(datum.value, '.4f') + ' at alpha ' + datum.alpha + ', window ' + datum.size"
     spec = drawing(
         RUNS_PATTERN.title,
         aggregations,
@@ -73,12 +74,12 @@ def every_setting(query: str) -> SavedObject:
                     "x": x,
                     "y": y,
                     "color": {"field": "method", "type": "nominal", "title": "method"},
-                    "strokeDash": {"field": "window", "type": "nominal", "title": "window"},
+                    "strokeDash": {"field": "size", "type": "nominal", "title": "window"},
                     "detail": {"field": "score"},
                     "tooltip": shown(
                         ("alpha", "Alpha", "~g"),
                         ("method", "Method", ""),
-                        ("window", "Window", ""),
+                        ("size", "Window", ""),
                         ("score", "Score", ""),
                         ("value", "Mean", ".4f"),
                         ("engine", "Engine's order", ".4f"),

@@ -37,7 +37,13 @@ def drawing(
             }
         },
         "transform": list(transform),
-        "config": {"view": {"stroke": None}, "legend": {"orient": "bottom"}},
+        "config": {
+            "view": {"stroke": None},
+            "legend": {"orient": "bottom"},
+            # Both products read this key. Without data Vega warns of scales that have no extent; what people set in a
+            # panel stays when it is refreshed.
+            "kibana": {"hideWarnings": True, "restoreSignalValuesOnRefresh": True},
+        },
         **parts,
     }
 

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from es_rerank.dashboards.bundle import render, shipped
+from tests.dashboards.asked import spec_of
 from tests.dashboards.fake_server import KEYS, NEWEST
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.dashboards.asked import Saved
 
 ROOT = Path(__file__).parents[2]
 COLUMNS = 48
+# Of its src/plugins/vis_type_vega/public/data_model/vega_validation.ts, what an expression could name by chance.
+BLOCKED = {"view", "top", "parent", "self", "frames", "global", "window", "document", "prototype", "constructor"}
 KINDS = {"line", "area", "histogram", "table", "metric", "markdown", "vega"}
 
 
@@ -112,6 +118,29 @@ def test_panels_are_of_kinds_that_both_products_draw(saved_objects: list[Saved])
             assert spec["$schema"] == "https://vega.github.io/schema/vega-lite/v5.json"
             assert "%autointerval%" not in state["params"]["spec"]
             assert "query" not in spec["data"]["url"]["body"]  # not beside %context%
+
+
+def test_expressions_are_allowed_by_opensearch_dashboards(saved_objects: list[Saved]) -> None:
+    """No index is computed, and no name is one that its check of Vega expressions blocks."""
+    drawings = [spec_of(one) for one in saved_objects if "%context%" in json.dumps(one)]
+    assert len(drawings) == 5
+    expressions = [text for spec in drawings for text in expressions_in(spec)]
+    assert len(expressions) > 20
+    for text in expressions:
+        assert not re.search(r"""[\w)\]]\[(?!\d+\]|'[^']*'\])""", text), text
+        assert not BLOCKED & set(re.findall(r"[A-Za-z_]+", re.sub(r"'[^']*'", "", text))), text
+
+
+def expressions_in(spec: Any) -> Iterator[str]:
+    """Each expression of a drawing."""
+    if isinstance(spec, dict):
+        for key, value in spec.items():
+            if key in ("calculate", "filter", "test", "expr") and isinstance(value, str):
+                yield value
+            yield from expressions_in(value)
+    elif isinstance(spec, list):
+        for one in spec:
+            yield from expressions_in(one)
 
 
 def test_fractions_are_terms_in_order_and_no_histogram(saved_objects: list[Saved]) -> None:
