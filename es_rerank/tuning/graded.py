@@ -78,7 +78,8 @@ def grade_recording(
     if not any(query.query_id in recorded for query in judged):
         raise TuningError(
             f"the recording {recording.head.id!r} has none of the {len(judged)} queries of the list "
-            f"{judgments.name!r}: do the ids of the queries agree? It has such as {', '.join(map(repr, list(recorded)[:3])) or 'none'}, "
+            f"{judgments.name!r}: do the ids of the queries agree? "
+            f"It has such as {', '.join(map(repr, list(recorded)[:3])) or 'none'}, "
             f"and the list {', '.join(repr(query.query_id) for query in judged[:3])}"
         )
     known = {query.query_id for query in judgments.queries()}
