@@ -13,6 +13,7 @@ that changes none of its values:
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from fractions import Fraction
 from math import lcm
@@ -23,7 +24,7 @@ import ir_measures
 from es_rerank.tuning.errors import TuningError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from es_rerank.tuning.graded import GradedQuery
 
@@ -88,14 +89,14 @@ class Measure:
 
         ir-measures is asked as many times as the query with most views has some, each time for all queries at once.
         """
-        documents = [_documents(one) for one in gains]
         names = [str(place) for place in range(len(gains))]
-        evaluator = ir_measures.evaluator([self.measure], dict(zip(names, documents, strict=True)))
+        qrels = {name: _documents(one) for name, one in zip(names, gains, strict=True)}
+        evaluator = ir_measures.evaluator([self.measure], qrels)
         left = [list(dict.fromkeys(seen)) for seen in views]
         found: list[dict[View, float]] = [{} for _ in gains]
         while any(left):
             asked = {place: seen.pop() for place, seen in enumerate(left) if seen}
-            run = {names[place]: _run(gains[place], documents[place], view) for place, view in asked.items() if view}
+            run = {names[place]: _run(view) for place, view in asked.items() if view}
             values = {result.query_id: float(result.value) for result in evaluator.iter_calc(run)} if run else {}
             for place, view in asked.items():
                 found[place][view] = values.get(names[place], 0.0) if view else 0.0
@@ -151,21 +152,22 @@ def _factor(grades: Sequence[float]) -> Fraction:
 
 
 def _documents(gains: Gains) -> dict[str, int]:
-    """The judged documents of a query under names made up here: recorded hits by their engine rank, then the others."""
-    judged = {str(place): gain for place, gain in enumerate(gains.hits) if gain is not None}
-    return {**judged, **{f"other {place}": gain for place, gain in enumerate(gains.others)}}
+    """The gains of a query's judged documents, by names made up here: the gain, and a number among those of that gain.
 
-
-def _run(gains: Gains, documents: Mapping[str, int], view: View) -> dict[str, float]:
-    """An order that has the view, as ir-measures takes it: a document that has each place's gain, with falling scores.
-
-    Documents of one gain are alike to a measure, so any of them serves.
+    Documents of one gain are alike to a measure, so no other name is needed.
     """
-    by_gain: dict[int, list[str]] = {}
-    for place, gain in enumerate(gains.hits):
-        if gain is not None:
-            by_gain.setdefault(documents[str(place)], []).append(str(place))
-    return {
-        (f"unjudged {place}" if gain is None else by_gain[gain].pop()): float(len(view) - place)
-        for place, gain in enumerate(view)
-    }
+    judged = [gain for gain in gains.hits if gain is not None]
+    return {name: gain for name, gain in _named([*judged, *gains.others]) if gain is not None}
+
+
+def _run(view: View) -> dict[str, float]:
+    """An order that has the view, as ir-measures takes it: names as in `_documents`, with falling scores."""
+    return {name: float(len(view) - place) for place, (name, _) in enumerate(_named(view))}
+
+
+def _named(gains: Sequence[int | None]) -> Iterator[tuple[str, int | None]]:
+    """Each gain after the name of its document."""
+    numbers: Counter[int | None] = Counter()
+    for gain in gains:
+        numbers[gain] += 1
+        yield f"{gain} {numbers[gain]}", gain

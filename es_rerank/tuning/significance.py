@@ -3,7 +3,7 @@
 If two orders are equally good, each query's difference may as well have the other sign. The test counts how often
 flipped signs give a mean difference that is as large as the one found (Smucker, Allan and Carterette, "A comparison of
 statistical significance tests for information retrieval evaluation", CIKM 2007). Up to 13 differences that are not 0
-are flipped in all 2^n ways, more of them at random. Then what was found counts as one of the flips, so that p is never 0
+are flipped in all 2^n ways, more of them at random. Then what was found counts as one of the flips, so p is never 0
 (Phipson and Smyth, Statistical Applications in Genetics and Molecular Biology 9:39, 2010).
 
 Of many settings, some differ by luck. The corrected p is that of the largest statistic of all settings under the same
