@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from hashlib import sha256
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,7 +42,7 @@ class Choice:
     @property
     def held_out_mean(self) -> float:
         """The figure to report."""
-        return sum(self.held_out) / len(self.held_out)
+        return fmean(self.held_out)
 
 
 def choose(

@@ -8,7 +8,8 @@ that changes none of its values:
 - nDCG, whose gain is the grade itself, is the same when all grades of a query are multiplied by one number. Fractional
   grades are multiplied until they are whole; where that would take more than 10,000 levels, the largest grade becomes
   10,000 and the others are rounded, which moves nDCG by less than 0.0005;
-- a negative grade is judged, and not relevant: it counts 0, as in trec_eval.
+- a negative grade is judged, and not relevant: it counts 0, as in trec_eval. It is passed on as 0, because a query that
+  has nothing but grades of -2 and less ends the whole process within pytrec_eval 0.5.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import ir_measures
 
 from es_rerank.tuning.errors import TuningError
+from es_rerank.tuning.metrics import PRIMARY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -32,10 +34,8 @@ BY_GAIN = ("nDCG",)
 BY_RELEVANCE = ("RR", "AP", "R", "P", "Rprec", "Success")
 JUDGED = "Judged"
 NAMES = (*BY_GAIN, *BY_RELEVANCE, JUDGED)
-PARAMETERS = ("cutoff", "rel", "judged_only")
+PARAMETERS = ("cutoff", "rel")
 MAX_GAIN = 10_000  # trec_eval keeps a table of all levels for each query
-PRIMARY = "nDCG@10"
-USUAL = ("nDCG@10", "RR@10", "AP@100", "R@100", "Judged@10")
 
 View = tuple[int | None, ...]
 """What a measure sees of an order: the gain at each place. None is a hit that nobody has judged, where that matters."""
@@ -51,17 +51,12 @@ class Gains:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measure:
-    """One measure under its name in ir-measures.
-
-    `depth` is how many places it sees, None for all. `tells_unjudged` says that a hit that nobody has judged is
-    another thing to it than one that is not relevant.
-    """
+    """One measure under its name in ir-measures. `depth` is how many places it sees, None for all."""
 
     name: str
     kind: str
     depth: int | None
     rel: int
-    tells_unjudged: bool
     measure: Any
 
     def gains(self, query: GradedQuery) -> Gains:
@@ -74,7 +69,7 @@ class Measure:
             told = {grade: self.rel if grade >= self.rel else 0 for grade in (*known, *query.others)}
         else:
             told = dict.fromkeys((*known, *query.others), 1)
-        unjudged = None if self.tells_unjudged else 0
+        unjudged = None if self.kind == JUDGED else 0
         return Gains(
             hits=tuple([unjudged if grade is None else told[grade] for grade in query.grades]),
             others=tuple([told[grade] for grade in query.others]),
@@ -119,7 +114,7 @@ def parse_measure(name: str) -> Measure:
     given: Mapping[str, Any] = measure.params
     odd = [key for key in given if key not in PARAMETERS and (key, given[key]) != ("dcg", "log2")]
     if odd:
-        raise TuningError(f"metric: {name!r} has {', '.join(odd)}; allowed are rel and judged_only")
+        raise TuningError(f"metric: {name!r} has {', '.join(odd)}; allowed are a depth and rel")
     depth, rel = given.get("cutoff"), given.get("rel", 1)
     if depth is None and measure.NAME in ("R", "P", "Success", JUDGED):
         raise TuningError(f"metric: {name!r} needs a depth, as in {measure.NAME}@10")
@@ -128,9 +123,8 @@ def parse_measure(name: str) -> Measure:
     return Measure(
         name=str(measure),
         kind=measure.NAME,
-        depth=None if given.get("judged_only") else depth,
+        depth=depth,
         rel=rel,
-        tells_unjudged=measure.NAME == JUDGED or bool(given.get("judged_only")),
         measure=measure,
     )
 
