@@ -100,7 +100,7 @@ def nearness(setting: Setting, present: Setting) -> tuple[bool, bool, int, float
         setting.method != present.method,
         setting.score != present.score,
         abs(setting.window - present.window),
-        abs(setting.alpha - present.alpha),
+        round(abs(setting.alpha - present.alpha), 9),  # 0.3 and 0.1 are as far from 0.2
     )
 
 
