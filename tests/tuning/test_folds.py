@@ -31,7 +31,7 @@ def test_held_out_values_are_those_of_a_second_computation(
     choice = choose(values, settings, ids, present=PRESENT, folds=folds, seed=seed)
     fold_of = fold_queries(ids, folds, seed)
     assert choice.fold_of == fold_of
-    nearest_first = sorted(range(rows), key=lambda row: (abs(settings[row].alpha - PRESENT.alpha), row))
+    nearest_first = sorted(range(rows), key=lambda row: (abs(round(10 * settings[row].alpha) - 2), row))
     for query in range(queries):
         others = [place for place in range(queries) if fold_of[place] != fold_of[query]] or [query]
         sums = {row: round(float(sum(values[row][place] for place in others)), 6) for row in nearest_first}
@@ -71,7 +71,8 @@ def test_method_and_score_are_farther_than_window_and_alpha() -> None:
         Setting(window=10, method="zscore", alpha=0.2, score="expected"),
         Setting(window=10, method="rrf", alpha=0.2),
     ]
-    assert sorted(tried[::-1], key=lambda setting: nearness(setting, PRESENT)) == tried
+    distances = [nearness(setting, PRESENT) for setting in tried]
+    assert distances == sorted(set(distances))
 
 
 def test_a_lucky_setting_does_not_keep_its_luck() -> None:

@@ -94,8 +94,8 @@ def case(**changes: Any) -> Case:
             {"best": NOW, "judged_at_10": 0.31, "own_judgments": True},
             (
                 "alpha 0.2, zscore, window 100, paper (now): nDCG@10 0.557, none of 999 other settings is better over "
-                "225 queries: no reason to change. Only 31% of the first 10 hits are judged, and the others count as not "
-                "relevant: judge more before you trust a small difference. The judgments are the scorer's own: the "
+                "225 queries: no reason to change. Only 31% of the first 10 hits are judged, and the others count as "
+                "not relevant: judge more before you trust a small difference. The judgments are the scorer's own: the "
                 "figures say how well the order agrees with the model, not how good it is."
             ),
             False,
