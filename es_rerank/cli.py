@@ -53,6 +53,9 @@ the searches that they may rerank, and everything else to the engine.
 DEMO = """\
 Shows real questions answered with and without reranking, then stays up to be asked.
 """
+RUNS = """\
+Hands what was recorded to other tools.
+"""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -142,7 +145,7 @@ def _add_tuning(commands: Any) -> None:
     sweep = _add_command(
         commands, "sweep", "try many settings on a recording, and say whether one is better", tune.SWEEP,
         "run.jsonl --judgments qrels.tsv",
-        "run.jsonl --judgments qrels.tsv --grid 'alpha=0:1:0.01 method=zscore,rrf window=20,50,100'",
+        "run.jsonl --judgments qrels.tsv --grid 'alpha=0:1:0.01 window=20,50,100'",
     )  # fmt: skip
     tune.add_sweep_arguments(sweep)
     sweep.set_defaults(run=tune.run_sweep)
@@ -155,7 +158,9 @@ def _add_tuning(commands: Any) -> None:
     tune.add_compare_arguments(compare)
     compare.set_defaults(run=tune.run_compare)
 
-    runs = commands.add_parser("runs", help="what was recorded, for other tools")
+    runs = _add_command(
+        commands, "runs", "export what was recorded for other tools", RUNS, "export run.jsonl > run.trec"
+    )
     of_runs = runs.add_subparsers(title="commands", required=True, metavar="COMMAND")
     export = _add_command(
         of_runs, "export", "print a recording as a TREC run", tune.EXPORT,

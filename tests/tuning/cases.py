@@ -78,7 +78,7 @@ def by_chance(seed: int, *, queries: int, window: int) -> tuple[Recording, Judgm
         random.shuffle(relevance)
         scores = [min(10.0, max(0.0, random.gauss(3 + grade, 3))) for grade in relevance]
         recorded.append(query_of(f"q{number}", scores, engine, group="head" if number % 3 else "tail"))
-        grades[f"q{number}"] = {f"d{place}": grade for place, grade in enumerate(relevance)} | {"elsewhere": 1}
+        grades[f"q{number}"] = {"elsewhere": 1.0, **{f"d{place}": grade for place, grade in enumerate(relevance)}}
     setting = Setting(window=window, method="zscore", alpha=0.2)
     return recording_of(*recorded, setting=setting), judged_as(grades)
 

@@ -33,7 +33,8 @@ def test_a_setting_against_the_engine() -> None:
         ("q3", 1.0, 1.0),
         ("q4", 0.0, 0.0),
     ]
-    assert (found.from_mean, found.to_mean) == (pytest.approx(2.5 / 4), pytest.approx((2 + 1 / 3) / 4))
+    assert found.from_mean == pytest.approx(2.5 / 4)
+    assert found.to_mean == pytest.approx((2 + 1 / 3) / 4)
     assert found.exact
     assert found.p == 1.0  # of four flips of a gain and a loss, all are as far from 0 or farther, or just as far
     [(first, hits), (second, _)] = found.moved
@@ -52,14 +53,14 @@ def test_a_setting_against_the_engine() -> None:
 def test_two_recordings() -> None:
     """Each side has its own windows: a hit that only one of them has is shown with the place it has there."""
     other = recording_of(query_of("q1", [9, 5], ids=[(INDEX, "d1"), (INDEX, "new")]), id="run-2")
-    sides = [Side(graded=grade_recording(one, JUDGMENTS), setting=BY_MODEL) for one in (RECORDING, other)]
-    found = compare(*sides, "nDCG@10")
+    before, after = (Side(graded=grade_recording(one, JUDGMENTS), setting=BY_MODEL) for one in (RECORDING, other))
+    found = compare(before, after, "nDCG@10")
     assert (found.from_name, found.to_name) == (f"run-1: {BY_MODEL}", f"run-2: {BY_MODEL}")
     moved = {query.query_id: hits for query, hits in found.moved}
     assert moved["q3"][0] == MovedHit(index=INDEX, object_id="d0", from_place=1, to_place=None, grade=1)
     assert "q1" not in moved  # its first hit stays where it is
     with pytest.raises(TuningError, match="graded by the same judgments"):
-        compare(sides[0], Side(graded=grade_recording(other, judged_as({"q1": {"d0": 1}})), setting=None), "nDCG@10")
+        compare(before, Side(graded=grade_recording(other, judged_as({"q1": {"d0": 1}})), setting=None), "nDCG@10")
 
 
 def test_only_hits_near_the_top_that_moved_are_shown() -> None:

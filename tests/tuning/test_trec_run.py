@@ -60,7 +60,7 @@ def test_a_line_is_trecs() -> None:
         ("q 1", [("notes", "d0")], "mine", "query_id: a TREC run can't hold 'q 1'"),
         ("q1", [("notes", "d\t0")], "mine", "_id: a TREC run can't hold"),
         ("q1", [("notes", "d0")], "my run", "tag: a TREC run can't hold 'my run'"),
-        ("q1", [("notes", "d0"), ("films", "d0")], "mine", "query 'q1': two hits have one _id"),
+        ("q1", [("notes", "d0"), ("films", "d0")], "mine", "query 'q1': two hits have the same _id"),
     ],
 )
 def test_what_the_format_can_not_hold_is_refused(
