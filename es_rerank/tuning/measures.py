@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from math import lcm
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ from es_rerank.tuning.errors import TuningError
 from es_rerank.tuning.metrics import PRIMARY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from es_rerank.tuning.graded import GradedQuery
 
@@ -37,8 +38,8 @@ NAMES = (*BY_GAIN, *BY_RELEVANCE, JUDGED)
 PARAMETERS = ("cutoff", "rel")
 MAX_GAIN = 10_000  # trec_eval keeps a table of all levels for each query
 
-View = tuple[int | None, ...]
-"""What a measure sees of an order: the gain at each place. None is a hit that nobody has judged, where that matters."""
+View = tuple[int, ...]
+"""What a measure sees of an order: the gain at each place, 0 for a hit that has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,9 +70,8 @@ class Measure:
             told = {grade: self.rel if grade >= self.rel else 0 for grade in (*known, *query.others)}
         else:
             told = dict.fromkeys((*known, *query.others), 1)
-        unjudged = None if self.kind == JUDGED else 0
         return Gains(
-            hits=tuple([unjudged if grade is None else told[grade] for grade in query.grades]),
+            hits=tuple([0 if grade is None else told[grade] for grade in query.grades]),
             others=tuple([told[grade] for grade in query.others]),
         )
 
@@ -85,7 +85,7 @@ class Measure:
         ir-measures is asked as many times as the query with most views has some, each time for all queries at once.
         """
         names = [str(place) for place in range(len(gains))]
-        qrels = {name: _documents(one) for name, one in zip(names, gains, strict=True)}
+        qrels = {name: _qrels(one) for name, one in zip(names, gains, strict=True)}
         evaluator = ir_measures.evaluator([self.measure], qrels)
         left = [list(dict.fromkeys(seen)) for seen in views]
         found: list[dict[View, float]] = [{} for _ in gains]
@@ -145,23 +145,38 @@ def _factor(grades: Sequence[float]) -> Fraction:
     return Fraction(whole) if whole * largest <= MAX_GAIN else MAX_GAIN / largest
 
 
-def _documents(gains: Gains) -> dict[str, int]:
-    """The gains of a query's judged documents, by names made up here: the gain, and a number among those of that gain.
+def _qrels(gains: Gains) -> dict[str, int]:
+    """A query's judged documents that have a gain, by names made up here; one without, where no other is left.
 
-    Documents of one gain are alike to a measure, so no other name is needed.
+    Documents of one gain are alike to a measure, so a name is the gain and a number among those of that gain.
     """
-    judged = [gain for gain in gains.hits if gain is not None]
-    return {name: gain for name, gain in _named([*judged, *gains.others]) if gain is not None}
+    numbers: Counter[int] = Counter()
+    found = {}
+    for gain in (*gains.hits, *gains.others):
+        if gain:
+            numbers[gain] += 1
+            found[f"{gain} {numbers[gain]}"] = gain
+    return found or {"none": 0}
 
 
 def _run(view: View) -> dict[str, float]:
-    """An order that has the view, as ir-measures takes it: names as in `_documents`, with falling scores."""
-    return {name: float(len(view) - place) for place, (name, _) in enumerate(_named(view))}
+    """An order that has the view, as ir-measures takes it: names as in `_qrels`, with falling scores."""
+    numbers: Counter[int] = Counter()
+    names = _fillers(len(view))[:]
+    for place, gain in enumerate(view):
+        if gain:
+            numbers[gain] += 1
+            names[place] = f"{gain} {numbers[gain]}"
+    return dict(zip(names, _scores(len(view)), strict=True))
 
 
-def _named(gains: Sequence[int | None]) -> Iterator[tuple[str, int | None]]:
-    """Each gain after the name of its document."""
-    numbers: Counter[int | None] = Counter()
-    for gain in gains:
-        numbers[gain] += 1
-        yield f"{gain} {numbers[gain]}", gain
+@cache
+def _fillers(count: int) -> list[str]:
+    """Names for hits without a gain, one for each place."""
+    return [f"at {place}" for place in range(count)]
+
+
+@cache
+def _scores(count: int) -> list[float]:
+    """Falling scores, one for each place."""
+    return [float(count - place) for place in range(count)]
