@@ -15,6 +15,9 @@ SIGNIFICANT = 0.05
 LEAST_QUERIES = 10
 LEAST_JUDGED = 0.5
 SAME = 0.0005  # figures that are nearer are printed alike
+OWN_JUDGMENTS = (
+    "The judgments are the scorer's own: the figures say how well the order agrees with the model, not how good it is."
+)
 FIELDS = ("alpha", "method", "window", "score")
 
 
@@ -60,10 +63,7 @@ def verdict(case: Case) -> str:
             "judge more before you trust a small difference."
         )
     if case.own_judgments:
-        warnings.append(
-            "The judgments are the scorer's own: the figures say how well the order agrees with the model, not how "
-            "good it is."
-        )
+        warnings.append(OWN_JUDGMENTS)
     return " ".join((f"{_sentence(case)}.", *warnings))
 
 
