@@ -79,7 +79,7 @@ def versions_in(answer: Any) -> list[RuleVersion]:
     """The versions in an answer to a search, in its order.
 
     People can write documents too, so a value of another type than ours counts as absent, and a document without a name
-    as none. What is wrong in `rule` itself is found where it is read.
+    as none. What is wrong inside of `rule` is found where it is read.
     """
     sources = [hit.get("_source", {}) for hit in answer["hits"]["hits"]]
     return [version_in(source) for source in sources if isinstance(source.get("name"), str)]
@@ -93,8 +93,6 @@ def version_in(source: Mapping[str, Any]) -> RuleVersion:
             known[field.name] = msgspec.convert(source[field.name], field.type)
         except (KeyError, msgspec.ValidationError):
             continue
-    if "rule" not in known and source.get("rule") is not None:
-        known["rule"] = {"rule": source["rule"]}  # no object, and so no key of a rule
     return RuleVersion(**known)
 
 
@@ -124,7 +122,7 @@ def in_force(base: RuleBase, newest: Iterable[RuleVersion]) -> RulesInForce:
                 rule = read_rule({**version.rule, "name": version.name})
                 stored[version.name] = StoredRule(rule=rule, version=version.version)
             elif version.action == "put":
-                unreadable[version.name] = "rule: is missing"
+                unreadable[version.name] = "rule: an object with the rule's keys is needed"
         except ValueError as error:
             unreadable[version.name] = str(error)
     merged = merge(base, stored)
