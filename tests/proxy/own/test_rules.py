@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.conftest import send_json
+from tests.conftest import Engine, send_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.conftest import Engine, System
+    from tests.conftest import System
 
 INDEX = "es-rerank-rules"
 RULES_PATH = "/_es_rerank/rules"
@@ -99,9 +99,22 @@ def ruled_on(run_system: Callable[..., System]) -> Callable[[Engine], Ruled]:
 
 @pytest.fixture
 def ruled(ruled_on: Callable[[Engine], Ruled], any_engine: Engine) -> Iterator[Ruled]:
-    """A proxy that has only the file's rules in force."""
+    """A proxy that has only the file's rules in force, before each engine in turn."""
     yield (ruled := ruled_on(any_engine))
-    send_json(f"{any_engine.url}/{INDEX}/_delete_by_query?refresh=true", {"query": {"match_all": {}}}, method="POST")
+    forget(ruled)
+
+
+@pytest.fixture
+def embedded(ruled_on: Callable[[Engine], Ruled], osmem_url: str) -> Iterator[Ruled]:
+    """The same before the embedded engine, for what no engine has a part in."""
+    yield (ruled := ruled_on(Engine("osmem", osmem_url)))
+    forget(ruled)
+
+
+def forget(ruled: Ruled) -> None:
+    """Delete all stored rules, and wait until the proxy has followed."""
+    send_json(f"{ruled.engine.url}/{INDEX}", method="DELETE")
+    ruled.ask("GET")  # makes the index again
     give_up_s = time.monotonic() + FOLLOW_LIMIT_S
     while ruled.system.health()["rules"]["stored"] or ruled.system.health()["rules"]["invalid"]:
         assert time.monotonic() < give_up_s
@@ -182,26 +195,26 @@ def test_a_new_rule_is_tried_first(ruled: Ruled) -> None:
         ("films?version=1", KEYS, "unrecognized parameter: [version]; allowed are [why, from_run, if_version]"),
     ],
 )  # fmt: skip
-def test_a_wrong_rule_changes_nothing(ruled: Ruled, name: str, body: Any, said: str) -> None:
+def test_a_wrong_rule_changes_nothing(embedded: Ruled, name: str, body: Any, said: str) -> None:
     """It is a 400 that names the key, its value and what is allowed, in the words of the configuration."""
-    before = ruled.system.health()["rules"]
-    refused = ruled.ask("PUT", f"/{name}", body)
+    before = embedded.system.health()["rules"]
+    refused = embedded.ask("PUT", f"/{name}", body)
     assert refused.status == 400
     assert said in refused.reason
-    assert ruled.stored() == 0
-    assert ruled.system.health()["rules"] == before
+    assert embedded.stored() == 0
+    assert embedded.system.health()["rules"] == before
 
 
-def test_no_change_makes_another_stored_rule_useless(ruled: Ruled) -> None:
+def test_no_change_makes_another_stored_rule_useless(embedded: Ruled) -> None:
     """A rule that takes the indices of another stored one is refused, whether it is put or comes back."""
-    ruled.ask("PUT", "/new", {**KEYS, "indices": ["rest-1"]})
-    refused = ruled.ask("PUT", "/a", {**KEYS, "indices": ["rest-1"]})
+    embedded.ask("PUT", "/new", {**KEYS, "indices": ["rest-1"]})
+    refused = embedded.ask("PUT", "/a", {**KEYS, "indices": ["rest-1"]})
     assert (refused.status, "the stored rule [new] could not hold" in refused.reason) == (400, True)
-    ruled.ask("PUT", "/rest", {**KEYS, "indices": ["more-*"]})
-    assert ruled.ask("PUT", "/catch", {**KEYS, "indices": ["rest-*"]}).status == 400
-    assert ruled.ask("DELETE", "/new").status == 200
-    assert ruled.ask("PUT", "/catch", {**KEYS, "indices": ["rest-*"]}).status == 201
-    refused = ruled.ask("DELETE", "/rest")
+    embedded.ask("PUT", "/rest", {**KEYS, "indices": ["more-*"]})
+    assert embedded.ask("PUT", "/catch", {**KEYS, "indices": ["rest-*"]}).status == 400
+    assert embedded.ask("DELETE", "/new").status == 200
+    assert embedded.ask("PUT", "/catch", {**KEYS, "indices": ["rest-*"]}).status == 201
+    refused = embedded.ask("DELETE", "/rest")
     assert (refused.status, "the stored rule [catch] could not hold" in refused.reason) == (400, True)
 
 
