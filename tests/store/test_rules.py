@@ -177,9 +177,9 @@ async def test_an_engine_that_hangs_does_not_stop_the_start(engine: FakeEngine) 
     assert await starting == 100
 
 
-async def test_ten_thousand_versions_hide_no_rule(real_engine: Engine) -> None:
+async def test_ten_thousand_versions_hide_no_rule(opensearch: Engine) -> None:
     """However often one rule was changed, the newest version of every rule is read, and the last change is seen."""
-    async with Upstream(UpstreamSettings(urls=(real_engine.url,)), SystemClock()) as upstream:
+    async with Upstream(UpstreamSettings(urls=(opensearch.url,)), SystemClock()) as upstream:
         store = StoreEngine(upstream, StoreSettings(), MemoryBudget(64 * 1024 * 1024))
         await prepare(store)
         put = [RuleVersion(name="old", version=1, timestamp="2026-11-28T00:00:00Z", rule={**KEYS, "indices": ["old"]})]
@@ -189,15 +189,15 @@ async def test_ten_thousand_versions_hide_no_rule(real_engine: Engine) -> None:
         ]
         lines = [line for one in put for line in ({"create": {"_id": one.id}}, document_of(one, None))]
         bulk = ("\n".join(map(json.dumps, lines)) + "\n").encode()
-        send_json(f"{real_engine.url}/es-rerank-rules/_bulk?refresh=true", bulk, method="POST")
+        send_json(f"{opensearch.url}/es-rerank-rules/_bulk?refresh=true", bulk, method="POST")
         try:
             rules = StoredRules(store, BASE, SystemClock())
             assert await rules.look()
             assert rules.in_force.versions == {"old": 1, "films": 10_001}
             last = document_of(RuleVersion(name="films", version=10_002, timestamp="2026-11-28T00:00:01Z"), None)
-            target = f"{real_engine.url}/es-rerank-rules/_create/films@10002?refresh=true"
+            target = f"{opensearch.url}/es-rerank-rules/_create/films@10002?refresh=true"
             send_json(target, {**last, "action": "delete"}, method="PUT")
             assert await rules.look()
             assert rules.in_force.versions == {"old": 1}
         finally:
-            send_json(f"{real_engine.url}/es-rerank-rules", method="DELETE")
+            send_json(f"{opensearch.url}/es-rerank-rules", method="DELETE")
