@@ -91,11 +91,12 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
     async with AsyncExitStack() as stack:
         engine = await stack.enter_async_context(Upstream(settings.upstream, clock))
         memory = MemoryBudget(settings.limits.max_held_bytes)
-        store = stored_rules = None
-        if settings.store is not None:
-            store = StoreEngine(engine, settings.store, memory)
+        store = None if settings.store is None else StoreEngine(engine, settings.store, memory)
+        if store is not None:
             preparing = asyncio.create_task(keep_preparing(store, pause_s=PREPARE_AGAIN_S))
             stack.push_async_callback(end, preparing)
+        stored_rules = None
+        if store is not None and settings.store is not None:
             base = RuleBase(rules=settings.rules, scorers=settings.known_scorers(), limits=settings.limits)
             following = follow_rules(store, base, clock, pause_s=settings.store.poll_s)
             stored_rules = await stack.enter_async_context(following)

@@ -137,7 +137,8 @@ def test_a_change_through_one_proxy_reaches_the_other_and_no_search_fails(pair: 
             await_window(pair.other, wanted)
         with pytest.raises(urllib.error.HTTPError) as refused:
             put(pair.one, window=0)
-        assert refused.value.code == 400
+        with refused.value as error:
+            assert error.code == 400
         send_json(f"{pair.one.url}/_es_rerank/rules/films/_rollback", method="POST")
         await_window(pair.other, 40)
     finally:

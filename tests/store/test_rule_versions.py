@@ -49,8 +49,8 @@ def test_a_rollback_is_an_undo(actions: list[str]) -> None:
             state = state.before
         else:
             keys = {**KEYS, "window": number} if action == "put" else None
-            made = "put" if action == "put" else "delete"
-            versions.append(RuleVersion(name="films", version=number, action=made, rule=keys))
+            made = RuleVersion(name="films", version=number, action="put" if keys else "delete", rule=keys)
+            versions.append(made)
             state = State(keys=keys, before=state)
         assert versions[-1].version == number
         assert versions[-1].rule == state.keys

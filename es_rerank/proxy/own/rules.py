@@ -6,7 +6,7 @@ The engine is asked with the caller's own credentials, so it decides who may rea
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -16,10 +16,11 @@ import msgspec
 from es_rerank.errors import CallerError
 from es_rerank.proxy.own.call import OwnAnswer
 from es_rerank.proxy.own.health import check_scoring
+from es_rerank.proxy.own.promotion import find_promotion
 from es_rerank.proxy.own.who import who_asks
 from es_rerank.rawjson import read_object
 from es_rerank.store.engine import StoreError, prepare
-from es_rerank.store.indices import JOBS, RULES
+from es_rerank.store.indices import RULES
 from es_rerank.store.rule_versions import (
     NEWEST_OF_EACH,
     SEARCH,
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
 SHOWN_VERSIONS = 100
 # As many characters as the index keeps of a keyword.
 MAX_WORDS = 1024
-WINNER_KEYS = ("window", "method", "alpha", "score")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,15 +103,21 @@ async def put(call: OwnCall) -> OwnAnswer:
     stored = await _read(call)
     _check_version(call, stored, name)
     body = call.body()
+    doubts: tuple[str, ...] = ()
     if body.strip():
         keys = _keys_in(body, name)
     elif from_run is not None:
-        keys = await _promoted(call, stored, name, from_run)
+        bound = stored.in_force.find(name)
+        if bound is None:
+            raise CallerError(f"no rule [{name}] is in force, so [from_run] has nothing to change", status=404)
+        promotion = await find_promotion(call, bound, from_run)
+        keys, doubts = {**_keys_of(bound.rule), **promotion.keys}, promotion.doubts
     else:
         raise CallerError("the body must have the rule's keys as JSON, or [from_run] name a sweep that found some")
     version = RuleVersion(name=name, version=stored.number(name) + 1, from_run=from_run, rule=keys)
     created = not stored.holds(name)
-    return await _change(call, stored, version, "created" if created else "updated", status=201 if created else 200)
+    answer = await _change(call, stored, version, "created" if created else "updated", doubts=doubts)
+    return replace(answer, status=201 if created else 200)
 
 
 async def delete(call: OwnCall) -> OwnAnswer:
@@ -196,38 +202,8 @@ def _keys_in(body: bytes, name: str) -> dict[str, Any]:
     return keys
 
 
-async def _promoted(call: OwnCall, stored: _Stored, name: str, run: str) -> dict[str, Any]:
-    """The keys of the rule in force with what a sweep has found. Raises CallerError where it has found nothing."""
-    bound = stored.in_force.find(name)
-    if bound is None:
-        raise CallerError(f"no rule [{name}] is in force, so [from_run] has nothing to change", status=404)
-    found = await call.ask_engine("GET", f"/{JOBS.name}/_doc/{quote(run, safe='')}", allowed=(404,))
-    if found is None:
-        raise CallerError(f"no run [{run}]", status=404)
-    job = found["_source"]
-    if job.get("kind") != "sweep":
-        raise CallerError(f"the run [{run}] is a [{job.get('kind')}]; only a [sweep] finds a setting")
-    if job.get("rule") != name:
-        raise CallerError(f"the run [{run}] is about the rule [{job.get('rule')}], not [{name}]")
-    if job.get("state") != "done":
-        raise CallerError(f"the run [{run}] is not done, its state is [{job.get('state')}]")
-    winner = (job.get("result") or {}).get("winner")
-    if not isinstance(winner, dict) or not set(winner) >= set(WINNER_KEYS):
-        raise CallerError(f"the run [{run}] has no winner with {', '.join(WINNER_KEYS)}")
-    return _with_winner(bound, winner)
-
-
-def _with_winner(bound: BoundRule, winner: dict[str, Any]) -> dict[str, Any]:
-    """The rule's keys with the winner's, but for those that say what holds without them.
-
-    So a scorer that has no two scores is not given one of them.
-    """
-    now = {"window": bound.rule.window, "method": bound.rule.method, "alpha": bound.alpha, "score": bound.rule.score}
-    return {**_keys_of(bound.rule), **{key: winner[key] for key in WINNER_KEYS if winner[key] != now[key]}}
-
-
 async def _change(
-    call: OwnCall, stored: _Stored, version: RuleVersion, result: str, *, status: int = 200, **told: Any
+    call: OwnCall, stored: _Stored, version: RuleVersion, result: str, *, doubts: tuple[str, ...] = (), **told: Any
 ) -> OwnAnswer:
     """Write a version, after everything that could be wrong with it was looked for, and put it in force here."""
     _, rules = _parts(call)
@@ -244,17 +220,13 @@ async def _change(
             "nothing was changed; look at it and try again",
             status=409,
         )
-    warnings = (
-        []
-        if await rules.look()
-        else [
-            "the change is stored, but this proxy can't read it yet; its log says why, and it follows as soon as it can"
-        ]
-    )
+    warnings = list(doubts)
+    if not await rules.look():
+        warnings.append("the change is stored, but this proxy can't read it now; its log says why")
     if bound is not None:
         warnings += await _scorer_warnings(call, bound)
     value = {"name": name, "version": version.version, "result": result, **told, "origin": after.origin(name)}
-    return OwnAnswer(value={**value, "warnings": warnings}, status=status, warnings=tuple(warnings))
+    return OwnAnswer(value={**value, "warnings": warnings}, warnings=tuple(warnings))
 
 
 def _refuse_harm(before: RulesInForce, after: RulesInForce, name: str) -> None:
@@ -270,7 +242,7 @@ async def _scorer_warnings(call: OwnCall, bound: BoundRule) -> list[str]:
     """That no worker serves the rule's scorer, where that is so or can't be known."""
     scorer = bound.rule.scorer
     condition = await check_scoring(call.parts, [bound.fingerprint])
-    until = "until one does, searches under this rule keep the engine's order, but for cached scores"
+    until = "while none does, searches under this rule keep the engine's order, but for cached scores"
     if condition.workers is None:
         return [f"Redis does not say whether a worker serves the scorer {scorer}; {until}"]
     if condition.workers[0]:

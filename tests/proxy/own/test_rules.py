@@ -238,9 +238,10 @@ def test_no_update_is_lost(ruled: Ruled) -> None:
 def test_a_run_s_winner_is_promoted(ruled: Ruled) -> None:
     """The rule in force keeps its keys and takes the winner's setting; the version says from which run."""
     winner = {"window": 12, "method": "rrf", "alpha": 0.35, "score": "paper"}
-    job = {"kind": "sweep", "state": "done", "rule": "films", "result": {"winner": winner}}
+    job = {"kind": "sweep", "state": "done", "rule": "films", "scorer": "minilm", "result": {"winner": winner}}
     jobs = {
         "good": job,
+        "doubtful": {**job, "scorer": "e5", "result": {"winner": winner, "better": False}},
         "running": {**job, "state": "running", "result": None},
         "replay": {**job, "kind": "replay"},
         "other": {**job, "rule": "rest"},
@@ -263,13 +264,16 @@ def test_a_run_s_winner_is_promoted(ruled: Ruled) -> None:
         assert ruled.ask("PUT", "/none?from_run=rules-good").status == 404
         assert ruled.stored() == 0
         assert ruled.ask("PUT", "/films?from_run=rules-good").status == 201
+        doubts = ruled.ask("PUT", "/films?from_run=rules-doubtful").body["warnings"]
+        assert ["no reason to change" in doubts[0], "of another scorer" in doubts[1]] == [True, True]
+        assert ruled.ask("POST", "/films/_rollback").body["restores"] == 1
     finally:
         for key in jobs:
             send_json(f"{ruled.engine.url}/es-rerank-jobs/_doc/rules-{key}", method="DELETE")
     one = ruled.ask("GET", "/films").body
     changed = {"window": 12, "method": "rrf", "alpha": 0.35}
     assert one["rule"] == {"indices": ["films-ruled"], "fields": ["title"], **changed}
-    assert one["versions"][0]["from_run"] == "rules-good"
+    assert [version.get("from_run") for version in one["versions"]] == [None, "rules-doubtful", "rules-good"]
     hits = send_json(f"{ruled.engine.url}/{INDEX}/_search", {"query": {"term": {"method": "rrf"}}}, method="POST")
     source = hits["hits"]["hits"][0]["_source"]
     assert {key: source[key] for key in ("alpha", "window", "score", "scorer")} == {
@@ -320,5 +324,6 @@ def test_without_a_store_there_are_no_stored_rules(osmem_url: str, run_system: C
         request = urllib.request.Request(f"{system.url}{RULES_PATH}{target}", method=method)
         with pytest.raises(urllib.error.HTTPError, match="501") as refused:
             urllib.request.urlopen(request)
-        assert "[store]" in json.load(refused.value)["error"]["reason"]
+        with refused.value as error:
+            assert "[store]" in json.load(error)["error"]["reason"]
     assert system.health()["rules"]["stored"] == 0
