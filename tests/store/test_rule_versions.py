@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from es_rerank.scorers.minilm import MinilmSettings
 from es_rerank.store.rule_versions import RuleVersion, document_of, in_force, restored, version_in, versions_in
 from es_rerank.tables import LimitSettings
 
+PAGE = (Path(__file__).parents[2] / "docs" / "rules.md").read_text(encoding="utf-8")
 KEYS = {"indices": ["films"], "fields": ["text"]}
 BASE = RuleBase(
     rules=(Rule(name="films", indices=("films",), fields=("title",)),),
@@ -54,6 +57,23 @@ def test_a_rollback_is_an_undo(actions: list[str]) -> None:
             state = State(keys=keys, before=state)
         assert versions[-1].version == number
         assert versions[-1].rule == state.keys
+
+
+def test_the_manual_s_table_is_what_happens() -> None:
+    """The page's example of puts and rollbacks, row by row."""
+    rows = re.findall(r"^\| (\d+) \| (put \w|rollback) \| (.+?) \| (\d?) ?\|$", PAGE, re.MULTILINE)
+    assert len(rows) == 8
+    versions: list[RuleVersion] = []
+    for number, request, held, restores in rows:
+        if request == "rollback":
+            current = versions[-1]
+            versions.append(restored(current, versions[current.made_in - 2] if current.made_in > 1 else None))
+        else:
+            versions.append(RuleVersion(name="films", version=int(number), rule={"instruction": request[-1]}))
+        newest = versions[-1]
+        shown = "the file's" if newest.rule is None else newest.rule["instruction"]
+        back = "" if newest.restores is None else str(newest.restores)
+        assert (str(newest.version), shown, back) == (number, held, restores)
 
 
 def test_rolling_back_twice_goes_back_two_steps() -> None:

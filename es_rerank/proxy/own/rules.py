@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from es_rerank.doubts import doubts_about_patterns
 from es_rerank.errors import CallerError
 from es_rerank.proxy.own.call import OwnAnswer
 from es_rerank.proxy.own.health import check_scoring
@@ -50,8 +51,12 @@ MAX_WORDS = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Stored:
-    """What is stored, as this caller sees it: the newest version of each name, and what is in force by them."""
+    """What is stored, as this caller sees it: the newest version of each name, and what is in force by them.
 
+    `has_index` is False where the index is gone, or was not made yet.
+    """
+
+    has_index: bool
     newest: Mapping[str, RuleVersion]
     in_force: RulesInForce
 
@@ -164,17 +169,12 @@ def _parts(call: OwnCall) -> tuple[StoreEngine, StoredRules]:
 
 
 async def _read(call: OwnCall) -> _Stored:
-    """What is stored, read as the caller. An index that is gone is made again, since a write would make another."""
-    store, rules = _parts(call)
+    """What is stored, read as the caller."""
+    _, rules = _parts(call)
     answer = await call.ask_engine("POST", SEARCH, NEWEST_OF_EACH, allowed=(404,))
-    if answer is None:
-        try:
-            await prepare(store)
-        except StoreError as error:
-            raise CallerError(f"the index {RULES.name} is missing, and can't be made: {error}", status=503) from error
     newest = {} if answer is None else {version.name: version for version in versions_in(answer)}
     found = await asyncio.to_thread(in_force, rules.base, newest.values())
-    return _Stored(newest=newest, in_force=found)
+    return _Stored(has_index=answer is not None, newest=newest, in_force=found)
 
 
 def _check_version(call: OwnCall, stored: _Stored, name: str) -> None:
@@ -206,13 +206,15 @@ async def _change(
     call: OwnCall, stored: _Stored, version: RuleVersion, result: str, *, doubts: tuple[str, ...] = (), **told: Any
 ) -> OwnAnswer:
     """Write a version, after everything that could be wrong with it was looked for, and put it in force here."""
-    _, rules = _parts(call)
+    store, rules = _parts(call)
     name = version.name
     newest = {**stored.newest, name: version}
     after = await asyncio.to_thread(in_force, rules.base, newest.values())
     _refuse_harm(stored.in_force, after, name)
     bound = after.find(name) if version.rule is not None else None
     version = msgspec.structs.replace(version, timestamp=_now(), who=who_asks(call.request), why=_words(call, "why"))
+    if not stored.has_index:
+        await _make_index(store)
     target = f"/{RULES.name}/_create/{version.id}?refresh=true"
     if await call.ask_engine("PUT", target, document_of(version, bound), allowed=(409,)) is None:
         raise CallerError(
@@ -224,9 +226,19 @@ async def _change(
     if not await rules.look():
         warnings.append("the change is stored, but this proxy can't read it now; its log says why")
     if bound is not None:
+        earlier = [other.rule for other in after.book.rules[: after.book.rules.index(bound)]]
+        warnings += [doubt.replace('"', "'") for doubt in doubts_about_patterns(bound.rule, earlier)]
         warnings += await _scorer_warnings(call, bound)
     value = {"name": name, "version": version.version, "result": result, **told, "origin": after.origin(name)}
     return OwnAnswer(value={**value, "warnings": warnings}, warnings=tuple(warnings))
+
+
+async def _make_index(store: StoreEngine) -> None:
+    """Make the index as it is defined: a write would make it with other fields."""
+    try:
+        await prepare(store)
+    except StoreError as error:
+        raise CallerError(f"the index {RULES.name} is missing, and can't be made: {error}", status=503) from error
 
 
 def _refuse_harm(before: RulesInForce, after: RulesInForce, name: str) -> None:

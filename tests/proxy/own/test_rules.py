@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from es_rerank.store.indices import RULES
 from tests.conftest import Engine, send_json
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def embedded(ruled_on: Callable[[Engine], Ruled], osmem_url: str) -> Iterator[Ru
 def forget(ruled: Ruled) -> None:
     """Delete all stored rules, and wait until the proxy has followed."""
     send_json(f"{ruled.engine.url}/{INDEX}", method="DELETE")
-    ruled.ask("GET")  # makes the index again
+    send_json(f"{ruled.engine.url}/{INDEX}", RULES.body(), method="PUT")
     give_up_s = time.monotonic() + FOLLOW_LIMIT_S
     while ruled.system.health()["rules"]["stored"] or ruled.system.health()["rules"]["invalid"]:
         assert time.monotonic() < give_up_s
@@ -290,6 +291,16 @@ def test_a_scorer_that_nobody_serves_is_a_warning(ruled: Ruled) -> None:
     assert put.warnings == [f'299 es-rerank "{warning}"']
 
 
+def test_what_is_probably_not_meant_is_a_warning(embedded: Ruled) -> None:
+    """As for the file: patterns that only an alias can have, or that a rule before takes."""
+    embedded.ask("PUT", "/a", {"indices": ["new-1"], "fields": ["text"]})
+    put = embedded.ask("PUT", "/new", {"indices": ["New-*", "new-1"], "fields": ["text"]})
+    assert put.status == 201
+    alias, taken, _ = put.body["warnings"]
+    assert alias == "indices[0] = 'New-*': can match an alias only, since the names of indices are in lower case"
+    assert taken == "indices[1] = 'new-1': has no effect here, since the rule 'a' before it takes these indices"
+
+
 def test_what_is_written_past_us_is_bounded_and_told(ruled: Ruled) -> None:
     """A document that was written by hand is checked too: health and the rule's page say what is wrong."""
     ruled.ask("PUT", "/films", {**KEYS, "window": 7})
@@ -309,8 +320,7 @@ def test_what_is_written_past_us_is_bounded_and_told(ruled: Ruled) -> None:
 def test_the_index_is_made_again(ruled: Ruled) -> None:
     """Where the index is gone, a change makes it as it is defined."""
     send_json(f"{ruled.engine.url}/{INDEX}", method="DELETE")
-    assert ruled.ask("GET").status == 200
-    send_json(f"{ruled.engine.url}/{INDEX}", method="DELETE")
+    assert [one["origin"] for one in ruled.ask("GET").body["rules"]] == ["file", "file"]
     assert ruled.ask("PUT", "/films", {**KEYS, "window": 7}).status == 201
     mapping = send_json(f"{ruled.engine.url}/{INDEX}/_mapping")[INDEX]["mappings"]["properties"]
     assert mapping["name"]["type"] == "keyword"
