@@ -36,7 +36,7 @@ async def check_health(parts: Parts) -> dict[str, Any]:
     book = parts.rules.book
     used = book.scorers()
     upstream, condition = await asyncio.gather(
-        _check_engine(parts), _check_scoring(parts, [bound.fingerprint for bound in used.values()])
+        _check_engine(parts), check_scoring(parts, [bound.fingerprint for bound in used.values()])
     )
     counts = condition.workers
     scorers = {
@@ -80,7 +80,8 @@ async def _check_engine(parts: Parts) -> dict[str, Any]:
     return {"reachable": reply.status != 508, "status": reply.status}
 
 
-async def _check_scoring(parts: Parts, fingerprints: Sequence[str]) -> Condition:
+async def check_scoring(parts: Parts, fingerprints: Sequence[str]) -> Condition:
+    """How Redis and the workers of these scorers are, within two seconds."""
     try:
         async with parts.clock.limit(parts.clock.monotonic_s() + CHECK_S):
             return await parts.scores.check(fingerprints)
