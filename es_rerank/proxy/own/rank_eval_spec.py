@@ -41,7 +41,7 @@ NO_TEMPLATE = "If template parameters are supplied need to set id of template to
 class RatedRequest:
     """One request: its search (JSON), or a template's id with the parameters that fill it; and its ratings.
 
-    `ratings` are by (`_index`, `_id`), in the order of the request. `summary_fields` are those of `_source` to be shown.
+    `ratings` are by (`_index`, `_id`), in the order of the request. `summary_fields` of `_source` are to be shown.
     """
 
     id: str

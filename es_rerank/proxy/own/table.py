@@ -24,7 +24,7 @@ def table_text(table: Table, parameters: Mapping[str, str], *, head: bool) -> st
     if head:
         lines.insert(0, [table.columns[column] for column in columns])
     to_the_right = [_is_number(table, column) for column in columns]
-    return _aligned(lines, to_the_right, " ")
+    return _aligned(lines, to_the_right, " ", pad_last=False)
 
 
 def table_records(table: Table, parameters: Mapping[str, str]) -> list[dict[str, str | None]]:
@@ -43,11 +43,14 @@ def table_help(table: Table) -> str:
     """What the columns are, a line each: name, short name (there is none), and what is in it."""
     about = table.about or ("",) * len(table.columns)
     lines = [[name, "", said] for name, said in zip(table.columns, about, strict=True)]
-    return _aligned(lines, [False, False, False], " | ")
+    return _aligned(lines, [False, False, False], " | ", pad_last=True)
 
 
-def _aligned(lines: Sequence[Sequence[str]], to_the_right: Sequence[bool], between: str) -> str:
+def _aligned(lines: Sequence[Sequence[str]], to_the_right: Sequence[bool], between: str, *, pad_last: bool) -> str:
+    """The lines, their cells as wide as the widest of their column; a last one to the left only if `pad_last`."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    if not (pad_last or to_the_right[-1]):
+        widths[-1:] = [0]
     return "".join(
         between.join(
             cell.rjust(width) if right else cell.ljust(width)
