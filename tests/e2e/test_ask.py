@@ -276,3 +276,23 @@ def test_runs_are_those_that_the_caller_may_read(
     said = ask(system.url, "/_es_rerank/_cat/runs?v&h=id,state,done,total", method="GET")[2]
     ask(engine.url, "/es-rerank-jobs", method="DELETE")
     assert said == "id state   done total\nr2 running    2     9\nr1 done       1     9\n"
+
+
+def test_hits_that_were_not_scored_say_so(
+    engine: Engine, run_system: Callable[..., System], own_redis_url: str
+) -> None:
+    """Without a worker a search fails, and its explanation has the texts, no rank score, and what is wrong."""
+    system = run_system(engine.url, redis=own_redis_url)
+    told = explained(system)
+    assert (told["status"]["status"], told["status"]["reason"]) == ("failed", "no_worker")
+    assert told["why"] == "No worker serves the rule's scorer."
+    for place, hit in enumerate(told["hits"], start=1):
+        assert (hit["place"], hit["engine_rank"]) == (place, place)
+        assert (hit["rank_score"], hit["rank_score_rank"], hit["fused_score"], hit["cached"]) == (None,) * 4
+        assert hit["text"]
+    rated = {"requests": [{"id": "a", "request": QUERY, "ratings": []}], "metric": {"precision": {"k": 3}}}
+    request = urllib.request.Request(
+        f"{system.url}/_es_rerank/{INDEX}/_rank_eval", json.dumps(rated).encode(), {"content-type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=60) as reply:
+        assert "1 of 1 requests were not reranked in full (no_worker)" in reply.headers["warning"]

@@ -30,7 +30,7 @@ RATED = [
     {"_index": INDEX, "_id": "none", "rating": 2},
 ]
 SOURCE = {"source": {"query": {"match": {"text": "{{words}}"}}}}
-METRICS = (
+METRICS: tuple[dict[str, dict[str, Any]], ...] = (
     {"precision": {}},
     {"precision": {"k": 3, "relevant_rating_threshold": 2, "ignore_unlabeled": True}},
     {"recall": {"k": 7}},

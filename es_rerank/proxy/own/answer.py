@@ -25,6 +25,10 @@ Format = Literal["json", "yaml", "text"]
 FORMAT_PARAMETERS = ("pretty", "filter_path", "format", "human", "error_trace", "v", "h", "s", "help")
 TEXT_TYPE = b"text/plain; charset=UTF-8"
 YAML_TYPE = b"application/yaml"
+LONGEST_LINE = 10**9
+# How much longer than encoding an answer it takes to filter and print it, and to print it as YAML.
+PRINTING_COST = 10
+YAML_COST = 200
 COMPATIBLE_YAML = b"application/vnd.elasticsearch+yaml"
 
 
@@ -49,6 +53,13 @@ def write_answer(request: Request, parameters: Mapping[str, str], answer: OwnAns
     if filtered:
         body = filter_answer(body, filtered)
     return _reply(request, answer, _printed(body, form, parameters), form, product)
+
+
+def writing_cost(request: Request, parameters: Mapping[str, str], answer: OwnAnswer) -> int:
+    """How much there is to compute for writing the answer, in bytes of one that is only encoded."""
+    accept = request.header(b"accept") or b""
+    is_yaml = "yaml" in parameters.get("format", "") or b"yaml" in accept
+    return len(msgspec.json.encode(answer.value)) * (YAML_COST if is_yaml else PRINTING_COST)
 
 
 def write_error(  # noqa: PLR0917
@@ -88,8 +99,21 @@ def _printed(body: bytes, form: Format, parameters: Mapping[str, str]) -> bytes:
     return pretty_print(body) if _flag(parameters, "pretty") else body
 
 
+class _Dumper(yaml.SafeDumper):  # type: ignore[misc]  # the package has no types
+    """Writes a text with line ends or control characters between quotation marks, where YAML keeps each of them."""
+
+
+def _represent_text(dumper: Any, text: str) -> Any:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"')
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
 def _as_yaml(value: Any) -> bytes:
-    written = yaml.safe_dump(value, explicit_start=True, sort_keys=False, allow_unicode=True, width=10**9)
+    written = yaml.dump(
+        value, Dumper=_Dumper, explicit_start=True, sort_keys=False, allow_unicode=True, width=LONGEST_LINE
+    )
     return str(written).encode()
 
 

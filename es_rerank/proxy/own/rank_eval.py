@@ -11,15 +11,17 @@ import msgspec
 
 from es_rerank.errors import CallerError
 from es_rerank.proxy.http.coding import UnreadableBodyError, decode_body
+from es_rerank.proxy.offload import compute
 from es_rerank.proxy.own.call import EngineRefusedError, OwnAnswer
 from es_rerank.proxy.own.rank_eval_metrics import Rated, mean
 from es_rerank.proxy.own.rank_eval_spec import check_search, read_spec
 from es_rerank.proxy.own.search import search, search_engine, search_request, value_of
+from es_rerank.proxy.pipeline import READING_COST
 from es_rerank.rawjson import edit_object, open_object
 from es_rerank.records import first_header
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Coroutine, Mapping, Sequence
 
     from es_rerank.proxy.own.call import OwnCall
     from es_rerank.proxy.own.rank_eval_metrics import Metric
@@ -60,17 +62,18 @@ async def answer(call: OwnCall) -> OwnAnswer:
     """
     call.allow("engine", "status", *SEARCH_PARAMETERS)
     compare, tell = call.flag("engine"), call.flag("status")
-    spec = read_spec(call.body())
-    searches = [await _search_of(call, spec, number) for number in range(len(spec.requests))]
+    body = call.body()
+    spec = await compute(READING_COST * len(body), read_spec, body)
     # Half of the room for searches that wait stays for live ones.
     most = max(1, call.parts.limits.max_in_flight // 2)
     turns = asyncio.Semaphore(min(spec.max_concurrent_searches, most))
 
-    async def evaluate(request: RatedRequest, body: bytes) -> _Answered:
+    async def evaluate(number: int) -> _Answered:
         async with turns:
-            return await _evaluate(call, request, body, compare=compare)
+            body = await _search_of(call, spec, number)
+            return await _evaluate(call, spec.requests[number], body, compare=compare)
 
-    answered = await _all(evaluate, [*zip(spec.requests, searches, strict=True)])
+    answered = await _all([evaluate(number) for number in range(len(spec.requests))])
     value = _value([(one.request, one.hits) for one in answered], spec.metric)
     if compare:
         value["engine"] = _value([(one.request, one.engine_hits or ()) for one in answered], spec.metric)
@@ -80,11 +83,9 @@ async def answer(call: OwnCall) -> OwnAnswer:
     return OwnAnswer(value=value, warnings=_warnings(statuses))
 
 
-async def _all(
-    evaluate: Callable[[RatedRequest, bytes], Awaitable[_Answered]], requests: Sequence[tuple[RatedRequest, bytes]]
-) -> list[_Answered]:
-    """All of them, parallel to the requests. The first error ends the others."""
-    tasks = [asyncio.ensure_future(evaluate(*one)) for one in requests]
+async def _all(evaluations: Sequence[Coroutine[Any, Any, _Answered]]) -> list[_Answered]:
+    """What all of them give, parallel to them. The first error ends the others."""
+    tasks = [asyncio.create_task(one) for one in evaluations]
     try:
         return await asyncio.gather(*tasks)
     finally:

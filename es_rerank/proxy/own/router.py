@@ -9,7 +9,8 @@ from urllib.parse import unquote
 from es_rerank.errors import CallerError
 from es_rerank.proxy.http.coding import UnreadableBodyError, decode_body
 from es_rerank.proxy.http.own import OWN_PATH
-from es_rerank.proxy.own.answer import FORMAT_PARAMETERS, write_answer, write_error, write_refusal
+from es_rerank.proxy.offload import compute
+from es_rerank.proxy.own.answer import FORMAT_PARAMETERS, write_answer, write_error, write_refusal, writing_cost
 from es_rerank.proxy.own.call import EngineRefusedError, OwnCall
 from es_rerank.proxy.search.query_string import parse_query
 from es_rerank.rawjson import open_object
@@ -55,7 +56,9 @@ async def answer_own(request: Request, routes: Sequence[Route], parts: Parts, sh
         share=share,
     )
     try:
-        return write_answer(request, parameters, await route.answer(call), product)
+        answer = await route.answer(call)
+        cost = writing_cost(request, parameters, answer)
+        return await compute(cost, write_answer, request, parameters, answer, product)
     except EngineRefusedError as refused:
         return _refusal(request, parameters, refused.reply, parts)
 
