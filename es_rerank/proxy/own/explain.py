@@ -157,17 +157,17 @@ def _known(trace: Trace) -> Mapping[int, dict[str, Any]]:
             "rank_unit": None if one is None else one.rank_unit,
             "fused_score": None if one is None else one.fused_score,
             "cached": None if one is None else one.from_cache,
-            **_judgment(verdict, index),
+            "judgment": _judgment(verdict, index),
         }
         for index, one in ((index, fused.get(index)) for index in range(len(rank_scores)))
     }
 
 
-def _judgment(verdict: Verdict, index: int) -> dict[str, Any]:
-    """The judgment whole, for a hit of a scorer that thinks or that gives a distribution."""
+def _judgment(verdict: Verdict, index: int) -> dict[str, Any] | None:
+    """What else is known of a hit's judgment: all of it, for a scorer that gives a distribution. None for a gap."""
     judgment = verdict.judgments[index]
     if judgment is None:
-        return {}
+        return None
     details: dict[str, Any] = {"truncated": judgment.truncated}
     if judgment.distribution is not None:
         details |= {
@@ -176,4 +176,4 @@ def _judgment(verdict: Verdict, index: int) -> dict[str, Any]:
             "think_tokens": judgment.think_tokens,
             "cut": judgment.cut or None,
         }
-    return {"judgment": details}
+    return details
