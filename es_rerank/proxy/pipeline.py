@@ -65,7 +65,7 @@ class Outcome:
     window: Window | None = None
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Trace:
     """What a search met on its way, for who wants to tell about it. What it did not come to stays None.
 

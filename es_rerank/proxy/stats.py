@@ -17,7 +17,7 @@ NO_RULE = "_none"
 """Stands for the rule of a search that none covers. No rule has a name that begins so."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Took:
     """How often a step was taken, and how long it took, in milliseconds."""
 
