@@ -296,3 +296,18 @@ def test_hits_that_were_not_scored_say_so(
     )
     with urllib.request.urlopen(request, timeout=60) as reply:
         assert "1 of 1 requests were not reranked in full (no_worker)" in reply.headers["warning"]
+
+
+def test_a_template_needs_an_engine_that_fills_it(engine: Engine, system: System) -> None:
+    """Where the engine fills templates, they are evaluated; where it can't, its own refusal comes back."""
+    script = {"source": {"query": {"match": {"text": "{{words}}"}}}}
+    status, _, said = ask(engine.url, "/_render/template", {**script, "params": {"words": "robot"}})
+    requests = [{"id": "a", "template_id": "t", "params": {"words": "robot"}, "ratings": []}]
+    templates = [{"id": "t", "template": script}]
+    body = {"requests": requests, "templates": templates, "metric": {"precision": {"k": 3}}}
+    answered, _, told = ask(system.url, f"/_es_rerank/{INDEX}/_rank_eval", body)
+    assert answered == status
+    if status == 200:
+        assert len(json.loads(told)["details"]["a"]["hits"]) == 3
+    else:
+        assert json.loads(told)["error"] == json.loads(said)["error"]

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from es_rerank.proxy.search.status import SearchStatus
     from es_rerank.rawjson import RawObject
     from es_rerank.records import Reply
+    from es_rerank.rules.book import RuleBook
 
 SEARCH_PARAMETERS = ("allow_no_indices", "expand_wildcards", "ignore_unavailable", "search_type")
 # Of an engine's refusal of one search: who asks may not, or what is asked can't be read. No search would be answered.
@@ -66,12 +67,13 @@ async def answer(call: OwnCall) -> OwnAnswer:
     spec = await compute(READING_COST * len(body), read_spec, body)
     # Half of the room for searches that wait stays for live ones.
     most = max(1, call.parts.limits.max_in_flight // 2)
+    book = call.parts.rules.book  # all requests are evaluated by the same rules
     turns = asyncio.Semaphore(min(spec.max_concurrent_searches, most))
 
     async def evaluate(number: int) -> _Answered:
         async with turns:
-            body = await _search_of(call, spec, number)
-            return await _evaluate(call, spec.requests[number], body, compare=compare)
+            body = await _body_of(call, spec, number)
+            return await _evaluate(call, spec.requests[number], body, book, compare=compare)
 
     answered = await _all([evaluate(number) for number in range(len(spec.requests))])
     value = _value([(one.request, one.hits) for one in answered], spec.metric)
@@ -93,14 +95,14 @@ async def _all(evaluations: Sequence[Coroutine[Any, Any, _Answered]]) -> list[_A
             task.cancel()
 
 
-async def _search_of(call: OwnCall, spec: RankEvalSpec, number: int) -> bytes:
+async def _body_of(call: OwnCall, spec: RankEvalSpec, number: int) -> bytes:
     """The body of a request's search: `k` hits, and of `_source` only what is to be shown.
 
     A template is filled by the engine. Raises CallerError and EngineRefusedError.
     """
     request = spec.requests[number]
-    search = request.search
-    if search is None:
+    body = request.search
+    if body is None:
         script = spec.templates[request.template_id or ""]
         named = {name: script[name] for name in ("source", "id") if name in script}
         rendered = await call.ask_engine("POST", "/_render/template", {**named, "params": request.params})
@@ -108,18 +110,18 @@ async def _search_of(call: OwnCall, spec: RankEvalSpec, number: int) -> bytes:
         if not isinstance(output, dict):
             raise CallerError(f"[requests[{number}]] the template gives no JSON object")
         check_search(output, f"requests[{number}]")
-        search = msgspec.json.encode(output)
-    return edit_object(search, {"size": spec.metric.k, "_source": list(request.summary_fields) or False})
+        body = msgspec.json.encode(output)
+    return edit_object(body, {"size": spec.metric.k, "_source": list(request.summary_fields) or False})
 
 
-async def _evaluate(call: OwnCall, request: RatedRequest, body: bytes, *, compare: bool) -> _Answered:
+async def _evaluate(call: OwnCall, request: RatedRequest, body: bytes, book: RuleBook, *, compare: bool) -> _Answered:
     """Search, as this proxy answers and, to compare, as the engine does. Raises what refuses the whole."""
     index = call.names.get("index", "")
     passed_on = {name: call.parameters[name] for name in SEARCH_PARAMETERS if name in call.parameters}
     asked = search_request(call, index, passed_on, body)
     with call.parts.memory.share() as share:
         try:
-            found = await search(call, asked, index, call.parts.rules.book, share)
+            found = await search(call, asked, index, book, share)
         except EngineRefusedError as refused:
             failure = _failure(refused.reply, call.parts.limits.max_answer_bytes)
             return _Answered(request=request, hits=failure, engine_hits=failure if compare else None, status=None)
