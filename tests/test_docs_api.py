@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,6 +12,9 @@ from es_rerank.proxy.own.cat import RULE_COLUMNS, RUN_COLUMNS, SCORER_COLUMNS
 from es_rerank.proxy.own.rank_eval_metrics import METRICS
 from es_rerank.proxy.own.router import _match
 from es_rerank.proxy.own.routes import ROUTES
+
+if TYPE_CHECKING:
+    from es_rerank.proxy.own.call import Route
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = "\n".join(page.read_text(encoding="utf-8") for page in sorted(DOCS.glob("*.md")))
@@ -26,12 +30,11 @@ def test_the_manual_lists_what_there_is() -> None:
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.methods[0]} {route.path}")
-def test_each_path_has_an_example(route: object) -> None:
+def test_each_path_has_an_example(route: Route) -> None:
     """A request for it stands in the manual as it can be sent; the path over all indices is one of a pair."""
-    path, methods = getattr(route, "path", ""), getattr(route, "methods", ())
-    pattern = path.replace("/_es_rerank/_rank_eval", "/_es_rerank/{index}/_rank_eval")
+    pattern = route.path.replace("/_es_rerank/_rank_eval", "/_es_rerank/{index}/_rank_eval")
     found = [method for method, sent in EXAMPLE.findall(PAGES) if _match(pattern, sent.encode()) is not None]
-    assert set(found) & set(methods)
+    assert set(found) & set(route.methods)
 
 
 def test_the_metrics_are_named_with_their_parameters() -> None:
