@@ -1,0 +1,99 @@
+"""Writes grades to `es-rerank-judgments` as the caller, so that the same pair of a list and source is there once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from es_rerank.errors import CallerError
+from es_rerank.proxy.http.own import error_body
+from es_rerank.proxy.own.call import EngineRefusedError
+from es_rerank.proxy.own.judgment_lists import SEARCH, ask_page
+from es_rerank.proxy.own.who import who_asks
+from es_rerank.records import Reply
+from es_rerank.store.engine import StoreError, prepare
+from es_rerank.store.indices import JUDGMENTS
+from es_rerank.tuning.documents import document_id, document_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from es_rerank.proxy.own.call import OwnCall
+    from es_rerank.tuning.judged import Grade
+
+CHUNK_GRADES = 2000
+# Of an answer of `_bulk`, what is read.
+BULK_PATHS = "items.*.status,items.*.result,items.*.error.type,items.*.error.reason"
+
+
+async def write_grades(call: OwnCall, name: str, grades: Sequence[Grade]) -> dict[str, Any]:
+    """Write the grades of a list; each takes the place of what its source has said of its pair before.
+
+    Time and caller are set where a grade does not say them. Gives how many there are, and how many of them are new.
+    Raises EngineRefusedError where the engine does not take them all, in its words: what it has taken is there, and
+    the same request can be sent again.
+    """
+    await _make_sure_of_index(call)
+    now, who = _now(), who_asks(call.request)
+    dated = (msgspec.structs.replace(one, timestamp=one.timestamp or now, who=one.who or who) for one in grades)
+    results: Counter[str] = Counter()
+    written = 0
+    while chunk := list(islice(dated, CHUNK_GRADES)):
+        written += len(chunk)
+        refresh = "true" if written == len(grades) else "false"
+        target = f"/{JUDGMENTS.name}/_bulk?refresh={refresh}&filter_path={BULK_PATHS}"
+        answer = await ask_page(call, "POST", target, b"".join(_actions(name, chunk)))
+        outcomes = [next(iter(item.values())) for item in answer.get("items", [])]
+        _check(outcomes, len(grades))
+        results.update(outcome.get("result", "") for outcome in outcomes)
+    return {"grades": len(grades), "created": results["created"], "updated": results["updated"], "timestamp": now}
+
+
+async def replace_source(call: OwnCall, name: str, grades: Sequence[Grade]) -> dict[str, Any]:
+    """The same for everything that one source says: what it said before, and these grades do not, is deleted.
+
+    All grades must be of one source, and at least one is needed.
+    """
+    told = await write_grades(call, name, grades)
+    # Only what was written now has this time.
+    older = {"bool": {"must_not": [{"term": {"timestamp": told["timestamp"]}}]}}
+    mine = [{"term": {"name": name}}, {"term": {"source": grades[0].source}}, older]
+    target = f"/{JUDGMENTS.name}/_delete_by_query?refresh=true&conflicts=proceed"
+    answer = await ask_page(call, "POST", target, {"query": {"bool": {"filter": mine}}})
+    return {**told, "deleted": answer["deleted"]}
+
+
+async def _make_sure_of_index(call: OwnCall) -> None:
+    """Have the index made if it is missing: a write would make one with other fields. Raises CallerError, 503."""
+    if await ask_page(call, "POST", SEARCH, {"size": 0}, allowed=(404,)) is not None or call.parts.store is None:
+        return
+    try:
+        await prepare(call.parts.store)
+    except StoreError as error:
+        raise CallerError(f"the index {JUDGMENTS.name} is missing, and can't be made: {error}", status=503) from error
+
+
+def _actions(name: str, grades: Sequence[Grade]) -> Iterator[bytes]:
+    """The lines of a request to `_bulk`."""
+    for one in grades:
+        yield msgspec.json.encode({"index": {"_id": document_id(name, one)}}) + b"\n"
+        yield msgspec.json.encode(document_of(name, one)) + b"\n"
+
+
+def _check(outcomes: Sequence[dict[str, Any]], total: int) -> None:
+    """Raise EngineRefusedError with the first refusal among the outcomes of `_bulk`."""
+    refused = [outcome for outcome in outcomes if outcome.get("status", 200) >= 400]
+    if not refused:
+        return
+    status, error = refused[0]["status"], refused[0].get("error") or {}
+    reason = f"the engine did not take all {total} judgments: {error.get('reason', 'it gives no reason')}"
+    body = error_body(status, str(error.get("type", "exception")), reason)
+    raise EngineRefusedError(Reply(status=status, headers=((b"content-type", b"application/json"),), body=body))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
