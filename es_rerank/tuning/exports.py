@@ -1,4 +1,4 @@
-"""Grades written as text: TREC's qrels, CSV, and JSON lines. What a form can't hold is refused. Pure."""
+"""Grades written as text: TREC's qrels, CSV, and JSON. What a form can't hold is refused. Pure."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import io
 import re
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import msgspec
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 # Blanks part the columns, and a quote or a byte order mark at the beginning means something else to readers.
 NOT_IN_TREC = re.compile(r'^["\ufeff]|\s')
+KEPT_IN_TREC = "!#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
 # Readers drop blanks around a value, and a byte order mark.
 NOT_IN_CSV = re.compile(r"^[ \t\ufeff]|[ \t]$|[\r\n]")
 
@@ -27,18 +29,25 @@ NOT_IN_CSV = re.compile(r"^[ \t\ufeff]|[ \t]$|[\r\n]")
 def to_trec(grades: Iterable[Grade]) -> str:
     """TREC's qrels: query, 0, document and grade on each line, with tabs between.
 
-    It has no words, sources or indices. Raises JudgmentListError for an id with a blank in it, as the words of a query
-    have, and for a pair that has several grades.
+    It has no words, sources or indices. An id that it can't hold, such as words with blanks, is written as `trec_id`
+    has it. Raises JudgmentListError for a pair that would have several grades.
     """
     found: dict[tuple[str, str], float] = {}
     for one in grades:
-        _check("a TREC file", NOT_IN_TREC, one.query_id, one.object_id)
-        if found.setdefault((one.query_id, one.object_id), one.grade) != one.grade:
+        if found.setdefault((trec_id(one.query_id), trec_id(one.object_id)), one.grade) != one.grade:
             raise JudgmentListError(
                 f"query {one.query_id!r} and document {one.object_id!r} have several grades, of several indices or "
                 "sources, which a TREC file can't tell apart: export form=csv, or one source"
             )
     return "".join(f"{query}\t0\t{document}\t{_number(grade)}\n" for (query, document), grade in found.items())
+
+
+def trec_id(text: str) -> str:
+    """An id as TREC's files hold it: as it is, or percent-encoded where it has blanks or begins with a quote.
+
+    A run that is measured against exported qrels needs the same ids.
+    """
+    return quote(text, safe=KEPT_IN_TREC) if NOT_IN_TREC.search(text) else text
 
 
 def to_csv(grades: Iterable[Grade]) -> str:
@@ -50,22 +59,18 @@ def to_csv(grades: Iterable[Grade]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow((*OWN_START, *OWN_REST))
     for one in grades:
-        _check("a CSV file", NOT_IN_CSV, one.query_id, one.object_id)
+        wrong = next((text for text in (one.query_id, one.object_id) if NOT_IN_CSV.search(text)), None)
+        if wrong is not None:
+            raise JudgmentListError(f"the id {wrong!r} has a blank or sign that CSV can't hold: export form=json")
         rest = [getattr(one, field) for field in OWN_REST]
         cells = [_number(cell) if isinstance(cell, float) else cell for cell in rest]
         writer.writerow((one.user_query, one.object_id, _number(one.grade), one.query_id, *cells))
     return text.getvalue()
 
 
-def to_json_lines(grades: Iterable[Grade]) -> str:
-    """One object on each line, with the fields that the grade knows."""
-    return "".join(f"{msgspec.json.encode(fields_of(one)).decode()}\n" for one in grades)
-
-
-def _check(form: str, never: re.Pattern[str], *ids: str) -> None:
-    for one in ids:
-        if never.search(one):
-            raise JudgmentListError(f"the id {one!r} has a blank or sign that {form} can't hold: export form=json")
+def to_json(grades: Iterable[Grade]) -> bytes:
+    """A list of objects with the fields that each grade knows."""
+    return msgspec.json.encode([fields_of(one) for one in grades])
 
 
 def _number(value: float) -> str:

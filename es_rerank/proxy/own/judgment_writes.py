@@ -11,8 +11,9 @@ import msgspec
 
 from es_rerank.errors import CallerError
 from es_rerank.proxy.http.own import error_body
+from es_rerank.proxy.offload import compute
 from es_rerank.proxy.own.call import EngineRefusedError
-from es_rerank.proxy.own.judgment_lists import SEARCH, ask_page
+from es_rerank.proxy.own.judgment_lists import DOCUMENT_BYTES, SEARCH, ask_page
 from es_rerank.proxy.own.who import who_asks
 from es_rerank.records import Reply
 from es_rerank.store.engine import StoreError, prepare
@@ -20,7 +21,7 @@ from es_rerank.store.indices import JUDGMENTS
 from es_rerank.tuning.documents import document_id, document_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from es_rerank.proxy.own.call import OwnCall
     from es_rerank.tuning.judged import Grade
@@ -46,7 +47,8 @@ async def write_grades(call: OwnCall, name: str, grades: Sequence[Grade]) -> dic
         written += len(chunk)
         refresh = "true" if written == len(grades) else "false"
         target = f"/{JUDGMENTS.name}/_bulk?refresh={refresh}&filter_path={BULK_PATHS}"
-        answer = await ask_page(call, "POST", target, b"".join(_actions(name, chunk)))
+        lines = await compute(len(chunk) * DOCUMENT_BYTES, _actions, name, chunk)
+        answer = await ask_page(call, "POST", target, lines)
         outcomes = [next(iter(item.values())) for item in answer.get("items", [])]
         _check(outcomes, len(grades))
         results.update(outcome.get("result", "") for outcome in outcomes)
@@ -77,11 +79,12 @@ async def _make_sure_of_index(call: OwnCall) -> None:
         raise CallerError(f"the index {JUDGMENTS.name} is missing, and can't be made: {error}", status=503) from error
 
 
-def _actions(name: str, grades: Sequence[Grade]) -> Iterator[bytes]:
-    """The lines of a request to `_bulk`."""
+def _actions(name: str, grades: Sequence[Grade]) -> bytes:
+    """The body of a request to `_bulk`."""
+    lines: list[Any] = []
     for one in grades:
-        yield msgspec.json.encode({"index": {"_id": document_id(name, one)}}) + b"\n"
-        yield msgspec.json.encode(document_of(name, one)) + b"\n"
+        lines += ({"index": {"_id": document_id(name, one)}}, document_of(name, one))
+    return msgspec.json.Encoder().encode_lines(lines)
 
 
 def _check(outcomes: Sequence[dict[str, Any]], total: int) -> None:

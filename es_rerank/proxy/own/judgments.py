@@ -5,7 +5,6 @@ The engine is asked with the caller's own credentials, so it decides who may rea
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -14,6 +13,7 @@ from es_rerank.errors import CallerError
 from es_rerank.proxy.offload import compute
 from es_rerank.proxy.own.call import OwnAnswer, Text
 from es_rerank.proxy.own.judgment_lists import (
+    DOCUMENT_BYTES,
     SEARCH,
     check_store,
     read_grades,
@@ -24,8 +24,8 @@ from es_rerank.proxy.own.judgment_lists import (
 from es_rerank.proxy.own.judgment_writes import write_grades
 from es_rerank.store.indices import JUDGMENTS
 from es_rerank.tuning.agreement import agreement_of
-from es_rerank.tuning.documents import MAX_KEY_CHARACTERS, fields_of
-from es_rerank.tuning.exports import to_csv, to_trec
+from es_rerank.tuning.documents import MAX_KEY_CHARACTERS
+from es_rerank.tuning.exports import to_csv, to_json, to_trec
 from es_rerank.tuning.forms import FORMS, Form, form_of
 from es_rerank.tuning.forms import read_grades as grades_in
 from es_rerank.tuning.judged import PEOPLE, JudgmentListError
@@ -90,13 +90,14 @@ async def export(call: OwnCall) -> OwnAnswer:
     else:
         await sources_of(call, name)
         grades = await read_grades(call, name)
+    cost_bytes = len(grades) * DOCUMENT_BYTES
     if form == "json":
-        return OwnAnswer(value=[fields_of(one) for one in grades])
+        return OwnAnswer(value=msgspec.Raw(await compute(cost_bytes, to_json, grades)))
     try:
         if form == "csv":
-            text = await asyncio.to_thread(to_csv, grades)
+            text = await compute(cost_bytes, to_csv, grades)
             return OwnAnswer(value=Text(text=text, media_type=b"text/csv; charset=UTF-8"))
-        text = await asyncio.to_thread(to_trec, grades)
+        text = await compute(cost_bytes, to_trec, grades)
         return OwnAnswer(value=Text(text=text, media_type=b"text/plain; charset=UTF-8"))
     except JudgmentListError as error:
         raise CallerError(f"the judgment list [{name}]: {error}") from error
@@ -143,7 +144,8 @@ async def agree(call: OwnCall) -> OwnAnswer:
         has = f"; the list has {', '.join(chosen)}" if given is None else ""
         raise CallerError(f"[sources] must be two sources with a comma between them{has}")
     one, other = [await read_judgments(call, name, source) for source in chosen]
-    agreement = await asyncio.to_thread(agreement_of, one, other)
+    cost_bytes = (len(one.grades) + len(other.grades)) * DOCUMENT_BYTES
+    agreement = await compute(cost_bytes, agreement_of, one, other)
     return OwnAnswer(value={"name": name, **msgspec.to_builtins(agreement)})
 
 
