@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 # Blanks part the columns, and a quote or a byte order mark at the beginning means something else to readers.
 NOT_IN_TREC = re.compile(r'^["\ufeff]|\s')
 KEPT_IN_TREC = "!#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
-# Readers drop blanks around a value, and a byte order mark.
-NOT_IN_CSV = re.compile(r"^[ \t\ufeff]|[ \t]$|[\r\n]")
+# Readers drop blanks around a value, and a byte order mark where a line begins.
+NOT_IN_CSV = re.compile(r"^[ \t]|[ \t]$|[\r\n\ufeff]")
 
 
 def to_trec(grades: Iterable[Grade]) -> str:
@@ -56,21 +56,26 @@ def to_csv(grades: Iterable[Grade]) -> str:
     Raises JudgmentListError for an id with a line end in it or with blanks around it.
     """
     text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow((*OWN_START, *OWN_REST))
     for one in grades:
         wrong = next((text for text in (one.query_id, one.object_id) if NOT_IN_CSV.search(text)), None)
         if wrong is not None:
             raise JudgmentListError(f"the id {wrong!r} has a blank or sign that CSV can't hold: export form=json")
-        rest = [getattr(one, field) for field in OWN_REST]
-        cells = [_number(cell) if isinstance(cell, float) else cell for cell in rest]
-        writer.writerow((one.user_query, one.object_id, _number(one.grade), one.query_id, *cells))
+        rest = [_cell(getattr(one, field)) for field in OWN_REST]
+        writer.writerow((_cell(one.user_query), one.object_id, _number(one.grade), one.query_id, *rest))
     return text.getvalue()
 
 
 def to_json(grades: Iterable[Grade]) -> bytes:
     """A list of objects with the fields that each grade knows."""
     return msgspec.json.encode([fields_of(one) for one in grades])
+
+
+def _cell(value: float | str | None) -> int | str | None:
+    if isinstance(value, str):
+        return value.replace("\ufeff", "")
+    return _number(value) if isinstance(value, float) else value
 
 
 def _number(value: float) -> str:
