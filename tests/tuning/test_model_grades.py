@@ -26,13 +26,13 @@ HEAD = RecordingHead(
     rules_version="1",
     scorer="erank",
     fingerprint="f1",
-    setting=Setting(window=4, method="convex", alpha=0.2),
+    setting=Setting(window=4, method="zscore", alpha=0.2),
 )
 QUERY = RecordedQuery(
     query_id="q1",
     user_query="red shoes",
     group="head",
-    status="applied",
+    status="partial",
     ids=(("films-1", "a"), ("films-1", "b"), ("films-1", "c"), ("films-1", "d")),
     engine_scores=(4.0, 3.0, 2.0, 1.0),
     judgments=(spread(_10=0.9), None, spread(_5=0.2, _0=0.1), Judgment(rank_score=1.0)),
