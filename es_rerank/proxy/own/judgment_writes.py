@@ -13,7 +13,7 @@ from es_rerank.errors import CallerError
 from es_rerank.proxy.http.own import error_body
 from es_rerank.proxy.offload import compute
 from es_rerank.proxy.own.call import EngineRefusedError
-from es_rerank.proxy.own.judgment_lists import DOCUMENT_BYTES, SEARCH, ask_page
+from es_rerank.proxy.own.judgment_lists import DOCUMENT_BYTES, PAGE_DOCUMENTS, SEARCH, ask_page
 from es_rerank.proxy.own.who import who_asks
 from es_rerank.records import Reply
 from es_rerank.store.engine import StoreError, prepare
@@ -21,7 +21,7 @@ from es_rerank.store.indices import JUDGMENTS
 from es_rerank.tuning.documents import document_id, document_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from es_rerank.proxy.own.call import OwnCall
     from es_rerank.tuning.judged import Grade
@@ -45,12 +45,9 @@ async def write_grades(call: OwnCall, name: str, grades: Sequence[Grade]) -> dic
     written = 0
     while chunk := list(islice(dated, CHUNK_GRADES)):
         written += len(chunk)
-        refresh = "true" if written == len(grades) else "false"
-        target = f"/{JUDGMENTS.name}/_bulk?refresh={refresh}&filter_path={BULK_PATHS}"
         lines = await compute(len(chunk) * DOCUMENT_BYTES, _actions, name, chunk)
-        answer = await ask_page(call, "POST", target, lines)
-        outcomes = [next(iter(item.values())) for item in answer.get("items", [])]
-        _check(outcomes, len(grades))
+        outcomes = await _bulk(call, lines, refresh=written == len(grades))
+        _check(outcomes, f"take all {len(grades)} judgments")
         results.update(outcome.get("result", "") for outcome in outcomes)
     return {"grades": len(grades), "created": results["created"], "updated": results["updated"], "timestamp": now}
 
@@ -64,9 +61,34 @@ async def replace_source(call: OwnCall, name: str, grades: Sequence[Grade]) -> d
     # Only what was written now has this time.
     older = {"bool": {"must_not": [{"term": {"timestamp": told["timestamp"]}}]}}
     mine = [{"term": {"name": name}}, {"term": {"source": grades[0].source}}, older]
-    target = f"/{JUDGMENTS.name}/_delete_by_query?refresh=true&conflicts=proceed"
-    answer = await ask_page(call, "POST", target, {"query": {"bool": {"filter": mine}}})
-    return {**told, "deleted": answer["deleted"]}
+    return {**told, "deleted": await delete_grades(call, {"bool": {"filter": mine}})}
+
+
+async def delete_grades(call: OwnCall, wanted: Mapping[str, Any]) -> int:
+    """Delete all documents that a query finds, and say how many. Raises EngineRefusedError.
+
+    `_delete_by_query` is a module of its own, which not every Elasticsearch has.
+    """
+    page = {"size": PAGE_DOCUMENTS, "query": wanted, "_source": False, "track_total_hits": False}
+    deleted = 0
+    while True:
+        hits = (await ask_page(call, "POST", SEARCH, page))["hits"]["hits"]
+        if not hits:
+            return deleted
+        lines = msgspec.json.Encoder().encode_lines([{"delete": {"_id": hit["_id"]}} for hit in hits])
+        outcomes = await _bulk(call, lines, refresh=True)
+        _check(outcomes, f"delete all {len(hits)} judgments")
+        now_deleted = sum(outcome.get("result") == "deleted" for outcome in outcomes)
+        if not now_deleted:  # somebody else deletes them too
+            return deleted
+        deleted += now_deleted
+
+
+async def _bulk(call: OwnCall, lines: bytes, *, refresh: bool) -> list[dict[str, Any]]:
+    """What became of each action."""
+    target = f"/{JUDGMENTS.name}/_bulk?refresh={'true' if refresh else 'false'}&filter_path={BULK_PATHS}"
+    answer = await ask_page(call, "POST", target, lines)
+    return [next(iter(item.values())) for item in answer.get("items", [])]
 
 
 async def _make_sure_of_index(call: OwnCall) -> None:
@@ -87,13 +109,13 @@ def _actions(name: str, grades: Sequence[Grade]) -> bytes:
     return msgspec.json.Encoder().encode_lines(lines)
 
 
-def _check(outcomes: Sequence[dict[str, Any]], total: int) -> None:
-    """Raise EngineRefusedError with the first refusal among the outcomes of `_bulk`."""
-    refused = [outcome for outcome in outcomes if outcome.get("status", 200) >= 400]
+def _check(outcomes: Sequence[dict[str, Any]], wish: str) -> None:
+    """Raise EngineRefusedError with the first refusal among the outcomes of `_bulk`. To delete what is gone is none."""
+    refused = [outcome for outcome in outcomes if outcome.get("status", 200) >= 400 and "error" in outcome]
     if not refused:
         return
-    status, error = refused[0]["status"], refused[0].get("error") or {}
-    reason = f"the engine did not take all {total} judgments: {error.get('reason', 'it gives no reason')}"
+    status, error = refused[0]["status"], refused[0]["error"]
+    reason = f"the engine did not {wish}: {error.get('reason', 'it gives no reason')}"
     body = error_body(status, str(error.get("type", "exception")), reason)
     raise EngineRefusedError(Reply(status=status, headers=((b"content-type", b"application/json"),), body=body))
 

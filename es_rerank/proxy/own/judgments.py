@@ -21,8 +21,7 @@ from es_rerank.proxy.own.judgment_lists import (
     sources_of,
     wanted_by,
 )
-from es_rerank.proxy.own.judgment_writes import write_grades
-from es_rerank.store.indices import JUDGMENTS
+from es_rerank.proxy.own.judgment_writes import delete_grades, write_grades
 from es_rerank.tuning.agreement import agreement_of
 from es_rerank.tuning.documents import MAX_KEY_CHARACTERS
 from es_rerank.tuning.exports import to_csv, to_json, to_trec
@@ -129,9 +128,7 @@ async def delete(call: OwnCall) -> OwnAnswer:
     if source is not None and source not in sources:
         known = ", ".join(sources)
         raise CallerError(f"the judgment list [{name}] has no source [{source}]; it has {known}", status=404)
-    target = f"/{JUDGMENTS.name}/_delete_by_query?refresh=true&conflicts=proceed"
-    answer = await call.ask_engine("POST", target, {"query": wanted_by(name, source)})
-    return OwnAnswer(value={"name": name, "deleted": answer["deleted"]})
+    return OwnAnswer(value={"name": name, "deleted": await delete_grades(call, wanted_by(name, source))})
 
 
 async def agree(call: OwnCall) -> OwnAnswer:

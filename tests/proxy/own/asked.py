@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import urllib.error
 import urllib.request
@@ -57,7 +58,10 @@ class Asked(NamedTuple):
         except urllib.error.HTTPError as error:
             reply = error
         with reply:
-            return Answer(reply.status, reply.headers["content-type"], reply.read().decode())
+            text = reply.read()
+            if reply.headers["content-encoding"] == "gzip":
+                text = gzip.decompress(text)
+            return Answer(reply.status, reply.headers["content-type"], text.decode())
 
     def keep(self, key: str, **fields: Any) -> None:
         """Index a document as somebody does in Dev Tools."""
