@@ -68,8 +68,7 @@ class Asked(NamedTuple):
         send_json(f"{self.engine.url}/es-rerank-judgments/_doc/{key}?refresh=true", fields, method="PUT")
 
 
-def asked_on(request: pytest.FixtureRequest, run_system: Callable[..., System]) -> Asked:
-    """A proxy with a store before the engine that the fixture's parameter names."""
-    name = request.param
+def asked_on(name: str, request: pytest.FixtureRequest, run_system: Callable[..., System]) -> Asked:
+    """A proxy with a store before the engine of this name."""
     url = request.getfixturevalue("osmem_url") if name == "osmem" else request.getfixturevalue(name).url
     return Asked(run_system(url, extra=RULE, upstream="[store]\n"), Engine(name, url))

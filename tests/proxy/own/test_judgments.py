@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="module", params=ENGINES)
 def asked(request: pytest.FixtureRequest, run_system: Callable[..., System]) -> Asked:
     """A proxy with a store before each engine in turn."""
-    return asked_on(request, run_system)
+    return asked_on(request.param, request, run_system)
 
 
 def test_a_list_is_imported_shown_exported_and_deleted(asked: Asked) -> None:
