@@ -141,8 +141,8 @@ def run_from_clicks(options: argparse.Namespace) -> int:
         given = {name: str(wish) for name, wish in wishes.items() if wish is not None}
         told = lists.ask("POST", options.name, given, below="/_from_clicks")
     _say(
-        f"{told['grades']} judgments are in {options.name}, from {told['clicks']} clicks and {told['rows']} hits shown; "
-        f"{told['too_few_impressions']} pairs were shown too few times"
+        f"{told['grades']} judgments are in {options.name}, from {told['clicks']} clicks and {told['rows']} hits "
+        f"shown; {told['too_few_impressions']} pairs were shown too few times"
     )
     return 0
 

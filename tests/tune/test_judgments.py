@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
+import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from es_rerank.cli import main
+from es_rerank.cli import _make_parser, main
 from es_rerank.tuning.recordings import write_recording
 from tests.proxy.own.asked import asked_on
 from tests.tuning.cases import by_chance
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from tests.conftest import System
 
@@ -74,3 +76,12 @@ def test_a_model_judges_and_is_compared_on_files(tmp_path: Path, capsys: pytest.
         said = capsys.readouterr().out
         assert said.startswith(f"people and llm:{recording.head.scorer} have both judged ")
         assert "kappa" in said
+
+
+def test_the_commands_of_the_manual_are_understood() -> None:
+    """Each command in docs/judgments.md has options that exist."""
+    manual = Path(__file__).parents[2] / "docs" / "judgments.md"
+    commands = re.findall(r"^es-rerank (.+)$", manual.read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(commands) == 5
+    for command in commands:
+        assert _make_parser().parse_args(shlex.split(command.partition(" > ")[0])).run

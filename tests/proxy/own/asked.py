@@ -46,11 +46,11 @@ class Asked(NamedTuple):
     system: System
     engine: Engine
 
-    def __call__(self, method: str, path: str, body: Any = None, *, media_type: str = "application/json") -> Answer:
-        """What the proxy answers to Ann. A body that is no text is sent as JSON."""
+    def __call__(self, method: str, path: str, body: Any = None, *, authorization: str = f"Basic {LOGIN}") -> Answer:
+        """What the proxy answers, to Ann unless it is said otherwise. A body that is no text is sent as JSON."""
         if body is not None and not isinstance(body, str):
             body = json.dumps(body)
-        headers = {"content-type": media_type, "authorization": f"Basic {LOGIN}"}
+        headers = {"content-type": "application/json", "authorization": authorization}
         data = None if body is None else body.encode()
         request = urllib.request.Request(f"{self.system.url}{path}", data, headers, method=method)
         try:
