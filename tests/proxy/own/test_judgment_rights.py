@@ -42,7 +42,8 @@ def secured(run_system: Callable[..., System]) -> Iterator[Asked]:
     with real_engine_process("elasticsearch", "--security") as engine:
         for name, privileges in ROLES.items():
             indices = [{"names": [JUDGMENTS], "privileges": privileges}] if privileges else []
-            manage(engine.url, f"/_security/role/{name}", {"indices": indices})
+            role = {"cluster": ["manage_own_api_key"], "indices": indices}
+            manage(engine.url, f"/_security/role/{name}", role)
             manage(engine.url, f"/_security/user/{name}", {"password": PASSWORD, "roles": [name]})
         store = '[store]\nuser = "elastic"\npassword = "changeme"\n'
         yield Asked(run_system(engine.url, extra=RULE, upstream=store), engine)
