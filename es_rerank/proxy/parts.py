@@ -12,8 +12,11 @@ from es_rerank.memory import MemoryBudget
 from es_rerank.proxy.scoring.opening import open_score_source
 from es_rerank.proxy.search.absent_fields import AbsentFields
 from es_rerank.proxy.search.large_windows import LargeWindows
+from es_rerank.proxy.stats import SearchStats
+from es_rerank.rules.merge import RuleBase
 from es_rerank.rules.source import FileRules
 from es_rerank.store.engine import StoreEngine, keep_preparing
+from es_rerank.store.rules import follow_rules
 from es_rerank.supervised import end
 from es_rerank.upstream import Upstream
 
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from es_rerank.records import Reply, Request
     from es_rerank.rules.source import RuleSource
     from es_rerank.settings import Settings
+    from es_rerank.store.rules import StoredRules
     from es_rerank.tables import LimitSettings
     from es_rerank.upstream import StreamedReply
 
@@ -60,7 +64,10 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """Everything that outlives a request. `store` is None where es-rerank keeps no indices of its own."""
+    """Everything that outlives a request.
+
+    `store` is None where es-rerank keeps no indices of its own, and so is `stored_rules`, which else are the `rules`.
+    """
 
     clock: Clock
     engine: Engine
@@ -70,13 +77,18 @@ class Parts:
     memory: MemoryBudget
     forwarded_headers: bool = False
     store: StoreEngine | None = None
+    stored_rules: StoredRules | None = None
     large_windows: LargeWindows = field(default_factory=LargeWindows)
     absent_fields: AbsentFields = field(default_factory=AbsentFields)
+    stats: SearchStats = field(default_factory=lambda: SearchStats(SystemClock()))
 
 
 @asynccontextmanager
 async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
-    """The parts of a proxy. Connects to nothing yet: what is down at the start may come up later."""
+    """The parts of a proxy. What is down at the start may come up later.
+
+    With a store, its rules are looked for first, see `follow_rules`; nothing else is connected to yet.
+    """
     clock = SystemClock()
     async with AsyncExitStack() as stack:
         engine = await stack.enter_async_context(Upstream(settings.upstream, clock))
@@ -85,13 +97,19 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         if store is not None:
             preparing = asyncio.create_task(keep_preparing(store, pause_s=PREPARE_AGAIN_S))
             stack.push_async_callback(end, preparing)
+        stored_rules = None
+        if store is not None and settings.store is not None:
+            base = RuleBase(rules=settings.rules, scorers=settings.known_scorers(), limits=settings.limits)
+            following = follow_rules(store, base, clock, pause_s=settings.store.poll_s)
+            stored_rules = await stack.enter_async_context(following)
         yield Parts(
             clock=clock,
             engine=engine,
-            rules=FileRules(settings.book()),
+            rules=stored_rules or FileRules(settings.book()),
             scores=await stack.enter_async_context(open_score_source(settings, clock)),
             limits=settings.limits,
             memory=memory,
             store=store,
+            stored_rules=stored_rules,
             forwarded_headers=settings.upstream.forwarded_headers,
         )
