@@ -196,7 +196,7 @@ def _add_judgments(commands: Any) -> None:
 
     export = _add_command(
         lists, "export", "print a list", judgments.EXPORT,
-        "--name mine --url http://127.0.0.1:9300 --source people --form trec > qrels", within="judgments",
+        "--name mine --url http://127.0.0.1:9300 --form trec > qrels", within="judgments",
     )  # fmt: skip
     judgments.add_export_arguments(export)
     export.set_defaults(run=judgments.run_export)
