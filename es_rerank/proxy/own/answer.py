@@ -9,7 +9,7 @@ import yaml
 
 from es_rerank.errors import CallerError
 from es_rerank.proxy.http.own import error_body, own_reply
-from es_rerank.proxy.own.call import Table
+from es_rerank.proxy.own.call import Table, Text
 from es_rerank.proxy.own.table import table_help, table_records, table_text
 from es_rerank.proxy.search.filter_path import filter_answer
 from es_rerank.proxy.search.pretty import pretty_print
@@ -39,6 +39,10 @@ def write_answer(request: Request, parameters: Mapping[str, str], answer: OwnAns
     and for a column that does not exist.
     """
     value = answer.value
+    if isinstance(value, Text):
+        reply = own_reply(request, answer.status, value.text.encode(), product)
+        headers = tuple((key, value.media_type if key == b"content-type" else held) for key, held in reply.headers)
+        return Reply(status=reply.status, headers=headers, body=reply.body)
     form = _format_of(request, parameters, is_table=isinstance(value, Table))
     if isinstance(value, Table):
         if _flag(parameters, "help"):

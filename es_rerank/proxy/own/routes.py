@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from es_rerank.proxy.own import cat, explain, health, overview, rank_eval, rules
+from es_rerank.proxy.own import (
+    cat,
+    explain,
+    health,
+    judgment_sources,
+    judgments,
+    overview,
+    rank_eval,
+    rules,
+)
 from es_rerank.proxy.own.call import Route
 
+LIST = "/_es_rerank/judgments/{name}"
 RULE = "/_es_rerank/rules/{name}"
 ROUTES: tuple[Route, ...] = (
     Route(
@@ -14,6 +24,28 @@ ROUTES: tuple[Route, ...] = (
         about="what there is here",
     ),
     Route(methods=("GET",), path="/_es_rerank/health", answer=health.answer, about="how each part of this proxy is"),
+    Route(methods=("GET",), path="/_es_rerank/judgments", answer=judgments.answer_all, about="all judgment lists"),
+    Route(methods=("GET",), path=LIST, answer=judgments.export, about="a judgment list as JSON, CSV or TREC's qrels"),
+    Route(methods=("PUT", "POST"), path=LIST, answer=judgments.put, about="import judgments: JSON, TREC, BEIR or CSV"),
+    Route(methods=("DELETE",), path=LIST, answer=judgments.delete, about="delete a judgment list, or one source in it"),
+    Route(
+        methods=("POST",),
+        path=f"{LIST}/_from_clicks",
+        answer=judgment_sources.from_clicks,
+        about="make judgments from clicks",
+    ),
+    Route(
+        methods=("POST",),
+        path=f"{LIST}/_from_recording",
+        answer=judgment_sources.from_recording,
+        about="let the model of a recording judge",
+    ),
+    Route(
+        methods=("GET",),
+        path=f"{LIST}/_agreement",
+        answer=judgments.agree,
+        about="how far two sources of a judgment list agree",
+    ),
     Route(methods=("GET",), path="/_es_rerank/rules", answer=rules.answer_all, about="all rules in force"),
     Route(methods=("GET",), path=RULE, answer=rules.answer_one, about="one rule, and its versions"),
     Route(methods=("PUT",), path=RULE, answer=rules.put, about="store a rule, or what a sweep has found (from_run)"),
