@@ -24,8 +24,8 @@ API = (DOCS / "api.md").read_text(encoding="utf-8")
 
 
 def test_the_manual_lists_what_there_is() -> None:
-    """Each path has one row in some table of the manual, with all of its methods, and no row is of another path."""
-    listed = [(path, tuple(methods.split(", "))) for methods, path in ROW.findall(PAGES)]
+    """Each path has one row in the table of docs/api.md, with all of its methods, and no row is of another path."""
+    listed = [(path, tuple(methods.split(", "))) for methods, path in ROW.findall(API)]
     assert sorted(listed) == sorted((route.path, route.methods) for route in ROUTES)
 
 
