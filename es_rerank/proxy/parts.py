@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from es_rerank.clock import Clock
+    from es_rerank.models import RerankApi
     from es_rerank.proxy.scoring.source import ScoreSource
     from es_rerank.records import Reply, Request
     from es_rerank.rules.source import RuleSource
@@ -60,7 +61,10 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """Everything that outlives a request. `store` is None where es-rerank keeps no indices of its own."""
+    """Everything that outlives a request.
+
+    `store` is None where es-rerank keeps no indices of its own, `rerank_api` where that API is not answered.
+    """
 
     clock: Clock
     engine: Engine
@@ -70,6 +74,7 @@ class Parts:
     memory: MemoryBudget
     forwarded_headers: bool = False
     store: StoreEngine | None = None
+    rerank_api: RerankApi | None = None
     large_windows: LargeWindows = field(default_factory=LargeWindows)
     absent_fields: AbsentFields = field(default_factory=AbsentFields)
 
@@ -93,5 +98,6 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             limits=settings.limits,
             memory=memory,
             store=store,
+            rerank_api=settings.bound_rerank_api(),
             forwarded_headers=settings.upstream.forwarded_headers,
         )
