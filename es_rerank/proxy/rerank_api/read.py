@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from es_rerank.errors import CallerError
-from es_rerank.proxy.rerank_api.request import RerankRequest
+from es_rerank.proxy.rerank_api.request import RerankRequest, first_byte
 from es_rerank.rawjson import JSON_BLANKS, RAW_LIST, RAW_OBJECT
 from es_rerank.texts import TextSpec, texts_of
 
@@ -69,7 +69,7 @@ class _Fields:
     """The members of a body, each read as what it has to be. All methods raise CallerError."""
 
     def __init__(self, members: Mapping[str, msgspec.Raw]) -> None:
-        self._members = members
+        self._members = {name: raw for name, raw in members.items() if memoryview(raw) != b"null"}
 
     def text(self, name: str) -> str | None:
         return self._read(name, str, "text")
@@ -127,13 +127,13 @@ class _Fields:
                 raise CallerError(f"{name} must be right, was {side[:SHOWN_BYTES]}: a long text is cut at its end")
 
     def without_effect(self) -> tuple[str, ...]:
-        asked = [name for name in WITHOUT_EFFECT if self._members.get(name, b"null") != b"null"]
+        asked = [name for name in WITHOUT_EFFECT if name in self._members]
         return tuple(f"{name} has no effect: the scorer reads as much as its own settings say" for name in asked)
 
     def _read(self, name: str, kind: type[Value] | Any, wanted: str) -> Value | None:
         """A member as a value of this type; None where it is absent or null."""
         raw = self._members.get(name)
-        if raw is None or raw == b"null":
+        if raw is None:
             return None
         try:
             found: Value = msgspec.json.decode(raw, type=kind)
@@ -161,7 +161,7 @@ def _texts(
 
 def _text(place: str, raw: msgspec.Raw, spec: TextSpec, *, plain: bool) -> str | None:
     """A document's text, None where it is blank. Raises CallerError for a document that can't have any."""
-    first = bytes(raw[:1])
+    first = first_byte(raw)
     try:
         if first == b'"':
             text = msgspec.json.decode(raw, type=str)

@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from es_rerank.proxy.rerank_api.shapes import Shape
 
 
+def first_byte(raw: msgspec.Raw) -> bytes:
+    """What a JSON value begins with, which tells its kind, without a copy of it."""
+    return memoryview(raw)[:1].tobytes()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RerankRequest:
     """What is asked: how well each document answers the question, by which model.

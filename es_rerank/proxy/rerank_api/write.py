@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from es_rerank.judgment import LARGEST_SCORE
+from es_rerank.proxy.rerank_api.request import first_byte
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,4 +79,4 @@ def _document(request: RerankRequest, index: int) -> Any:
         return raw
     if request.shape == "vllm":
         return {"text": request.texts[index] or ""}
-    return {"text": raw} if raw[:1] == b'"' else raw
+    return {"text": raw} if first_byte(raw) == b'"' else raw
