@@ -56,7 +56,7 @@ UNAVAILABLE = {
 SCORER_FAILED = (503, "the scorer failed; the log of its worker has the reason")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Run:
     """One request on its way: the shape as far as it is known, and what the log will say."""
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
-from es_rerank.proxy.rerank_api.shapes import PATH_SHAPES, VLLM_KEYS, VOYAGE_KEYS, Shape, error_of, find_shape
-
-PAGE = (Path(__file__).parents[3] / "docs" / "rerank-api.md").read_text(encoding="utf-8")
+from es_rerank.proxy.rerank_api.shapes import Shape, error_of, find_shape
 
 
 @pytest.mark.parametrize(
@@ -59,11 +55,3 @@ def test_each_product_refuses_in_its_own_way(shape: Shape, status: int, answered
     code, found = error_of(shape, status, "why")
     assert (code, {**found, **body}) == (answered, found)
     assert set(found) - set(body) <= {"id"}
-
-
-def test_the_manual_names_every_path_and_deciding_key() -> None:
-    """The manual's table of shapes has each path, and each key that decides, and no shape is left out."""
-    for word in (*(path.decode() for path in PATH_SHAPES), *VOYAGE_KEYS, *VLLM_KEYS, "texts"):
-        assert f"`{word}`" in PAGE
-    rows = re.findall(r"^\| (.+?) \| `POST", PAGE, flags=re.MULTILINE)
-    assert len(rows) == len(get_args(Shape))
