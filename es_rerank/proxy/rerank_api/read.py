@@ -69,7 +69,7 @@ class _Fields:
     """The members of a body, each read as what it has to be. All methods raise CallerError."""
 
     def __init__(self, members: Mapping[str, msgspec.Raw]) -> None:
-        self._members = {name: raw for name, raw in members.items() if memoryview(raw) != b"null"}
+        self._members = {name: raw for name, raw in members.items() if not _is_null(raw)}
 
     def text(self, name: str) -> str | None:
         return self._read(name, str, "text")
@@ -140,6 +140,10 @@ class _Fields:
         except (ValueError, RecursionError):
             raise CallerError(f"{name} must be {wanted}, was {_shown(raw)}") from None
         return found
+
+
+def _is_null(raw: msgspec.Raw) -> bool:
+    return len(memoryview(raw)) == len(b"null") and bytes(raw) == b"null"
 
 
 def _model(name: str | None, api: RerankApi) -> Model:
