@@ -30,8 +30,6 @@ WITHOUT_EFFECT = ("max_tokens_per_doc", "max_chunks_per_doc", "max_tokens_per_qu
 # Who asks for these waits for something that no answer of ours has.
 NOT_DONE = ("relevant_spans", "return_embeddings")
 SIDES = ("truncation_side", "truncation_direction")
-# Whether results have their documents where a request does not say so.
-RETURNING: tuple[Shape, ...] = ("vllm",)
 
 
 def read_request(shape: Shape, members: RawObject, api: RerankApi) -> RerankRequest:
@@ -50,7 +48,7 @@ def read_request(shape: Shape, members: RawObject, api: RerankApi) -> RerankRequ
         documents=documents,
         texts=_texts("texts" if tei else "documents", documents, names, plain=tei),
         top=top or None,  # 0 is all, as for vLLM
-        with_documents=fields.flag("return_text" if tei else "return_documents", default=shape in RETURNING),
+        with_documents=fields.flag("return_text" if tei else "return_documents", default=shape == "vllm"),
         raw_scores=fields.flag("raw_scores", default=False) if tei else not fields.activated(),
         may_cut=cutting is None or fields.flag(cutting, default=True),
         warnings=fields.without_effect(),
