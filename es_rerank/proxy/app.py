@@ -1,6 +1,6 @@
-"""The proxy as an ASGI application: it tells three kinds of requests apart, and answers when something fails.
+"""The proxy as an ASGI application: it tells four kinds of requests apart, and answers when something fails.
 
-A search goes to the pipeline, our own paths go to their handlers, everything else streams through.
+A search goes to the pipeline, our own paths and the rerank API go to their handlers, everything else streams through.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from es_rerank.proxy.own.router import answer_own
 from es_rerank.proxy.own.routes import ROUTES
 from es_rerank.proxy.parts import open_parts
 from es_rerank.proxy.pipeline import answer, settle, with_warning
+from es_rerank.proxy.rerank_api.answer import answer_rerank, is_rerank
 from es_rerank.proxy.search.call import opaque_id, search_expression
 from es_rerank.proxy.search.control import may_ask
 from es_rerank.proxy.search.query_string import parse_query
@@ -118,6 +119,9 @@ async def _route(exchange: Exchange, parts: Parts) -> None:
     if is_own(request.path):
         request = replace(request, body=await exchange.read_body(parts.limits.max_request_bytes))
         await exchange.reply(await answer_own(request, ROUTES, parts, exchange.share))
+        return
+    if parts.rerank_api is not None and is_rerank(request):
+        await exchange.reply(await answer_rerank(exchange, parts.rerank_api, parts))
         return
     if parts.forwarded_headers:
         request = _with_forwarded(request, exchange.client)

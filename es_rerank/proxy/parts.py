@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from es_rerank.clock import Clock
+    from es_rerank.models import RerankApi
     from es_rerank.proxy.events.recorder import EventRecorder
     from es_rerank.proxy.scoring.source import ScoreSource
     from es_rerank.records import Reply, Request
@@ -69,7 +70,7 @@ class Parts:
     """Everything that outlives a request.
 
     `store` is None where es-rerank keeps no indices of its own, and so is `stored_rules`, which else are the `rules`.
-    `events` is None where searches leave no events.
+    `events` is None where searches leave no events, and `rerank_api` where that API is not answered.
     """
 
     clock: Clock
@@ -82,6 +83,7 @@ class Parts:
     store: StoreEngine | None = None
     events: EventRecorder | None = None
     stored_rules: StoredRules | None = None
+    rerank_api: RerankApi | None = None
     large_windows: LargeWindows = field(default_factory=LargeWindows)
     absent_fields: AbsentFields = field(default_factory=AbsentFields)
     stats: SearchStats = field(default_factory=lambda: SearchStats(SystemClock()))
@@ -117,6 +119,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             store=store,
             events=events,
             stored_rules=stored_rules,
+            rerank_api=settings.bound_rerank_api(),
             forwarded_headers=settings.upstream.forwarded_headers,
         )
 

@@ -14,8 +14,10 @@ from es_rerank.records import Request
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from es_rerank.models import Model
     from es_rerank.proxy.own.call import OwnCall
     from es_rerank.proxy.parts import Parts
+    from es_rerank.rules.book import BoundRule
 
 CHECK_S = 2.0
 MAX_ANSWER_BYTES = 1024 * 1024
@@ -34,7 +36,9 @@ async def check_health(parts: Parts) -> dict[str, Any]:
     engine. `reranking` means that Redis serves too, and a worker for every scorer in use.
     """
     stored, book = parts.stored_rules, parts.rules.book
-    used = book.scorers()
+    used: dict[str, BoundRule | Model] = {**book.scorers()}
+    for model in () if parts.rerank_api is None else parts.rerank_api.models.values():
+        used.setdefault(model.scorer_name, model)
     upstream, condition = await asyncio.gather(
         _check_engine(parts), check_scoring(parts, [bound.fingerprint for bound in used.values()])
     )

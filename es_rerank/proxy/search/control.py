@@ -15,7 +15,8 @@ from es_rerank.errors import CallerError
 from es_rerank.fusion.fuse import Method
 from es_rerank.judgment import ScoreRule
 from es_rerank.rawjson import RAW_OBJECT, edit_object, has_member
-from es_rerank.rules.rule import MAX_INSTRUCTION_CHARACTERS, Mode
+from es_rerank.rules.rule import Mode
+from es_rerank.tables import MAX_INSTRUCTION_CHARACTERS
 
 if TYPE_CHECKING:
     from es_rerank.proxy.search.call import SearchCall
