@@ -202,7 +202,7 @@ def test_the_requests_of_the_manual_work(run_system: Callable[..., System], osme
     asked = Asked(run_system(osmem_url, extra=RULE, upstream="[store]\n"), Engine("osmem", osmem_url))
     blocks = re.findall(r"```\n((?:GET|PUT|POST|DELETE) .+?)```", MANUAL.read_text(), re.DOTALL)
     requests = [one for block in blocks for one in re.split(r"\n\n", block.strip())]
-    assert len(requests) == 5
+    assert len(requests) == 7
     for one in requests:
         line, _, body = one.partition("\n")
         method, _, path = line.partition(" ")
