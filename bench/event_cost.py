@@ -1,4 +1,4 @@
-"""What events cost a search from the cache: the same searches on a proxy without events and on proxies with them.
+"""What events cost a search from the cache: the same searches on a proxy without events and on one with them.
 
     python bench/event_cost.py        on an OpenSearch started for it
 
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.cached import CHARACTERS, WARM_TURNS, begun  # found by the line above
+from bench.cached import WARM_TURNS, begun  # found by the line above
 from bench.stack import cpu_s
 from bench.system import (
     INDEX_PREFIX,
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 
     from bench.cached import Side
 
-OFF, DEFAULT, EVERY_HIT = "off", "default sample", "every hit"
+OFF, ON = "off", "on"
+PAGES = (10, 100)
 TABLES = {
-    OFF: "",
-    DEFAULT: '[store]\n[events]\nquery_text = "plain"\n',
-    EVERY_HIT: '[store]\n[events]\nquery_text = "plain"\nhits_sample_rate = 1.0\n',
+    OFF: "[store]\n[events]\nsample_rate = 0.0\n",
+    ON: '[store]\n[events]\nquery_text = "plain"\n',
 }
 MOST_RATIO = 1.05
 
@@ -85,17 +85,17 @@ def _block(side: Side, requests: Sequence[bytes], count: int) -> list[float]:
     return [side.caller.ask(requests[number % len(requests)])[0] * 1000 for number in range(count)]
 
 
-def table(measured: Mapping[str, Mapping[str, Figures]]) -> str:
-    """Markdown, for figures by kind of document and by side."""
+def table(measured: Mapping[int, Mapping[str, Figures]]) -> str:
+    """Markdown, for figures by hits of a page and by side."""
     lines = [
-        "| documents | events | p50, ms | p95, ms | p50 to off | proxy's CPU, ms/search |",
+        "| hits of a page | events | p50, ms | p95, ms | p50 to off | proxy's CPU, ms/search |",
         "| --- | --- | ---: | ---: | ---: | ---: |",
     ]
-    for kind, figures in measured.items():
+    for page, figures in measured.items():
         for name, one in figures.items():
             ratio = "" if name == OFF else spread(over_off(figures, name), 3)
             took = f"{one.percentile(50):.2f} | {one.percentile(95):.2f}"
-            lines.append(f"| {kind} | {name} | {took} | {ratio} | {one.cpu_ms:.2f} |")
+            lines.append(f"| {page} | {name} | {took} | {ratio} | {one.cpu_ms:.2f} |")
     return "\n".join(lines)
 
 
@@ -104,13 +104,11 @@ def over_off(figures: Mapping[str, Figures], name: str) -> list[float]:
     return ratios(figures[name].medians(), figures[OFF].medians())
 
 
-def goals(measured: Mapping[str, Mapping[str, Figures]]) -> str:
-    """How the goal is kept, by the default sample."""
+def goals(measured: Mapping[int, Mapping[str, Figures]]) -> str:
+    """How the goal is kept."""
     return "\n".join(
-        verdict(
-            f"p50 with events over p50 without, {kind} documents", over_off(figures, DEFAULT), digits=3, most=MOST_RATIO
-        )
-        for kind, figures in measured.items()
+        verdict(f"p50 with events over p50 without, pages of {page}", over_off(figures, ON), digits=3, most=MOST_RATIO)
+        for page, figures in measured.items()
     )
 
 
@@ -119,20 +117,21 @@ def told(side: Side) -> str:
     counts = send(f"{side.caller.url}/_es_rerank/health")["parts"]["events"]
     if counts["dropped"] or counts["failed"]:
         raise BenchError(f"{side.name}: events were lost: {counts}")
-    return f"{side.name}: {counts['written']} of {counts['recorded']} documents are written so far"
+    return f"{counts['written']} of {counts['recorded']} documents are written so far"
 
 
 def bench(options: argparse.Namespace) -> None:
-    """Compare, for both lengths."""
+    """Compare, for both pages."""
     [ours] = checkouts(None)
     with begun(options) as started:
         sides = [started.start(ours, 0, name=name, extra=extra) for name, extra in TABLES.items()]
         measured = {}
-        for kind in CHARACTERS:
-            asked = {side.name: side.prepare(INDEX_PREFIX + kind, started.searches, status=False) for side in sides}
-            measured[kind] = measure(sides, asked, options)
+        for page in PAGES:
+            searches = [{**search, "size": page} for search in started.searches]
+            asked = {side.name: side.prepare(INDEX_PREFIX + "short", searches, status=False) for side in sides}
+            measured[page] = measure(sides, asked, options)
         print(f"{options.rounds} rounds of {options.requests} searches.\n\n{table(measured)}\n\n{goals(measured)}\n")
-        print("; ".join(told(side) for side in sides[1:]) + ".")
+        print(f"With events on, {told(sides[-1])}.")
         for side in sides:
             side.caller.close()
 
@@ -140,8 +139,8 @@ def bench(options: argparse.Namespace) -> None:
 def main() -> int:
     """Read the options and measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--requests", type=int, default=60, help="searches on each side in a round (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--requests", type=int, default=48, help="searches on each side in a round (%(default)s)")
     parser.add_argument("--queries", type=int, default=12, help="how many different ones (%(default)s)")
     parser.add_argument(
         "--collection",
