@@ -145,6 +145,16 @@ def load_settings(file: Path, environment: Mapping[str, str]) -> Settings:
         raise SettingsError(f"{source}: {what} cannot be used:\n{lines}") from None
 
 
+def read_rule(values: Mapping[str, Any]) -> Rule:
+    """The rule with these keys, checked by itself as one of the file is. Raises ValueError in the file's words."""
+    try:
+        return Rule.model_validate(values)
+    except ValidationError as error:
+        file = {"rules": [values]}
+        problems = [_explain({**problem, "loc": ("rules", 0, *problem["loc"])}, file) for problem in error.errors()]
+        raise ValueError("; ".join(problem.removeprefix("rules[0]").lstrip(".: ") for problem in problems)) from None
+
+
 def meant_variable(name: str) -> str:
     """The variable that was probably meant by one that names no key for want of an underscore, or of capitals; or ''.
 

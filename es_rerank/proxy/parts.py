@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from es_rerank.clock import SystemClock
 from es_rerank.memory import MemoryBudget
+from es_rerank.proxy.jobs import Jobs
 from es_rerank.proxy.scoring.opening import open_score_source
 from es_rerank.proxy.search.absent_fields import AbsentFields
 from es_rerank.proxy.search.large_windows import LargeWindows
@@ -18,13 +19,14 @@ from es_rerank.supervised import end
 from es_rerank.upstream import Upstream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
     from contextlib import AbstractAsyncContextManager
 
     from es_rerank.clock import Clock
     from es_rerank.proxy.scoring.source import ScoreSource
     from es_rerank.records import Reply, Request
     from es_rerank.rules.source import RuleSource
+    from es_rerank.scorers.kinds import ScorerSettings
     from es_rerank.settings import Settings
     from es_rerank.tables import LimitSettings
     from es_rerank.upstream import StreamedReply
@@ -60,7 +62,11 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """Everything that outlives a request. `store` is None where es-rerank keeps no indices of its own."""
+    """Everything that outlives a request.
+
+    `store` is None where es-rerank keeps no indices of its own. `scorers` are all that the configuration knows, by
+    name. `jobs` are those that run in this process.
+    """
 
     clock: Clock
     engine: Engine
@@ -70,6 +76,8 @@ class Parts:
     memory: MemoryBudget
     forwarded_headers: bool = False
     store: StoreEngine | None = None
+    scorers: Mapping[str, ScorerSettings] = field(default_factory=dict)
+    jobs: Jobs = field(default_factory=Jobs)
     large_windows: LargeWindows = field(default_factory=LargeWindows)
     absent_fields: AbsentFields = field(default_factory=AbsentFields)
 
@@ -85,13 +93,18 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         if store is not None:
             preparing = asyncio.create_task(keep_preparing(store, pause_s=PREPARE_AGAIN_S))
             stack.push_async_callback(end, preparing)
+        scores = await stack.enter_async_context(open_score_source(settings, clock))
+        jobs = Jobs()
+        stack.push_async_callback(jobs.close)
         yield Parts(
             clock=clock,
             engine=engine,
             rules=FileRules(settings.book()),
-            scores=await stack.enter_async_context(open_score_source(settings, clock)),
+            scores=scores,
             limits=settings.limits,
             memory=memory,
             store=store,
+            scorers=settings.known_scorers(),
+            jobs=jobs,
             forwarded_headers=settings.upstream.forwarded_headers,
         )
