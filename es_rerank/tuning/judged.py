@@ -106,7 +106,10 @@ def grades_of(ids: Sequence[Hit], graded: Mapping[Hit, float], index: str) -> li
     `graded` are the grades of one query. A grade holds for a hit whose `_index` it names, for a search of the index
     expression `index` that it names (an alias, say), or for any index where it names none.
     """
-    return [
-        next((graded[key] for key in ((hit, object_id), (index, object_id), ("", object_id)) if key in graded), None)
-        for hit, object_id in ids
-    ]
+    return [next((graded[key] for key in keys_of(hit, graded, index)), None) for hit in ids]
+
+
+def keys_of(hit: Hit, graded: Mapping[Hit, float], index: str) -> list[Hit]:
+    """The keys of the grades that hold for a hit, the one that counts first; see `grades_of`."""
+    object_id = hit[1]
+    return [key for key in dict.fromkeys((hit, (index, object_id), ("", object_id))) if key in graded]

@@ -1,0 +1,173 @@
+"""Measures of an order, computed by ir-measures under its own names, and what they are told of unusual grades.
+
+ir-measures passes most of them to trec_eval, which takes whole grades only. So each measure gets the grades in a form
+that changes none of its values:
+
+- a measure that asks only whether a document is relevant (RR, AP, R, P, Rprec, Success: is the grade at least `rel`,
+  which is 1 unless said otherwise?) gets the answer to that question, for a fractional grade too: 0.5 is not relevant;
+- nDCG, whose gain is the grade itself, is the same when all grades of a query are multiplied by one number. Fractional
+  grades are multiplied until they are whole; where that would take more than 10,000 levels, the largest grade becomes
+  10,000 and the others are rounded, which moves nDCG by less than 0.0005;
+- a negative grade is judged, and not relevant: it counts 0, as in trec_eval.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from fractions import Fraction
+from math import lcm
+from typing import TYPE_CHECKING, Any
+
+import ir_measures
+
+from es_rerank.tuning.errors import TuningError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from es_rerank.tuning.graded import GradedQuery
+
+BY_GAIN = ("nDCG",)
+BY_RELEVANCE = ("RR", "AP", "R", "P", "Rprec", "Success")
+JUDGED = "Judged"
+NAMES = (*BY_GAIN, *BY_RELEVANCE, JUDGED)
+PARAMETERS = ("cutoff", "rel", "judged_only")
+MAX_GAIN = 10_000  # trec_eval keeps a table of all levels for each query
+PRIMARY = "nDCG@10"
+USUAL = ("nDCG@10", "RR@10", "AP@100", "R@100", "Judged@10")
+
+View = tuple[int | None, ...]
+"""What a measure sees of an order: the gain at each place. None is a hit that nobody has judged, where that matters."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gains:
+    """A query's grades as a measure takes them: of the recorded hits, in engine order, and of other documents."""
+
+    hits: View
+    others: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """One measure under its name in ir-measures.
+
+    `depth` is how many places it sees, None for all. `tells_unjudged` says that a hit that nobody has judged is
+    another thing to it than one that is not relevant.
+    """
+
+    name: str
+    kind: str
+    depth: int | None
+    rel: int
+    tells_unjudged: bool
+    measure: Any
+
+    def gains(self, query: GradedQuery) -> Gains:
+        """The query's grades, in the form that the module's description promises."""
+        known = [grade for grade in query.grades if grade is not None]
+        if self.kind in BY_GAIN:
+            factor = _factor((*known, *query.others))
+            told = {grade: max(0, round(grade * factor)) for grade in (*known, *query.others)}
+        elif self.kind in BY_RELEVANCE:
+            told = {grade: self.rel if grade >= self.rel else 0 for grade in (*known, *query.others)}
+        else:
+            told = dict.fromkeys((*known, *query.others), 1)
+        unjudged = None if self.tells_unjudged else 0
+        return Gains(
+            hits=tuple([unjudged if grade is None else told[grade] for grade in query.grades]),
+            others=tuple([told[grade] for grade in query.others]),
+        )
+
+    def view(self, gains: Gains, order: Sequence[int]) -> View:
+        """What the measure sees of an order. Orders with the same view have the same value."""
+        return tuple([gains.hits[index] for index in order[: self.depth]])
+
+    def values(self, gains: Sequence[Gains], views: Sequence[Iterable[View]]) -> list[dict[View, float]]:
+        """The value of each view of each query; both arguments are parallel to the queries, and so is the result.
+
+        ir-measures is asked as many times as the query with most views has some, each time for all queries at once.
+        """
+        names = [str(place) for place in range(len(gains))]
+        qrels = {name: _documents(one) for name, one in zip(names, gains, strict=True)}
+        evaluator = ir_measures.evaluator([self.measure], qrels)
+        left = [list(dict.fromkeys(seen)) for seen in views]
+        found: list[dict[View, float]] = [{} for _ in gains]
+        while any(left):
+            asked = {place: seen.pop() for place, seen in enumerate(left) if seen}
+            run = {names[place]: _run(view) for place, view in asked.items() if view}
+            values = {result.query_id: float(result.value) for result in evaluator.iter_calc(run)} if run else {}
+            for place, view in asked.items():
+                found[place][view] = values.get(names[place], 0.0) if view else 0.0
+        return found
+
+
+def parse_measure(name: str) -> Measure:
+    """The measure of this name in ir-measures: nDCG@10, RR@10, AP@100, R@100, P@5, P(rel=2)@5, Success@1, Judged@10.
+
+    Raises TuningError for what is no measure, or one that is not taken here.
+    """
+    try:
+        measure = ir_measures.parse_measure(name)
+    except (NameError, ValueError, TypeError, SyntaxError, AttributeError):
+        measure = None
+    if measure is None or measure.NAME not in NAMES:
+        raise TuningError(
+            f"metric: {name!r} is not taken; allowed are {', '.join(NAMES)}, most with a depth, as in {PRIMARY}"
+        )
+    given: Mapping[str, Any] = measure.params
+    odd = [key for key in given if key not in PARAMETERS and (key, given[key]) != ("dcg", "log2")]
+    if odd:
+        raise TuningError(f"metric: {name!r} has {', '.join(odd)}; allowed are rel and judged_only")
+    depth, rel = given.get("cutoff"), given.get("rel", 1)
+    if depth is None and measure.NAME in ("R", "P", "Success", JUDGED):
+        raise TuningError(f"metric: {name!r} needs a depth, as in {measure.NAME}@10")
+    if (depth is not None and depth < 1) or rel < 1:
+        raise TuningError(f"metric: in {name!r} the depth and rel must be at least 1")
+    return Measure(
+        name=str(measure),
+        kind=measure.NAME,
+        depth=None if given.get("judged_only") else depth,
+        rel=rel,
+        tells_unjudged=measure.NAME == JUDGED or bool(given.get("judged_only")),
+        measure=measure,
+    )
+
+
+def measured(measure: Measure, queries: Sequence[GradedQuery], order_by_query: Sequence[Sequence[int]]) -> list[float]:
+    """The value of each query in one order; the sequences are parallel. The order of a missing query is empty."""
+    gains = [measure.gains(query) for query in queries]
+    views = [measure.view(one, order) for one, order in zip(gains, order_by_query, strict=True)]
+    values = measure.values(gains, [[view] for view in views])
+    return [value[view] for value, view in zip(values, views, strict=True)]
+
+
+def _factor(grades: Sequence[float]) -> Fraction:
+    """What the grades of a query are multiplied by, to be whole or, with at most 10,000 levels, nearly so."""
+    exact = [Fraction(str(grade)) for grade in grades if grade > 0]
+    largest = max(exact, default=Fraction(1))
+    whole = lcm(*[grade.denominator for grade in exact])
+    return Fraction(whole) if whole * largest <= MAX_GAIN else MAX_GAIN / largest
+
+
+def _documents(gains: Gains) -> dict[str, int]:
+    """The gains of a query's judged documents, by names made up here: the gain, and a number among those of that gain.
+
+    Documents of one gain are alike to a measure, so no other name is needed.
+    """
+    judged = [gain for gain in gains.hits if gain is not None]
+    return {name: gain for name, gain in _named([*judged, *gains.others]) if gain is not None}
+
+
+def _run(view: View) -> dict[str, float]:
+    """An order that has the view, as ir-measures takes it: names as in `_documents`, with falling scores."""
+    return {name: float(len(view) - place) for place, (name, _) in enumerate(_named(view))}
+
+
+def _named(gains: Sequence[int | None]) -> Iterator[tuple[str, int | None]]:
+    """Each gain after the name of its document."""
+    numbers: Counter[int | None] = Counter()
+    for gain in gains:
+        numbers[gain] += 1
+        yield f"{gain} {numbers[gain]}", gain
