@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 class Counts:
     """How many queries are recorded, by the status of their search and by its reason."""
 
-    def __init__(self, *, done: int = 0, statuses: Mapping[str, int] | None = None,
-                 reasons: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self, *, done: int = 0, statuses: Mapping[str, int] | None = None, reasons: Mapping[str, int] | None = None
+    ) -> None:
         self.done = done
         self._statuses = Counter(statuses or {})
         self._reasons = Counter(reasons or {})

@@ -11,7 +11,7 @@ import logging
 import secrets
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -19,17 +19,20 @@ import msgspec
 from es_rerank.errors import CallerError, EsRerankError, UpstreamError
 from es_rerank.proxy.own.call import EngineRefusedError
 from es_rerank.store.indices import JOBS
+from es_rerank.supervised import end
 from es_rerank.tuning.errors import TuningError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from es_rerank.proxy.own.call import OwnCall
 
 LOG = logging.getLogger(__name__)
 Kind = Literal["replay", "sweep", "comparison"]
+Result = TypeVar("Result")
 State = Literal["running", "done", "failed", "cancelled", "interrupted"]
 MAX_LISTED = 100
+BEAT_S = 1.0
 # A running job says every second that it runs. The clocks of two proxies may be some seconds apart.
 STALE_S = 30.0
 # How long a job waits for an engine that is gone or full.
@@ -131,14 +134,20 @@ def detached(call: OwnCall) -> OwnCall:
     return replace(call, request=replace(call.request, body=None))
 
 
-async def may_search(call: OwnCall, index: str) -> None:
-    """Raise the engine's own refusal if the caller may not search the index, or there is none."""
-    await call.ask_engine("POST", f"/{quote(index, safe=',*')}/_search", {"size": 0, "track_total_hits": False})
+async def may_search(call: OwnCall, index: str, *, or_gone: bool = False) -> None:
+    """Raise the engine's own refusal if the caller may not search the index, or there is none.
+
+    `or_gone` lets an index pass that does not exist any more.
+    """
+    target = f"/{quote(index, safe=',*')}/_search"
+    await ask_once(call, "POST", target, {"size": 0, "track_total_hits": False}, allowed=(404,) if or_gone else ())
 
 
 async def create(call: OwnCall, job: Job) -> None:
     """Write the document of a new job, so that it is found at once."""
-    await call.ask_engine("PUT", f"/{JOBS.name}/_create/{quote(job.id, safe='')}?refresh=true", msgspec.to_builtins(job))
+    await call.ask_engine(
+        "PUT", f"/{JOBS.name}/_create/{quote(job.id, safe='')}?refresh=true", msgspec.to_builtins(job)
+    )
 
 
 async def find(call: OwnCall, kind: Kind, identity: str, *, patiently: bool = False) -> FoundJob:
@@ -181,7 +190,7 @@ async def cancel(call: OwnCall, kind: Kind, identity: str) -> Job:
         state = state_of(found.job)
         if state not in ("running", "interrupted"):
             raise CallerError(f"the {kind} [{identity}] is {state}, and no longer running", status=409)
-        changes = {"cancel": True} if state == "running" else {"cancel": True, "state": "cancelled"}
+        changes: dict[str, Any] = {"cancel": True} if state == "running" else {"cancel": True, "state": "cancelled"}
         changes["updated"] = found.job.updated  # only the one that runs it may say that it runs
         if await change(call, found, changes):
             return msgspec.structs.replace(found.job, **changes)
@@ -216,6 +225,24 @@ class JobKeeper:
     async def end(self, state: State, **changes: Any) -> None:
         """Say how the job ended. Raises OvertakenJobError."""
         await self.step(state=state, **changes)
+
+
+async def while_beating(
+    keeper: JobKeeper, working: asyncio.Task[Result], beat: Callable[[], Awaitable[Mapping[str, Any]]]
+) -> Result:
+    """What the task gives. Meanwhile, every second and once at its end, what `beat` gives goes into the document.
+
+    Raises what the task raises, and what `JobKeeper.step` does; the task is cancelled then.
+    """
+    try:
+        while True:
+            await asyncio.wait([working], timeout=BEAT_S)
+            ended = working.done()
+            await keeper.step(**await beat())
+            if ended:
+                return await working
+    finally:
+        await end(working)
 
 
 async def run_to_end(keeper: JobKeeper, work: Awaitable[Mapping[str, Any]], *, ended_early: State) -> None:

@@ -15,16 +15,15 @@ import msgspec
 from es_rerank.errors import CallerError
 from es_rerank.proxy.own import jobs, windows
 from es_rerank.proxy.own.call import OwnAnswer
+from es_rerank.proxy.own.counts import Counts
 from es_rerank.proxy.own.fields import object_in, text_in, whole_in, wrong
 from es_rerank.proxy.own.jobs import Job, JobKeeper
 from es_rerank.proxy.own.judgment_lists import read_judgments
-from es_rerank.proxy.own.counts import Counts
 from es_rerank.proxy.own.who import who_asks
 from es_rerank.proxy.replay.plan import ReplayPlan, make_plan, rule_for
 from es_rerank.proxy.replay.queries import MAX_QUERIES, read_queries, with_words
 from es_rerank.proxy.replay.run import DEFAULT_CONCURRENCY, MAX_CONCURRENCY, replay
 from es_rerank.rules.rule import Rule
-from es_rerank.supervised import end
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 
 ASKED = ("index", "judgments", "source", "queries", "request", "rule", "window", "concurrency", "label")
 MAX_RUNNING = 2
-BEAT_S = 1.0
 
 
 async def begin(call: OwnCall) -> OwnAnswer:
@@ -84,59 +82,25 @@ async def begin(call: OwnCall) -> OwnAnswer:
     return OwnAnswer(status=202, value={"id": identity, "state": "running"})
 
 
-async def answer_all(call: OwnCall) -> OwnAnswer:
-    """`GET /_es_rerank/replays`: the newest replays."""
-    call.allow()
-    jobs.need_store(call)
-    return OwnAnswer(value={"replays": [jobs.outline(job) for job in await jobs.list_jobs(call, "replay")]})
-
-
-async def answer_one(call: OwnCall) -> OwnAnswer:
-    """`GET /_es_rerank/replays/{id}`: how far a replay is, wherever it runs."""
-    call.allow()
-    jobs.need_store(call)
-    return OwnAnswer(value=jobs.shown((await jobs.find(call, "replay", call.names["id"])).job))
-
-
-async def cancel(call: OwnCall) -> OwnAnswer:
-    """`POST /_es_rerank/replays/{id}/_cancel`: ends a replay, wherever it runs. What it has recorded stays."""
-    call.allow()
-    jobs.need_store(call)
-    job = await jobs.cancel(call, "replay", call.names["id"])
-    return OwnAnswer(value={"id": job.id, "state": jobs.state_of(job), "cancel": True})
-
-
 async def resume(call: OwnCall) -> OwnAnswer:
     """`POST /_es_rerank/replays/{id}/_resume`: goes on behind the last recorded query, as the present caller."""
     call.allow()
     jobs.need_store(call)
     found = await jobs.find(call, "replay", call.names["id"])
     job = found.job
+    await jobs.may_search(call, job.index)
     state = jobs.state_of(job)
     if state in ("running", "done"):
         raise CallerError(f"the replay [{job.id}] is {state}; only one that ended early can be resumed", status=409)
     _check_room(call)
     plan = _plan_again(call, job)
     queries = await windows.read_queries(call, job.id)
-    await jobs.may_search(call, job.index)
     counts = await windows.count_recorded(call, job.id, job.total)
     changes = {"state": "running", "cancel": False, "error": "", "proxy": call.parts.jobs.proxy, **counts.fields()}
     if not await jobs.change(call, found, changes):
         raise CallerError(f"somebody else has just changed the replay [{job.id}]: look at it again", status=409)
     _start(call, msgspec.structs.replace(job, **changes), plan, queries)
     return OwnAnswer(status=202, value={"id": job.id, "state": "running", "done": counts.done, "total": job.total})
-
-
-async def delete(call: OwnCall) -> OwnAnswer:
-    """`DELETE /_es_rerank/replays/{id}`: deletes a replay with all that it has recorded."""
-    call.allow()
-    jobs.need_store(call)
-    job = (await jobs.find(call, "replay", call.names["id"])).job
-    if jobs.state_of(job) == "running":
-        raise CallerError(f"the replay [{job.id}] is running: cancel it first", status=409)
-    await windows.delete_recording(call, job.id, job.total)
-    await jobs.delete(call, job)
-    return OwnAnswer(value={"id": job.id, "deleted": True})
 
 
 def _check_room(call: OwnCall) -> None:
@@ -161,7 +125,7 @@ async def _query_set(call: OwnCall, body: dict[str, Any]) -> tuple[JudgedQuery, 
 def _plan_again(call: OwnCall, job: Job) -> ReplayPlan:
     """The plan of a replay that began earlier, by the rule that held then. Raises CallerError (409)."""
     book = call.parts.rules.book
-    kept = msgspec.convert(job.result["head"], windows.RecordingHead)
+    kept = windows.head_of(job)
     try:
         rule = Rule.model_validate(job.request["effective_rule"])
         plan = make_plan(
@@ -200,15 +164,15 @@ class _RunningReplay:
         """Record what is left; write it every second. What was recorded before an error is written too."""
         arrived: list[RecordedQuery] = []
         counts = Counts(done=self.job.done, statuses=self.job.statuses, reasons=self.job.reasons)
-        collecting = asyncio.create_task(self._collect(arrived))
-        try:
-            while not collecting.done():
-                await asyncio.wait([collecting], timeout=BEAT_S)
-                await self._write(arrived, counts)
-                await keeper.step(**counts.fields())
-            await collecting
-        finally:
-            await end(collecting)
+
+        async def write() -> dict[str, Any]:
+            batch = arrived[:]
+            await windows.write_windows(self.call, self.job.id, counts.done, batch)
+            del arrived[: len(batch)]
+            counts.add([(query.status, query.reason) for query in batch])
+            return counts.fields()
+
+        await jobs.while_beating(keeper, asyncio.create_task(self._collect(arrived)), write)
         return counts.fields()
 
     async def _collect(self, arrived: list[RecordedQuery]) -> None:
@@ -221,11 +185,4 @@ class _RunningReplay:
         )
         async with aclosing(recorded):
             async for query in recorded:
-                arrived.append(query)
-
-    async def _write(self, arrived: list[RecordedQuery], counts: Counts) -> None:
-        """Write what has arrived, and count it once it is written."""
-        batch = arrived[:]
-        await windows.write_windows(self.call, self.job.id, counts.done, batch)
-        del arrived[: len(batch)]
-        counts.add([(query.status, query.reason) for query in batch])
+                arrived.append(query)  # noqa: PERF401  each is to be seen as it comes

@@ -12,14 +12,15 @@ import msgspec
 from es_rerank.errors import CallerError, EsRerankError
 from es_rerank.proxy.own.counts import Counts
 from es_rerank.proxy.own.jobs import ask, find, state_of, utc
-from es_rerank.store.indices import JOBS, WINDOWS
+from es_rerank.store.indices import JOBS, RUNS, WINDOWS
 from es_rerank.tuning.judged import JudgedQuery
 from es_rerank.tuning.recording import RecordedQuery, Recording, RecordingHead
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from es_rerank.proxy.own.call import OwnCall
+    from es_rerank.proxy.own.jobs import Job
 
 AT_ONCE = 50
 """How many windows are read or written by one request: a few megabytes."""
@@ -31,6 +32,11 @@ class WriteRefusedError(EsRerankError):
 
 def _window_id(recording: str, position: int) -> str:
     return f"{recording}@{position:06d}"
+
+
+def row_id(job: str, number: int) -> str:
+    """The id of a job's document in the index of runs."""
+    return f"{job}@{number:06d}"
 
 
 def _queries_id(recording: str) -> str:
@@ -64,16 +70,7 @@ async def write_windows(call: OwnCall, recording: str, first: int, queries: Sequ
         }
         for position, query in enumerate(queries, start=first)
     }
-    await write_documents(call, WINDOWS.name, documents)
-
-
-async def write_documents(call: OwnCall, index: str, documents: dict[str, Any]) -> None:
-    """Write documents by id, in as many requests as they need. Raises WriteRefusedError."""
-    lines = [
-        msgspec.json.encode({"index": {"_id": key}}) + b"\n" + msgspec.json.encode(document) + b"\n"
-        for key, document in documents.items()
-    ]
-    await _bulk(call, index, lines)
+    await _write(call, WINDOWS.name, documents)
 
 
 async def count_recorded(call: OwnCall, recording: str, total: int) -> Counts:
@@ -89,30 +86,57 @@ async def count_recorded(call: OwnCall, recording: str, total: int) -> Counts:
     return counts
 
 
+async def read_head(call: OwnCall, recording: str) -> RecordingHead:
+    """The head of a recording. Raises CallerError (404, and 409 for one that is not complete)."""
+    return head_of(await _complete(call, recording))
+
+
 async def read_recording(call: OwnCall, recording: str) -> Recording:
     """A whole recording. Raises CallerError (404, and 409 for one that is not complete)."""
-    job = (await find(call, "replay", recording)).job
-    if job.state != "done":
-        state = state_of(job)
-        raise CallerError(
-            f"the recording [{recording}] has {job.done} of {job.total} queries, and its replay is {state}: "
-            + ("wait for its end" if state == "running" else f"go on with POST /_es_rerank/replays/{recording}/_resume"),
-            status=409,
-        )
+    job = await _complete(call, recording)
     queries: list[RecordedQuery] = []
     for first in range(0, job.total, AT_ONCE):
         for document in await _get(call, recording, range(first, min(job.total, first + AT_ONCE))):
             if not document.get("found"):
                 raise CallerError(f"the recording [{recording}] has lost its window [{document['_id']}]", status=404)
             queries.append(msgspec.convert(document["_source"]["query"], RecordedQuery))
-    return Recording(head=msgspec.convert(job.result["head"], RecordingHead), queries=tuple(queries))
+    return Recording(head=head_of(job), queries=tuple(queries))
+
+
+def head_of(job: Job) -> RecordingHead:
+    """The head of the recording that a replay makes."""
+    return msgspec.convert(job.result["head"], RecordingHead)
+
+
+async def _complete(call: OwnCall, recording: str) -> Job:
+    """The job of a recording that is complete."""
+    job = (await find(call, "replay", recording)).job
+    if job.state != "done":
+        state = state_of(job)
+        raise CallerError(
+            f"the recording [{recording}] has {job.done} of {job.total} queries, and its replay is {state}: "
+            + (
+                "wait for its end" if state == "running" else f"go on with POST /_es_rerank/replays/{recording}/_resume"
+            ),
+            status=409,
+        )
+    return job
 
 
 async def delete_recording(call: OwnCall, recording: str, total: int) -> None:
     """Delete the windows of a recording and its query set. What is not there is no error."""
-    keys = [_window_id(recording, position) for position in range(total)]
-    await _bulk(call, WINDOWS.name, [msgspec.json.encode({"delete": {"_id": key}}) + b"\n" for key in keys])
+    await _delete(call, WINDOWS.name, [_window_id(recording, position) for position in range(total)])
     await ask(call, "DELETE", f"/{JOBS.name}/_doc/{_queries_id(recording)}", allowed=(404,))
+
+
+async def write_rows(call: OwnCall, rows: Mapping[str, Any]) -> None:
+    """Write documents by id into the index of runs. Raises WriteRefusedError."""
+    await _write(call, RUNS.name, rows)
+
+
+async def delete_rows(call: OwnCall, job: str, count: int) -> None:
+    """Delete what a job has written into the index of runs."""
+    await _delete(call, RUNS.name, [row_id(job, number) for number in range(count)])
 
 
 async def _get(call: OwnCall, recording: str, positions: range, *, fields: str = "") -> list[dict[str, Any]]:
@@ -121,6 +145,18 @@ async def _get(call: OwnCall, recording: str, positions: range, *, fields: str =
     target = f"/{WINDOWS.name}/_mget" + (f"?_source_includes={fields}" if fields else "")
     documents: list[dict[str, Any]] = (await ask(call, "POST", target, body))["docs"]
     return documents
+
+
+async def _write(call: OwnCall, index: str, documents: Mapping[str, Any]) -> None:
+    lines = [
+        msgspec.json.encode({"index": {"_id": key}}) + b"\n" + msgspec.json.encode(document) + b"\n"
+        for key, document in documents.items()
+    ]
+    await _bulk(call, index, lines)
+
+
+async def _delete(call: OwnCall, index: str, keys: Sequence[str]) -> None:
+    await _bulk(call, index, [msgspec.json.encode({"delete": {"_id": key}}) + b"\n" for key in keys])
 
 
 async def _bulk(call: OwnCall, index: str, lines: Sequence[bytes]) -> None:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from es_rerank.errors import CallerError
-from es_rerank.proxy.search.control import KEY
 from es_rerank.proxy.replay.template import fill_template, read_template
+from es_rerank.proxy.search.control import KEY
 from es_rerank.rules.book import THINKING_KEYS, BoundRule, make_book
 from es_rerank.rules.indices import is_system, named_in
 from es_rerank.rules.rule import Rule

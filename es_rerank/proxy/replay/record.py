@@ -89,9 +89,7 @@ async def _record_once(query: JudgedQuery, request: Request, plan: ReplayPlan, p
     )
 
 
-async def _engines_order(
-    query: JudgedQuery, request: Request, plan: ReplayPlan, parts: Parts
-) -> tuple[Window, int]:
+async def _engines_order(query: JudgedQuery, request: Request, plan: ReplayPlan, parts: Parts) -> tuple[Window, int]:
     """The window as the engine orders it, without judgments, and the status of the engine's answer.
 
     The window is empty where the engine refuses the search, or orders it by something else than a score.

@@ -11,7 +11,7 @@ from es_rerank.proxy.replay.record import OutageError, record_query
 from es_rerank.supervised import end
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, Sequence
 
     from es_rerank.proxy.parts import Parts
     from es_rerank.proxy.replay.plan import ReplayPlan
@@ -48,7 +48,7 @@ async def replay(
     *,
     concurrency: int,
     pauses_s: Sequence[float] = PAUSES_S,
-) -> AsyncIterator[RecordedQuery]:
+) -> AsyncGenerator[RecordedQuery, None]:
     """Each query as it was recorded: parallel to `queries`, in their order, up to `concurrency` of them at a time.
 
     Close the iterator where it is not read to its end. Raises InterruptedReplayError where a query met an outage that
