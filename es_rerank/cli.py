@@ -16,6 +16,7 @@ from es_rerank.check import cli as check_config
 from es_rerank.doubts import doubts_about
 from es_rerank.errors import EsRerankError, SettingsError
 from es_rerank.front import cli as front
+from es_rerank.proxy.replay import cli as replay
 from es_rerank.settings import Settings, load_settings
 from es_rerank.telemetry import start_logging
 
@@ -132,6 +133,14 @@ def _make_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     demo.add_arguments(show)
     show.set_defaults(run=demo.run)
+
+    record = _add_command(
+        commands, "replay", "record the windows of a query set, for sweeps and comparisons", replay.DESCRIPTION,
+        "--config es-rerank.toml --index articles --queries queries.jsonl --out run.jsonl",
+    )  # fmt: skip
+    _add_config(record)
+    replay.add_arguments(record)
+    record.set_defaults(run=_replay)
     return parser
 
 
@@ -205,6 +214,10 @@ def _worker(options: argparse.Namespace) -> int:
 
 def _front(options: argparse.Namespace) -> int:
     return front.run(_load_to_print(options.config), options)
+
+
+def _replay(options: argparse.Namespace) -> int:
+    return replay.run(_load_to_print(options.config), options)
 
 
 def _check_config(options: argparse.Namespace) -> int:
