@@ -305,7 +305,7 @@ def shown(job: Job, now: datetime | None = None) -> dict[str, Any]:
     """A job as people see it: what is empty is left out, and a running one says when it will probably end."""
     now = now or datetime.now(UTC)
     state = state_of(job, now)
-    value = {key: item for key, item in msgspec.to_builtins(job).items() if item not in ("", {}, False)}
+    value = {key: item for key, item in msgspec.to_builtins(job).items() if item not in ("", {}) and item is not False}
     value["state"] = state
     if state == "interrupted" and job.state == "running":
         value["error"] = INTERRUPTED
