@@ -19,6 +19,7 @@ from es_rerank.front import cli as front
 from es_rerank.proxy.replay import cli as replay
 from es_rerank.settings import Settings, load_settings
 from es_rerank.telemetry import start_logging
+from es_rerank.tune import cli as tune
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -52,6 +53,9 @@ the searches that they may rerank, and everything else to the engine.
 """
 DEMO = """\
 Shows real questions answered with and without reranking, then stays up to be asked.
+"""
+RUNS = """\
+Hands what was recorded to other tools.
 """
 
 
@@ -141,12 +145,46 @@ def _make_parser() -> argparse.ArgumentParser:
     _add_config(record)
     replay.add_arguments(record)
     record.set_defaults(run=_replay)
+    _add_tuning(commands)
     return parser
 
 
-def _add_command(commands: Any, name: str, help_text: str, description: str, *examples: str) -> argparse.ArgumentParser:
-    """A command's parser, whose help ends in examples of its options."""
-    lines = "".join(f"\n  es-rerank {name} {example}" for example in examples)
+def _add_tuning(commands: Any) -> None:
+    """The commands that learn from recordings."""
+    sweep = _add_command(
+        commands, "sweep", "try many settings on a recording, and say whether one is better", tune.SWEEP,
+        "run.jsonl --judgments qrels.tsv",
+        "run.jsonl --judgments qrels.tsv --grid 'alpha=0:1:0.01 window=20,50,100'",
+    )  # fmt: skip
+    tune.add_sweep_arguments(sweep)
+    sweep.set_defaults(run=tune.run_sweep)
+
+    compare = _add_command(
+        commands, "compare", "compare two orders of the same queries", tune.COMPARE,
+        "run.jsonl --judgments qrels.tsv", "run.jsonl --judgments qrels.tsv --to alpha=0.35",
+        "minilm.jsonl erank.jsonl --judgments qrels.tsv",
+    )  # fmt: skip
+    tune.add_compare_arguments(compare)
+    compare.set_defaults(run=tune.run_compare)
+
+    runs = _add_command(
+        commands, "runs", "export what was recorded for other tools", RUNS, "export run.jsonl > run.trec"
+    )
+    of_runs = runs.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    export = _add_command(
+        of_runs, "export", "print a recording as a TREC run", tune.EXPORT,
+        "run.jsonl > run.trec", "run.jsonl --setting engine --tag bm25 > bm25.trec", within="runs",
+    )  # fmt: skip
+    tune.add_export_arguments(export)
+    export.set_defaults(run=tune.run_export)
+
+
+def _add_command(
+    commands: Any, name: str, help_text: str, description: str, *examples: str, within: str = ""
+) -> argparse.ArgumentParser:
+    """A command's parser, whose help ends in examples of its options; `within` is the command that it belongs to."""
+    command = f"{within} {name}".strip()
+    lines = "".join(f"\n  es-rerank {command} {example}" for example in examples)
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
         help=help_text,

@@ -1,18 +1,19 @@
-"""Query sets and judgments as text files: BEIR's queries.jsonl and qrels.tsv, TREC's qrels, and CSV with a header.
+"""Query sets and judgments as text: BEIR's queries.jsonl and qrels.tsv, TREC's qrels, and CSV with a header.
 
-Knows no engine and computes no measure. A file is read whole or not at all: every error names the file, and the line
-where there is one. All files are UTF-8, with or without a byte order mark, with any line ends; one whose name ends in
-.gz is unpacked.
+Knows no engine and computes no measure. A text is read whole or not at all: every error names it (a file by its path),
+and the line where there is one. All texts are UTF-8, with or without a byte order mark, with any line ends; a file
+whose name ends in .gz is unpacked.
 """
 
 from __future__ import annotations
 
 import csv
 import gzip
+import io
 import math
 import re
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -21,13 +22,15 @@ import msgspec
 from es_rerank.errors import EsRerankError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 # The words of a header, without case and signs. Where a header has several of a list, the first of the list counts: an
 # id comes before a text, and `score`, which may be the engine's, comes last.
 QUERY_WORDS = ("queryid", "qid", "topicid", "query", "topic", "querytext")
-DOCUMENT_WORDS = ("corpusid", "docid", "documentid", "docno", "pid", "passageid", "doc", "document")
+DOCUMENT_WORDS = ("corpusid", "docid", "documentid", "objectid", "docno", "pid", "passageid", "doc", "document")
+# What a person typed. A query that has no id has its words as its id.
+TEXT_WORDS = ("userquery", "querytext", "query")
 GRADE_WORDS = ("rating", "grade", "relevance", "rel", "judgment", "judgement", "label", "score")
 NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 WHOLE_NUMBER = re.compile(r"[+-]?[0-9]+")
@@ -67,15 +70,40 @@ class Judgment:
     grade: int | float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One judgment as it stands in a text: at which place, and with what in the row's other columns.
+
+    `query_text` are the query's words, '' where no column has them. `others` are all cells of the row by the names of
+    the header in small letters and digits alone (`Doc ID` is `docid`); a name that comes twice is left out, and without
+    a header there are none.
+    """
+
+    place: str
+    judgment: Judgment
+    query_text: str = ""
+    others: Mapping[str, str] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """Where the columns of a judgment are, of `width` in all, and whether the first line is a header."""
+    """Where the columns of a judgment are, of `width` in all. `names` are those of a header, () without one."""
 
     query: int
     document: int
     grade: int
     width: int
-    header: bool
+    names: tuple[str, ...] = ()
+
+    @property
+    def header(self) -> bool:
+        """Whether the first line is a header."""
+        return bool(self.names)
+
+    @property
+    def text(self) -> int | None:
+        """Where the query's words are; None if no column has them."""
+        return _place(TEXT_WORDS, self.names)
 
 
 def read_queries(file: Path) -> tuple[Query, ...]:
@@ -84,17 +112,22 @@ def read_queries(file: Path) -> tuple[Query, ...]:
     An `_id` that is a whole number is read as its digits. Raises TrecError, also for an id that comes twice and for a
     file without any query.
     """
+    return queries_in(str(file), lines_of(file))
+
+
+def queries_in(name: str, lines: Iterable[str]) -> tuple[Query, ...]:
+    """The same for the lines of a text. Errors call it `name`."""
     queries: dict[str, Query] = {}
-    for number, line in enumerate(_lines(file), start=1):
+    for number, line in enumerate(lines, start=1):
         if not line.strip(WHITE_SPACE):
             continue
-        where = f"{file}, line {number}"
+        where = f"{name}, line {number}"
         query = _query(where, line)
         if query.id in queries:
             raise TrecError(f"{where}: the query {query.id!r} is there twice")
         queries[query.id] = query
     if not queries:
-        raise TrecError(f"{file}: holds no query; a line is an object with _id and text")
+        raise TrecError(f"{name}: holds no query; a line is an object with _id and text")
     return tuple(queries.values())
 
 
@@ -112,7 +145,8 @@ def read_judgments(file: Path) -> tuple[Judgment, ...]:
     different grades and for a file without any judgment.
     """
     judgments: dict[tuple[str, str], Judgment] = {}
-    for where, judgment in _judged(file):
+    for row in rows_in(str(file), lines_of(file), is_csv=is_csv(file)):
+        where, judgment = row.place, row.judgment
         pair = (judgment.query_id, judgment.document_id)
         if judgments.setdefault(pair, judgment) != judgment:
             grades = f"{judgments[pair].grade} before and {judgment.grade} here"
@@ -122,9 +156,12 @@ def read_judgments(file: Path) -> tuple[Judgment, ...]:
     return tuple(judgments.values())
 
 
-def _judged(file: Path) -> Iterator[tuple[str, Judgment]]:
-    """Each judgment of a file after its place."""
-    lines = _lines(file)
+def rows_in(name: str, lines: Iterable[str], *, is_csv: bool = False) -> Iterator[Row]:
+    """Each judgment in the lines of a text, in the forms of `read_judgments`; `is_csv` says that commas come first.
+
+    A pair may come twice here. Errors, which are TrecErrors, call the text `name`.
+    """
+    lines = iter(lines)
     start: list[str] = []
     for line in lines:
         start.append(line)
@@ -132,17 +169,25 @@ def _judged(file: Path) -> Iterator[tuple[str, Judgment]]:
             break
     else:
         return
-    separator, layout = _form(f"{file}, line {len(start)}", file, start[-1])
-    rows = _rows(file, separator, chain(start, lines))
+    separator, layout = _form(f"{name}, line {len(start)}", start[-1], is_csv=is_csv)
+    rows = cells_in(name, separator, chain(start, lines))
     if layout.header:
         next(rows)
     for where, cells in rows:
         judgment = _judgment(where, cells, layout, separator)
-        if judgment is not None:
-            yield where, judgment
+        if judgment is None:
+            continue
+        text = "" if layout.text is None else cells[layout.text]
+        others = {key: cell for key, cell in zip(layout.names, cells, strict=False) if layout.names.count(key) == 1}
+        yield Row(place=where, judgment=judgment, query_text=text, others=others)
 
 
-def _lines(file: Path) -> Iterator[str]:
+def is_csv(file: Path) -> bool:
+    """Whether a file's name says that commas or semicolons are between its columns."""
+    return file.name.removesuffix(".gz").endswith(".csv")
+
+
+def lines_of(file: Path) -> Iterator[str]:
     """Each line with its end, blank ones too. A byte order mark is left out, also one of a file that was appended."""
     number = 0
     try:
@@ -155,6 +200,12 @@ def _lines(file: Path) -> Iterator[str]:
         raise TrecError(f"{file}: {where}: {reason}") from error
 
 
+def lines_in(name: str, text: bytes) -> Iterator[str]:
+    """The same for a text in memory. Errors call it `name`."""
+    for number, line in enumerate(io.BytesIO(text), start=1):
+        yield _text(f"{name}, line {number}", line)
+
+
 def _text(where: str, line: bytes) -> str:
     try:
         return line.decode().removeprefix("\ufeff")
@@ -162,19 +213,18 @@ def _text(where: str, line: bytes) -> str:
         raise TrecError(f"{where}: is not UTF-8 text: {error.reason}. Save the file as UTF-8") from error
 
 
-def _form(where: str, file: Path, line: str) -> tuple[str, _Layout]:
-    """The separator of a file and the layout of its columns, by its first line. Raises TrecError.
+def _form(where: str, line: str, *, is_csv: bool) -> tuple[str, _Layout]:
+    """The separator of a text and the layout of its columns, by its first line. Raises TrecError.
 
-    Commas come first in a file whose name ends in .csv. Elsewhere tabs do, since a value beside them may hold anything;
+    Commas come first in CSV. Elsewhere tabs do, since a value beside them may hold anything;
     and a line that shows columns by commas or semicolons and by blanks too is an error.
     """
-    is_csv = file.name.removesuffix(".gz").endswith(".csv")
     fits: list[tuple[str, _Layout]] = []
     for separator in (",", ";", "\t", BLANKS) if is_csv else ("\t", ",", ";", BLANKS):
         if separator in ",;" and "\t" in line and not is_csv:
             continue
         try:
-            [(_, cells)] = _rows(file, separator, [line])
+            [(_, cells)] = cells_in(where, separator, [line])
         except (TrecError, ValueError):
             continue
         layout = _layout(cells)
@@ -184,8 +234,8 @@ def _form(where: str, file: Path, line: str) -> tuple[str, _Layout]:
         return fits[0]
     if fits:
         raise TrecError(
-            f"{where}: has columns by blanks and by {fits[0][0]!r}: let the file's name end in .csv, or put tabs "
-            f"between the columns; was {_shown(line.strip())}"
+            f"{where}: has columns by blanks and by {fits[0][0]!r}: let the file's name end in .csv (of a request, say "
+            f"form=csv), or put tabs between the columns; was {_shown(line.strip())}"
         )
     raise TrecError(
         f"{where}: must be {EXPECTED}, the grade being a number; or a header with such words as query-id, corpus-id, "
@@ -193,19 +243,19 @@ def _form(where: str, file: Path, line: str) -> tuple[str, _Layout]:
     )
 
 
-def _rows(file: Path, separator: str, lines: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
+def cells_in(name: str, separator: str, lines: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
     """The cells of each row that is not blank, after its place. Raises TrecError for quotes that don't match."""
     if separator == BLANKS:
         for number, line in enumerate(lines, start=1):
             words = [word for word in re.split(f"[{WHITE_SPACE}]+", line) if word]
             if any(word.startswith('"') for word in words):
-                raise TrecError(f"{file}, line {number}: has a quote: put tabs or commas between the columns")
+                raise TrecError(f"{name}, line {number}: has a quote: put tabs or commas between the columns")
             if words:
-                yield f"{file}, line {number}", words
+                yield f"{name}, line {number}", words
         return
     reader = csv.reader(lines, delimiter=separator, strict=True)
     while True:
-        where = f"{file}, line {reader.line_num + 1}"
+        where = f"{name}, line {reader.line_num + 1}"
         try:
             row = next(reader, None)
         except csv.Error as error:
@@ -224,16 +274,21 @@ def _layout(cells: Sequence[str]) -> _Layout | None:
     width = len(cells)
     if NUMBER.fullmatch(cells[-1]):
         if width == 3:
-            return _Layout(0, 1, 2, width, header=False)
+            return _Layout(0, 1, 2, width)
         if width == 4 and ITERATION.fullmatch(cells[1]):
-            return _Layout(0, 2, 3, width, header=False)
+            return _Layout(0, 2, 3, width)
         return None
-    names = [re.sub(r"[^0-9a-z]", "", cell.casefold()) for cell in cells]
+    names = names_in(cells)
     places = [_place(words, names) for words in (QUERY_WORDS, DOCUMENT_WORDS, GRADE_WORDS)]
     query, document, grade = places
     if query is None or document is None or grade is None:
         return None
-    return _Layout(query, document, grade, width, header=True)
+    return _Layout(query, document, grade, width, names)
+
+
+def names_in(header: Sequence[str]) -> tuple[str, ...]:
+    """The names of a header as they are compared: small letters and digits alone."""
+    return tuple([re.sub(r"[^0-9a-z]", "", cell.casefold()) for cell in header])
 
 
 def _place(words: Sequence[str], names: Sequence[str]) -> int | None:
@@ -254,10 +309,11 @@ def _judgment(where: str, cells: Sequence[str], layout: _Layout, separator: str)
         return None
     if not query_id or not document_id:
         raise TrecError(f"{where}: must be {EXPECTED}, and no value may be empty, was {_shown(tuple(cells))}")
-    return Judgment(query_id=query_id, document_id=document_id, grade=_grade(where, grade))
+    return Judgment(query_id=query_id, document_id=document_id, grade=grade_in(where, grade))
 
 
-def _grade(where: str, text: str) -> int | float:
+def grade_in(where: str, text: str) -> int | float:
+    """The grade that a cell holds, an int where it is whole. Raises TrecError, which names the place `where`."""
     value = float(text) if len(text) <= MAX_GRADE_CHARACTERS and NUMBER.fullmatch(text) else math.nan
     if not math.isfinite(value):
         raise TrecError(f"{where}: the grade must be a number, such as 2 or 0.5, was {_shown(text)}")

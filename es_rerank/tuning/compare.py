@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from es_rerank.tuning.errors import TuningError
 from es_rerank.tuning.measures import measured, parse_measure
+from es_rerank.tuning.metrics import SHOWN_JUDGED
 from es_rerank.tuning.significance import FLIPS, sign_flip_test
 from es_rerank.tuning.sweep import order_by_query
 
@@ -69,12 +71,15 @@ class Comparison:
 
     `queries` are all judged queries, in the order of the judgments. `moved` are those that changed most, the largest
     change first, each with its hits that moved within or out of the first 10 places, the best new place first.
+    `from_judged` and `to_judged` are Judged@10 of both sides.
     """
 
     metric: str
     from_name: str
     to_name: str
     queries: tuple[QueryDifference, ...]
+    from_judged: float
+    to_judged: float
     p: float
     exact: bool
     moved: tuple[tuple[QueryDifference, tuple[MovedHit, ...]], ...]
@@ -97,12 +102,12 @@ class Comparison:
     @property
     def from_mean(self) -> float:
         """The metric of the first side."""
-        return sum(query.from_value for query in self.queries) / len(self.queries)
+        return fmean(query.from_value for query in self.queries)
 
     @property
     def to_mean(self) -> float:
         """The metric of the second side."""
-        return sum(query.to_value for query in self.queries) / len(self.queries)
+        return fmean(query.to_value for query in self.queries)
 
 
 def compare(
@@ -116,7 +121,7 @@ def compare(
     ids = [query.query_id for query in before.graded.queries]
     if ids != [query.query_id for query in after.graded.queries]:
         raise TuningError("both sides of a comparison must be graded by the same judgments, on the same queries")
-    measure = parse_measure(metric)
+    measure, judged = parse_measure(metric), parse_measure(SHOWN_JUDGED)
     from_orders = order_by_query(before.graded, before.setting)
     to_orders = order_by_query(after.graded, after.setting)
     from_values = measured(measure, before.graded.queries, from_orders)
@@ -139,6 +144,8 @@ def compare(
         from_name=before.name,
         to_name=after.name,
         queries=tuple(queries),
+        from_judged=fmean(measured(judged, before.graded.queries, from_orders)),
+        to_judged=fmean(measured(judged, after.graded.queries, to_orders)),
         p=test.p[0],
         exact=test.exact,
         moved=tuple(

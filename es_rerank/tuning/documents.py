@@ -45,8 +45,8 @@ def read_grade(document: Any, *, source: str = PEOPLE, index: str = "") -> Grade
         found[name] = _value(name, value)
     if not found["source"]:
         raise JudgmentListError("source must not be empty")
-    if "," in found["source"]:
-        raise JudgmentListError(f"source must have no comma, was {_shown(found['source'])}")
+    if "," in found["source"] or found["source"] != found["source"].strip():
+        raise JudgmentListError(f"source must have no comma and no blank around it, was {_shown(found['source'])}")
     return Grade(**found)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from es_rerank.tuning.folds import FOLDS, Choice, choose
-from es_rerank.tuning.measures import USUAL, measured, parse_measure
+from es_rerank.tuning.measures import measured, parse_measure
+from es_rerank.tuning.metrics import SHOWN_JUDGED, USUAL
 from es_rerank.tuning.significance import FLIPS, sign_flip_test
 from es_rerank.tuning.sweep import Sweep, order_by_query, sweep
 
@@ -15,8 +17,6 @@ if TYPE_CHECKING:
 
     from es_rerank.tuning.graded import GradedRecording
     from es_rerank.tuning.recording import Setting
-
-SHOWN_JUDGED = "Judged@10"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,13 +31,11 @@ class Figures:
 
     def mean(self, metric: str) -> float:
         """The mean over all judged queries."""
-        values = self.values[metric]
-        return sum(values) / len(values)
+        return fmean(self.values[metric])
 
     def mean_of_group(self, metric: str, groups: Sequence[str], group: str) -> float:
         """The mean over the queries of a group; `groups` are parallel to the judged queries."""
-        values = [value for value, own in zip(self.values[metric], groups, strict=True) if own == group]
-        return sum(values) / len(values)
+        return fmean(value for value, own in zip(self.values[metric], groups, strict=True) if own == group)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -73,8 +73,7 @@ def grade_recording(
     graded = judgments.by_query()
     judged = [query for query in judgments.queries() if only is None or query.query_id in only]
     if not judged:
-        what = "of the chosen queries" if only is not None else "query"
-        raise TuningError(f"the judgment list {judgments.name!r} judges no {what}")
+        raise TuningError(f"the judgment list {judgments.name!r} judges none of the chosen queries")
     if not any(query.query_id in recorded for query in judged):
         raise TuningError(
             f"the recording {recording.head.id!r} has none of the {len(judged)} queries of the list "

@@ -20,6 +20,7 @@ MAX_SETTINGS = 10_000
 FIELDS = ("alpha", "method", "window", "score")
 CHOICES: dict[str, tuple[str, ...]] = {"method": get_args(Method), "score": get_args(ScoreRule)}
 RANGE_KEYS = ("from", "to", "step")
+BOUNDS = {"alpha": (0, 1), "window": (1, 1_000_000)}
 FORMS = {
     "alpha": "numbers from 0 to 1, as a list or as a range such as 0:1:0.05",
     "window": "whole numbers from 1 on, as a list or as a range such as 10:100:10",
@@ -117,28 +118,37 @@ def _values(name: str, given: Any) -> tuple[Any, ...]:
     if isinstance(given, dict):
         numbers = _range(name, given)
     elif isinstance(given, list) and given:
-        numbers = [_number(name, value) for value in given]
+        numbers = [_bounded(name, value) for value in given]
     else:
         raise _wrong(name, given)
-    low, high = (0, 1) if name == "alpha" else (1, None)
+    if name == "alpha":
+        return tuple(dict.fromkeys(map(float, numbers)))
     for number in numbers:
-        if number < low or (high is not None and number > high) or (name == "window" and number != int(number)):
+        if number != int(number):
             raise _wrong(name, str(number))
-    convert = float if name == "alpha" else int
-    return tuple(dict.fromkeys(convert(number) for number in numbers))
+    return tuple(dict.fromkeys(map(int, numbers)))
 
 
 def _range(name: str, given: Mapping[str, Any]) -> Sequence[Decimal]:
     """The numbers of a range, its end included where a step falls on it. Decimal, so that 3 x 0.05 is 0.15."""
     if set(given) != set(RANGE_KEYS):
         raise TuningError(f"grid.{name}: a range has {', '.join(RANGE_KEYS)}, was {dict(given)!r}")
-    start, end, step = (_number(f"{name}.{key}", given[key]) for key in RANGE_KEYS)
+    start, end, step = _bounded(name, given["from"]), _bounded(name, given["to"]), _number(name, given["step"])
     if step <= 0 or end < start:
         raise TuningError(f"grid.{name}: a range rises by a step above 0, was from {start} to {end} by {step}")
-    count = (end - start) / step + 1
-    if count > MAX_SETTINGS:
-        raise TuningError(f"grid.{name}: the range has {int(count):,} values; allowed are {MAX_SETTINGS:,} settings")
-    return [start + place * step for place in range(int(count))]
+    if step > end - start:
+        return [start]
+    if end - start >= step * MAX_SETTINGS:
+        raise TuningError(f"grid.{name}: the range has more than {MAX_SETTINGS:,} values; allowed are as many settings")
+    return [start + place * step for place in range(int((end - start) / step) + 1)]
+
+
+def _bounded(name: str, value: Any) -> Decimal:
+    """A number that the field can have, though perhaps not a whole one."""
+    number, (low, high) = _number(name, value), BOUNDS[name]
+    if not low <= number <= high:
+        raise _wrong(name, value)
+    return number
 
 
 def _number(name: str, value: Any) -> Decimal:

@@ -8,7 +8,8 @@ that changes none of its values:
 - nDCG, whose gain is the grade itself, is the same when all grades of a query are multiplied by one number. Fractional
   grades are multiplied until they are whole; where that would take more than 10,000 levels, the largest grade becomes
   10,000 and the others are rounded, which moves nDCG by less than 0.0005;
-- a negative grade is judged, and not relevant: it counts 0, as in trec_eval.
+- a negative grade is judged, and not relevant: it counts 0, as in trec_eval. It is passed on as 0, because a query that
+  has nothing but grades of -2 and less ends the whole process within pytrec_eval 0.5.
 """
 
 from __future__ import annotations
@@ -16,15 +17,17 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from math import lcm
 from typing import TYPE_CHECKING, Any
 
 import ir_measures
 
 from es_rerank.tuning.errors import TuningError
+from es_rerank.tuning.metrics import PRIMARY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from es_rerank.tuning.graded import GradedQuery
 
@@ -32,13 +35,11 @@ BY_GAIN = ("nDCG",)
 BY_RELEVANCE = ("RR", "AP", "R", "P", "Rprec", "Success")
 JUDGED = "Judged"
 NAMES = (*BY_GAIN, *BY_RELEVANCE, JUDGED)
-PARAMETERS = ("cutoff", "rel", "judged_only")
+PARAMETERS = ("cutoff", "rel")
 MAX_GAIN = 10_000  # trec_eval keeps a table of all levels for each query
-PRIMARY = "nDCG@10"
-USUAL = ("nDCG@10", "RR@10", "AP@100", "R@100", "Judged@10")
 
-View = tuple[int | None, ...]
-"""What a measure sees of an order: the gain at each place. None is a hit that nobody has judged, where that matters."""
+View = tuple[int, ...]
+"""What a measure sees of an order: the gain at each place, 0 for a hit that has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,17 +52,12 @@ class Gains:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measure:
-    """One measure under its name in ir-measures.
-
-    `depth` is how many places it sees, None for all. `tells_unjudged` says that a hit that nobody has judged is
-    another thing to it than one that is not relevant.
-    """
+    """One measure under its name in ir-measures. `depth` is how many places it sees, None for all."""
 
     name: str
     kind: str
     depth: int | None
     rel: int
-    tells_unjudged: bool
     measure: Any
 
     def gains(self, query: GradedQuery) -> Gains:
@@ -74,9 +70,8 @@ class Measure:
             told = {grade: self.rel if grade >= self.rel else 0 for grade in (*known, *query.others)}
         else:
             told = dict.fromkeys((*known, *query.others), 1)
-        unjudged = None if self.tells_unjudged else 0
         return Gains(
-            hits=tuple([unjudged if grade is None else told[grade] for grade in query.grades]),
+            hits=tuple([0 if grade is None else told[grade] for grade in query.grades]),
             others=tuple([told[grade] for grade in query.others]),
         )
 
@@ -90,7 +85,7 @@ class Measure:
         ir-measures is asked as many times as the query with most views has some, each time for all queries at once.
         """
         names = [str(place) for place in range(len(gains))]
-        qrels = {name: _documents(one) for name, one in zip(names, gains, strict=True)}
+        qrels = {name: _qrels(one) for name, one in zip(names, gains, strict=True)}
         evaluator = ir_measures.evaluator([self.measure], qrels)
         left = [list(dict.fromkeys(seen)) for seen in views]
         found: list[dict[View, float]] = [{} for _ in gains]
@@ -119,7 +114,7 @@ def parse_measure(name: str) -> Measure:
     given: Mapping[str, Any] = measure.params
     odd = [key for key in given if key not in PARAMETERS and (key, given[key]) != ("dcg", "log2")]
     if odd:
-        raise TuningError(f"metric: {name!r} has {', '.join(odd)}; allowed are rel and judged_only")
+        raise TuningError(f"metric: {name!r} has {', '.join(odd)}; allowed are a depth and rel")
     depth, rel = given.get("cutoff"), given.get("rel", 1)
     if depth is None and measure.NAME in ("R", "P", "Success", JUDGED):
         raise TuningError(f"metric: {name!r} needs a depth, as in {measure.NAME}@10")
@@ -128,9 +123,8 @@ def parse_measure(name: str) -> Measure:
     return Measure(
         name=str(measure),
         kind=measure.NAME,
-        depth=None if given.get("judged_only") else depth,
+        depth=depth,
         rel=rel,
-        tells_unjudged=measure.NAME == JUDGED or bool(given.get("judged_only")),
         measure=measure,
     )
 
@@ -151,23 +145,38 @@ def _factor(grades: Sequence[float]) -> Fraction:
     return Fraction(whole) if whole * largest <= MAX_GAIN else MAX_GAIN / largest
 
 
-def _documents(gains: Gains) -> dict[str, int]:
-    """The gains of a query's judged documents, by names made up here: the gain, and a number among those of that gain.
+def _qrels(gains: Gains) -> dict[str, int]:
+    """A query's judged documents that have a gain, by names made up here; one without, where no other is left.
 
-    Documents of one gain are alike to a measure, so no other name is needed.
+    Documents of one gain are alike to a measure, so a name is the gain and a number among those of that gain.
     """
-    judged = [gain for gain in gains.hits if gain is not None]
-    return {name: gain for name, gain in _named([*judged, *gains.others]) if gain is not None}
+    numbers: Counter[int] = Counter()
+    found = {}
+    for gain in (*gains.hits, *gains.others):
+        if gain:
+            numbers[gain] += 1
+            found[f"{gain} {numbers[gain]}"] = gain
+    return found or {"none": 0}
 
 
 def _run(view: View) -> dict[str, float]:
-    """An order that has the view, as ir-measures takes it: names as in `_documents`, with falling scores."""
-    return {name: float(len(view) - place) for place, (name, _) in enumerate(_named(view))}
+    """An order that has the view, as ir-measures takes it: names as in `_qrels`, with falling scores."""
+    numbers: Counter[int] = Counter()
+    names = _fillers(len(view))[:]
+    for place, gain in enumerate(view):
+        if gain:
+            numbers[gain] += 1
+            names[place] = f"{gain} {numbers[gain]}"
+    return dict(zip(names, _scores(len(view)), strict=True))
 
 
-def _named(gains: Sequence[int | None]) -> Iterator[tuple[str, int | None]]:
-    """Each gain after the name of its document."""
-    numbers: Counter[int | None] = Counter()
-    for gain in gains:
-        numbers[gain] += 1
-        yield f"{gain} {numbers[gain]}", gain
+@cache
+def _fillers(count: int) -> list[str]:
+    """Names for hits without a gain, one for each place."""
+    return [f"at {place}" for place in range(count)]
+
+
+@cache
+def _scores(count: int) -> list[float]:
+    """Falling scores, one for each place."""
+    return [float(count - place) for place in range(count)]

@@ -74,8 +74,6 @@ def problem_of(query: RecordedQuery, head: RecordingHead) -> str | None:
         )
     if count > head.setting.window:
         return f"ids: has {count} hits, more than the window of {head.setting.window} in the first line"
-    if len(set(query.ids)) != count:
-        return "ids: has a hit twice"
     if not all(map(math.isfinite, query.engine_scores)):
         return "engine_scores: must be finite numbers"
     return None

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from es_rerank.tuning.findings import SHOWN_JUDGED, Figures
+from es_rerank.tuning.metrics import SHOWN_JUDGED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from es_rerank.tuning.findings import Findings
+    from es_rerank.tuning.findings import Figures, Findings
     from es_rerank.tuning.graded import GradedRecording
     from es_rerank.tuning.recording import Setting
 

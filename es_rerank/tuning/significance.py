@@ -86,4 +86,4 @@ def _random_signs(count: int, flips: int, seed: int) -> Iterator[npt.NDArray[np.
     random = np.random.default_rng(seed)
     for start in range(0, flips, BLOCK):
         rows = min(BLOCK, flips - start)
-        yield random.integers(0, 2, size=(rows, count)) * 2.0 - 1.0
+        yield np.where(random.integers(0, 2, size=(rows, count)) == 1, -1.0, 1.0)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from es_rerank.tuning.metrics import SHOWN_JUDGED
+
 if TYPE_CHECKING:
     from es_rerank.tuning.findings import Findings
     from es_rerank.tuning.recording import Setting
@@ -44,7 +46,7 @@ def case_of(findings: Findings) -> Case:
         p=findings.against_present[findings.best].corrected_p,
         queries=len(findings.graded.queries),
         settings=len(findings.sweep.settings),
-        judged_at_10=min(figures.mean("Judged@10") for figures in findings.figures[1:]),
+        judged_at_10=min(figures.mean(SHOWN_JUDGED) for figures in findings.figures[1:]),
         own_judgments=findings.graded.own_judgments,
     )
 

@@ -45,8 +45,19 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Text:
+    """An answer that is no JSON: what was asked for as a file. No parameter of the URL changes how it is written."""
+
+    text: str
+    media_type: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OwnAnswer:
-    """What a handler gives back: a status, a value that JSON can hold or a `Table`, and warnings for a person."""
+    """What a handler gives back: a status, a value and warnings for a person.
+
+    The value is one that JSON can hold, a `Table`, or a `Text`.
+    """
 
     value: Any
     status: int = 200

@@ -6,16 +6,19 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from es_rerank.errors import CallerError
+from es_rerank.proxy.offload import compute
 from es_rerank.store.indices import JUDGMENTS
 from es_rerank.tuning.documents import FIELDS, MAX_NAMED, read_grade, refusal_of, unique
 from es_rerank.tuning.judged import PEOPLE, Grade, JudgmentList, JudgmentListError, judgment_list
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from es_rerank.proxy.own.call import OwnCall
 
 PAGE_DOCUMENTS = 5000
+# Reading one takes as long as opening so many bytes.
+DOCUMENT_BYTES = 1000
 MAX_SOURCES = 1000
 # The pages' order. A pair that several sources or indices judge comes several times, and is never parted by a page.
 ORDER = ("query_id", "object_id")
@@ -85,17 +88,12 @@ async def read_grades(call: OwnCall, name: str, source: str | None = None) -> tu
     await _refuse_unreadable(call, name, wanted)
     grades: list[tuple[str, Grade]] = []
     wrong: list[str] = []
-    async for found in _documents(call, wanted):
-        place = f"the document [{found.id}]"
-        try:
-            grades.append((place, read_grade(found.fields)))
-        except JudgmentListError as error:
-            wrong.append(f"{place}: {error}")
+    async for page in _pages(call, wanted):
+        read, problems = await compute(len(page) * DOCUMENT_BYTES, _read_page, page)
+        grades += read
+        wrong += problems
     try:
-        refused = refusal_of(wrong)
-        if refused is not None:
-            raise refused
-        return unique(grades)
+        return await compute(len(grades) * DOCUMENT_BYTES, _whole, grades, wrong)
     except JudgmentListError as error:
         raise CallerError(f"the judgment list [{name}] can't be read: {error}") from error
 
@@ -109,6 +107,26 @@ def wanted_by(name: str, source: str | None) -> dict[str, Any]:
     elif source is not None:
         filters.append({"term": {"source": source}})
     return {"bool": {"filter": filters}}
+
+
+def _read_page(page: Sequence[_Found]) -> tuple[list[tuple[str, Grade]], list[str]]:
+    """The grades of the documents, each behind its place, and what is wrong with those that have none."""
+    grades: list[tuple[str, Grade]] = []
+    wrong: list[str] = []
+    for found in page:
+        place = f"the document [{found.id}]"
+        try:
+            grades.append((place, read_grade(found.fields)))
+        except JudgmentListError as error:
+            wrong.append(f"{place}: {error}")
+    return grades, wrong
+
+
+def _whole(grades: Sequence[tuple[str, Grade]], wrong: Sequence[str]) -> tuple[Grade, ...]:
+    refused = refusal_of(wrong)
+    if refused is not None:
+        raise refused
+    return unique(grades)
 
 
 async def _refuse_unreadable(call: OwnCall, name: str, wanted: Mapping[str, Any]) -> None:
@@ -133,7 +151,7 @@ def _why_unreadable(fields: Any) -> str:
     return f"one of {', '.join(NEEDED)} is not indexed"
 
 
-async def _documents(call: OwnCall, wanted: Mapping[str, Any]) -> AsyncIterator[_Found]:
+async def _pages(call: OwnCall, wanted: Mapping[str, Any]) -> AsyncIterator[list[_Found]]:
     """Each document once, in order. A key that the end of a full page may have parted is read again with the next."""
     after: tuple[Any, ...] | None = None
     while True:
@@ -150,8 +168,7 @@ async def _documents(call: OwnCall, wanted: Mapping[str, Any]) -> AsyncIterator[
         page = [_Found(id=hit["_id"], fields=hit["_source"], key=tuple(hit["sort"])) for hit in answer["hits"]["hits"]]
         full = len(page) == PAGE_DOCUMENTS
         whole = [found for found in page if not full or found.key != page[-1].key]
-        for found in whole:
-            yield found
+        yield whole
         if not full:
             return
         if not whole:

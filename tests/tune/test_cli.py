@@ -1,0 +1,115 @@
+"""The commands `sweep`, `compare` and `runs export`, on files."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from es_rerank.cli import main
+from es_rerank.tuning import errors
+from es_rerank.tuning.recordings import write_recording
+from tests.tuning.cases import by_chance
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[str, str]:
+    """A recording and its judgments."""
+    recording, judgments = by_chance(3, queries=20, window=15)
+    write_recording(tmp_path / "run.jsonl", recording)
+    lines = [f"{one.query_id}\t0\t{one.object_id}\t{one.grade:g}\n" for one in judgments.grades]
+    (tmp_path / "qrels.tsv").write_text("".join(lines), encoding="utf-8")
+    return str(tmp_path / "run.jsonl"), str(tmp_path / "qrels.tsv")
+
+
+def test_sweep_prints_figures_and_a_verdict(files: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    """The last line is the verdict; the figures of the engine, the present and the best setting stand before it."""
+    run, qrels = files
+    assert main(["sweep", run, "--judgments", qrels, "--grid", "alpha=0:1:0.1", "--metric", "RR@10"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.startswith(
+        "RR@10 of 20 queries judged by 'qrels.tsv' under 11 settings; recording run-1 of notes"
+    )
+    assert "| engine " in printed.out
+    assert "| now: alpha 0.2, zscore, window 15, paper " in printed.out
+    assert "over 20 queries: " in printed.out.splitlines()[-1]
+    assert not printed.err
+    assert main(["sweep", run, "--judgments", qrels]) == 0
+    assert "under 63 settings" in capsys.readouterr().out
+
+
+def test_only_the_queries_of_a_set_count(
+    files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With `--queries`, judged queries outside the set are left out."""
+    run, qrels = files
+    lines = [json.dumps({"_id": f"q{number}", "text": "words"}) for number in range(12)]
+    (tmp_path / "queries.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    options = ["--judgments", qrels, "--queries", str(tmp_path / "queries.jsonl"), "--grid", "alpha=0,0.5"]
+    assert main(["sweep", run, *options]) == 0
+    assert "nDCG@10 of 12 queries" in capsys.readouterr().out
+
+
+def test_compare_prints_both_sides(files: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Without more, the engine's order is compared with the recorded setting; with it, whatever is named."""
+    run, qrels = files
+    present = "run-1: alpha 0.2, zscore, window 15, paper"
+    for options, sides in (
+        ([], ("run-1: engine", present)),
+        (["--to", "alpha=0.5 method=rrf"], (present, "run-1: alpha 0.5, rrf, window 15, paper")),
+        (["--from", "engine", "--to", "window=5"], ("run-1: engine", "run-1: alpha 0.2, zscore, window 5, paper")),
+        ([run], (present, present)),
+    ):
+        given = [run, *[one for one in options if one == run], "--judgments", qrels]
+        assert main(["compare", *given, *[one for one in options if one != run]]) == 0
+        printed = capsys.readouterr().out
+        assert printed.startswith(f"from {sides[0]}\nto   {sides[1]}\n\nnDCG@10 ")
+
+
+def test_export_prints_a_trec_run(files: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Each hit is a line; the tag and the setting are chosen."""
+    assert main(["runs", "export", files[0], "--setting", "engine", "--tag", "bm25"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 20 * 15
+    assert lines[0] == "q0 Q0 d0 1 15 bm25"
+    assert main(["runs", "export", files[0]]) == 0
+    assert capsys.readouterr().out.splitlines() != lines
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--metric", "ndcg"], "metric: 'ndcg' is not taken"),
+        (["--grid", "window=99"], "window: 99 is more than the 15 hits that were recorded"),
+    ],
+)
+def test_what_is_wrong_is_said(
+    files: tuple[str, str], arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An error names the field, and nothing else is printed."""
+    assert main(["sweep", files[0], "--judgments", files[1], *arguments]) == 1
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert not printed.out
+
+
+@pytest.mark.parametrize("arguments", [["--grid", "beta=1"], ["--grid", "alpha=2"], ["--folds", "1"]])
+def test_misuse_is_told_apart(files: tuple[str, str], arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """A grid or a number that can't be read ends with code 2, as any option does."""
+    with pytest.raises(SystemExit) as ended:
+        main(["sweep", files[0], "--judgments", files[1], *arguments])
+    assert ended.value.code == 2
+    assert arguments[0] in capsys.readouterr().err
+
+
+def test_packages_that_are_missing_are_named(
+    files: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without the extra, a command says what to install."""
+    monkeypatch.setattr(errors, "PACKAGES", ("ir_measures_of_the_moon",))
+    assert main(["compare", files[0], "--judgments", files[1]]) == 1
+    assert "ir_measures_of_the_moon missing: measures need `pip install 'es-rerank[tuning]'`" in capsys.readouterr().err
