@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from es_rerank.tuning.graded import grade_recording
+from es_rerank.tuning.metrics import SHOWN_JUDGED
 from es_rerank.tuning.verdict import better, case_of, p_text, verdict
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def compute_sweep(task: SweepTask, progress: Callable[[int, int], None]) -> Comp
 def compute_comparison(task: ComparisonTask, progress: Callable[[int, int], None]) -> Computed:
     """The comparison. Raises TuningError."""
     from es_rerank.tuning.compare import Side, compare  # noqa: PLC0415
-    from es_rerank.tuning.findings import SHOWN_JUDGED, figures_of  # noqa: PLC0415
+    from es_rerank.tuning.findings import figures_of  # noqa: PLC0415
     from es_rerank.tuning.results import figures_rows  # noqa: PLC0415
 
     before = Side(graded=grade_recording(task.before, task.judgments), setting=task.before_setting)
@@ -105,11 +106,11 @@ def compute_comparison(task: ComparisonTask, progress: Callable[[int, int], None
 
 
 def name_metrics(asked: tuple[str, ...], progress: Callable[[int, int], None]) -> tuple[str, ...]:
-    """The metrics' full names, each once; the usual ones for none. Raises TuningError for one that is not taken."""
-    from es_rerank.tuning.measures import USUAL, parse_measure  # noqa: PLC0415
+    """The metrics' full names, each once. Raises TuningError for one that is not taken."""
+    from es_rerank.tuning.measures import parse_measure  # noqa: PLC0415
 
     progress(1, 1)
-    return tuple(dict.fromkeys(parse_measure(name).name for name in asked or USUAL))
+    return tuple(dict.fromkeys(parse_measure(name).name for name in asked))
 
 
 def _test(findings: Findings, baseline: str) -> dict[str, Any]:

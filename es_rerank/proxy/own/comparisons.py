@@ -11,10 +11,11 @@ from es_rerank.proxy.own.call import OwnAnswer
 from es_rerank.proxy.own.computing import ComputingJob, check_metrics, need_tuning
 from es_rerank.proxy.own.fields import object_in, text_in, wrong
 from es_rerank.proxy.own.jobs import Job
-from es_rerank.proxy.own.judgment_lists import read_judgments
+from es_rerank.proxy.own.judgment_lists import check_store, read_judgments
 from es_rerank.proxy.own.who import who_asks
 from es_rerank.tuning.errors import TuningError
 from es_rerank.tuning.grid import FIELDS, grid_from
+from es_rerank.tuning.metrics import PRIMARY
 from es_rerank.tuning.order import check_settings
 
 if TYPE_CHECKING:
@@ -27,18 +28,17 @@ ASKED = ("a", "b", "judgments", "source", "metric", "label")
 SIDES = ("a", "b")
 SIDE_KEYS = ("recording", "setting")
 ENGINE = "engine"
-DEFAULT_METRIC = "nDCG@10"
 
 
 async def begin(call: OwnCall) -> OwnAnswer:
     """Begins a comparison, and answers at once with its id."""
     call.allow()
-    jobs.need_store(call)
+    check_store(call)
     need_tuning(call)
     body = call.json_object(*ASKED)
     label = text_in(body, "label", default="")
     recordings = _recordings(body)
-    metrics = await check_metrics([body.get("metric", DEFAULT_METRIC)])
+    metrics = await check_metrics([body.get("metric", PRIMARY)])
     heads = {name: await windows.read_head(call, name) for name in dict.fromkeys(recordings.values())}
     for head in heads.values():
         await jobs.may_search(call, head.index)

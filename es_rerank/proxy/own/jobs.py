@@ -18,6 +18,7 @@ import msgspec
 
 from es_rerank.errors import CallerError, EsRerankError, UpstreamError
 from es_rerank.proxy.own.call import EngineRefusedError
+from es_rerank.proxy.own.judgment_lists import ask_page
 from es_rerank.store.indices import JOBS
 from es_rerank.supervised import end
 from es_rerank.tuning.errors import TuningError
@@ -100,12 +101,6 @@ def utc(time: datetime | None = None) -> str:
     return (time or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def need_store(call: OwnCall) -> None:
-    """Raise CallerError where es-rerank keeps no indices of its own."""
-    if call.parts.store is None:
-        raise CallerError("jobs need the table [store] in the configuration", status=501)
-
-
 async def ask(call: OwnCall, method: str, target: str, body: Any = None, *, allowed: tuple[int, ...] = ()) -> Any:
     """What the engine answers to the caller of a job, whose request may be answered already.
 
@@ -113,20 +108,14 @@ async def ask(call: OwnCall, method: str, target: str, body: Any = None, *, allo
     """
     for pause_s in PAUSES_S:
         try:
-            return await ask_once(call, method, target, body, allowed=allowed)
+            return await ask_page(call, method, target, body, allowed=allowed)
         except UpstreamError:
             await asyncio.sleep(pause_s)
         except EngineRefusedError as refused:
             if refused.reply.status not in BUSY:
                 raise
             await asyncio.sleep(pause_s)
-    return await ask_once(call, method, target, body, allowed=allowed)
-
-
-async def ask_once(call: OwnCall, method: str, target: str, body: Any = None, *, allowed: tuple[int, ...] = ()) -> Any:
-    """The same, without patience. What the answer takes of the memory for bodies is given back at once."""
-    with call.parts.memory.share() as share:
-        return await replace(call, share=share).ask_engine(method, target, body, allowed=allowed)
+    return await ask_page(call, method, target, body, allowed=allowed)
 
 
 def detached(call: OwnCall) -> OwnCall:
@@ -140,7 +129,7 @@ async def may_search(call: OwnCall, index: str, *, or_gone: bool = False) -> Non
     `or_gone` lets an index pass that does not exist any more.
     """
     target = f"/{quote(index, safe=',*')}/_search"
-    await ask_once(call, "POST", target, {"size": 0, "track_total_hits": False}, allowed=(404,) if or_gone else ())
+    await ask_page(call, "POST", target, {"size": 0, "track_total_hits": False}, allowed=(404,) if or_gone else ())
 
 
 async def create(call: OwnCall, job: Job) -> None:
@@ -152,8 +141,8 @@ async def create(call: OwnCall, job: Job) -> None:
 
 async def find(call: OwnCall, kind: Kind, identity: str, *, patiently: bool = False) -> FoundJob:
     """A job of this kind; `patiently` waits for an engine that is gone. Raises CallerError (404) if there is none."""
-    asking = ask if patiently else ask_once
-    answer = await asking(call, "GET", f"/{JOBS.name}/_doc/{quote(identity, safe='')}", allowed=(404,))
+    asking = ask if patiently else ask_page
+    answer = await asking(call, "GET", f"/{JOBS.name}/_doc/{quote(identity, safe='')}", None, allowed=(404,))
     if answer is None or not answer.get("found") or answer["_source"].get("kind") != kind:
         raise CallerError(f"there is no {kind} [{identity}]", status=404)
     return FoundJob(
@@ -172,7 +161,7 @@ async def list_jobs(call: OwnCall, kind: Kind) -> list[Job]:
 
 async def delete(call: OwnCall, job: Job) -> None:
     """Delete a job's document; that it is gone already is no error."""
-    await ask_once(call, "DELETE", f"/{JOBS.name}/_doc/{quote(job.id, safe='')}?refresh=true", allowed=(404,))
+    await ask_page(call, "DELETE", f"/{JOBS.name}/_doc/{quote(job.id, safe='')}?refresh=true", None, allowed=(404,))
 
 
 async def change(call: OwnCall, found: FoundJob, changes: Mapping[str, Any]) -> bool:

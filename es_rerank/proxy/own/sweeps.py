@@ -11,10 +11,11 @@ from es_rerank.proxy.own.call import OwnAnswer
 from es_rerank.proxy.own.computing import ComputingJob, check_metrics, need_tuning
 from es_rerank.proxy.own.fields import text_in, whole_in, wrong
 from es_rerank.proxy.own.jobs import Job
-from es_rerank.proxy.own.judgment_lists import read_judgments
+from es_rerank.proxy.own.judgment_lists import check_store, read_judgments
 from es_rerank.proxy.own.who import who_asks
 from es_rerank.tuning.errors import TuningError
 from es_rerank.tuning.grid import default_grid, grid_from, parse_grid
+from es_rerank.tuning.metrics import PRIMARY, USUAL
 from es_rerank.tuning.order import check_settings
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ MAX_FOLDS = 100
 async def begin(call: OwnCall) -> OwnAnswer:
     """Begins a sweep, and answers at once with its id."""
     call.allow()
-    jobs.need_store(call)
+    check_store(call)
     need_tuning(call)
     body = call.json_object(*ASKED)
     recording, label = text_in(body, "recording"), text_in(body, "label", default="")
@@ -77,11 +78,11 @@ async def begin(call: OwnCall) -> OwnAnswer:
 
 
 def _metrics(body: dict[str, Any]) -> list[Any]:
-    """The metric that chooses, and the others; () for the usual ones."""
-    others = body.get("measures", [])
+    """The metric that chooses, and then the others."""
+    others = body.get("measures", list(USUAL))
     if not isinstance(others, list):
         raise wrong("measures", "must be a list of metrics", others)
-    return [*([body["metric"]] if "metric" in body else []), *others]
+    return [body.get("metric", PRIMARY), *others]
 
 
 def _settings(body: dict[str, Any], head: RecordingHead) -> tuple[Setting, ...]:
