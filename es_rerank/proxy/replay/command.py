@@ -23,6 +23,7 @@ from es_rerank.rawjson import read_object
 
 if TYPE_CHECKING:
     import argparse
+    from pathlib import Path
 
     from es_rerank.official.login import ApiKey
     from es_rerank.records import Headers
@@ -57,7 +58,7 @@ async def _record(settings: Settings, options: argparse.Namespace, caller: Heade
             identity=options.out.stem,
             time=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             index=options.index,
-            request=None if options.request is None else _object("--request", options.request.read_text()),
+            request=None if options.request is None else _object("--request", _text(options.request)),
             book=parts.rules.book,
             scorers=parts.scorers,
         )
@@ -80,6 +81,13 @@ def _headers(login: Password | ApiKey | None) -> Headers:
         pair = base64.b64encode(f"{login.user}:{login.password}".encode())
         return ((b"authorization", b"Basic " + pair),)
     return ((b"authorization", b"ApiKey " + login.key.encode()),)
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CallerError(f"{file}: cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}") from error
 
 
 def _object(option: str, text: str) -> dict[str, Any]:

@@ -38,11 +38,14 @@ class RecordingFile:
         """Read what the file holds, if it is there. Raises TuningError for a file that is no recording."""
         if not self._file.exists():
             return
-        data = self._file.read_bytes()
-        whole = data[: data.rfind(b"\n") + 1]
-        if len(whole) < len(data):
-            with self._file.open("r+b") as stream:
-                stream.truncate(len(whole))
+        try:
+            data = self._file.read_bytes()
+            whole = data[: data.rfind(b"\n") + 1]
+            if len(whole) < len(data):
+                with self._file.open("r+b") as stream:
+                    stream.truncate(len(whole))
+        except OSError as error:
+            raise TuningError(f"{self._file}: cannot be continued: {error.strerror or error}") from error
         if whole.count(b"\n") == 1:
             try:
                 self.head = msgspec.json.decode(whole, type=RecordingHead)
