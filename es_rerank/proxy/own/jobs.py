@@ -17,8 +17,10 @@ from urllib.parse import quote
 import msgspec
 
 from es_rerank.errors import CallerError, EsRerankError, UpstreamError
+from es_rerank.proxy.http.coding import UnreadableBodyError, decode_body
 from es_rerank.proxy.own.call import EngineRefusedError
 from es_rerank.proxy.own.judgment_lists import ask_page
+from es_rerank.records import first_header
 from es_rerank.store.indices import JOBS
 from es_rerank.supervised import end
 from es_rerank.tuning.errors import TuningError
@@ -33,6 +35,7 @@ Kind = Literal["replay", "sweep", "comparison"]
 Result = TypeVar("Result")
 State = Literal["running", "done", "failed", "cancelled", "interrupted"]
 MAX_LISTED = 100
+MAX_REFUSAL_BYTES = 1024 * 1024
 BEAT_S = 1.0
 # A running job says every second that it runs. The clocks of two proxies may be some seconds apart.
 STALE_S = 30.0
@@ -232,6 +235,7 @@ async def while_beating(
                 return await working
     finally:
         await end(working)
+        working.cancelled() or working.exception()  # the first error is the one that counts
 
 
 async def run_to_end(keeper: JobKeeper, work: Awaitable[Mapping[str, Any]], *, ended_early: State) -> None:
@@ -270,9 +274,11 @@ async def _last_words(keeper: JobKeeper, state: State, error: str) -> None:
 
 def words_of(refused: EngineRefusedError) -> str:
     """What the engine said, for people."""
+    reply = refused.reply
     try:
-        reason = msgspec.json.decode(refused.reply.body)["error"]["reason"]
-    except (ValueError, KeyError, TypeError):
+        body = decode_body(reply.body, first_header(reply.headers, b"content-encoding"), max_bytes=MAX_REFUSAL_BYTES)
+        reason = msgspec.json.decode(body)["error"]["reason"]
+    except (UnreadableBodyError, ValueError, KeyError, TypeError):
         return str(refused)
     return f"{refused}: {reason}"
 

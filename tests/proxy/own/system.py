@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import time
 import urllib.error
@@ -63,11 +64,21 @@ class Answer:
         return str(self.value["error"]["reason"])
 
 
-def ask(url: str, method: str, path: str, body: Any = None, *, user: tuple[str, str] | None = None) -> Answer:
+def ask(
+    url: str,
+    method: str,
+    path: str,
+    body: Any = None,
+    *,
+    user: tuple[str, str] | None = None,
+    api_key: str | None = None,
+) -> Answer:
     """One request to a proxy or an engine."""
     headers = {"content-type": "application/json"}
     if user is not None:
         headers["authorization"] = "Basic " + base64.b64encode(":".join(user).encode()).decode()
+    if api_key is not None:
+        headers["authorization"] = f"ApiKey {api_key}"
     data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
     request = urllib.request.Request(url + path, data, headers, method=method)
     try:
@@ -75,7 +86,8 @@ def ask(url: str, method: str, path: str, body: Any = None, *, user: tuple[str, 
             return Answer(reply.status, json.load(reply))
     except urllib.error.HTTPError as error:
         with error:
-            return Answer(error.code, json.load(error))
+            packed = error.headers.get("content-encoding") == "gzip"
+            return Answer(error.code, json.loads(gzip.decompress(error.read()) if packed else error.read()))
 
 
 def begin(url: str, path: str, body: Mapping[str, Any], *, user: tuple[str, str] | None = None) -> str:
@@ -105,10 +117,10 @@ def await_job(
         time.sleep(0.1)
 
 
-def await_store(engine_url: str) -> None:
+def await_store(engine_url: str, *, user: tuple[str, str] | None = None) -> None:
     """Wait until the proxy has made its indices."""
     due_s = time.monotonic() + STORE_LIMIT_S
-    while ask(engine_url, "GET", "/es-rerank-jobs/_mapping").status != 200:
+    while ask(engine_url, "GET", "/es-rerank-jobs/_mapping", user=user).status != 200:
         assert time.monotonic() < due_s
         time.sleep(0.1)
 
