@@ -20,6 +20,7 @@ from es_rerank.proxy.replay import cli as replay
 from es_rerank.settings import Settings, load_settings
 from es_rerank.telemetry import start_logging
 from es_rerank.tune import cli as tune
+from es_rerank.tune import judgments
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -146,6 +147,7 @@ def _make_parser() -> argparse.ArgumentParser:
     replay.add_arguments(record)
     record.set_defaults(run=_replay)
     _add_tuning(commands)
+    _add_judgments(commands)
     return parser
 
 
@@ -177,6 +179,49 @@ def _add_tuning(commands: Any) -> None:
     )  # fmt: skip
     tune.add_export_arguments(export)
     export.set_defaults(run=tune.run_export)
+
+
+def _add_judgments(commands: Any) -> None:
+    """The commands about judgment lists."""
+    lists = _add_command(
+        commands, "judgments", "keep lists of what is relevant to what, and compare them", judgments.DESCRIPTION,
+        "import qrels.tsv --queries queries.jsonl --name mine --url http://127.0.0.1:9300",
+    ).add_subparsers(title="commands", required=True, metavar="COMMAND")  # fmt: skip
+
+    load = _add_command(
+        lists, "import", "put a file of judgments into a list", judgments.IMPORT,
+        "case.csv --name mine --url http://127.0.0.1:9300", within="judgments",
+    )  # fmt: skip
+    judgments.add_import_arguments(load)
+    load.set_defaults(run=judgments.run_import)
+
+    export = _add_command(
+        lists, "export", "print a list", judgments.EXPORT,
+        "--name mine --url http://127.0.0.1:9300 --source people --form trec > qrels", within="judgments",
+    )  # fmt: skip
+    judgments.add_export_arguments(export)
+    export.set_defaults(run=judgments.run_export)
+
+    clicks = _add_command(
+        lists, "from-clicks", "make judgments from clicks", judgments.FROM_CLICKS,
+        "--name mine --url http://127.0.0.1:9300 --since now-30d", within="judgments",
+    )  # fmt: skip
+    judgments.add_click_arguments(clicks)
+    clicks.set_defaults(run=judgments.run_from_clicks)
+
+    model = _add_command(
+        lists, "from-model", "print what a recording's model says as judgments", judgments.FROM_MODEL,
+        "run.jsonl > grades.json", within="judgments",
+    )  # fmt: skip
+    judgments.add_model_arguments(model)
+    model.set_defaults(run=judgments.run_from_model)
+
+    agreement = _add_command(
+        lists, "agreement", "say how far two files of judgments agree", judgments.AGREEMENT,
+        "qrels.tsv grades.json", within="judgments",
+    )  # fmt: skip
+    judgments.add_agreement_arguments(agreement)
+    agreement.set_defaults(run=judgments.run_agreement)
 
 
 def _add_command(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from es_rerank.tuning.judged import Grade
 
 PAGE_BUCKETS = 10_000
-PAGE_CLICKS = 1000
+PAGE_CLICKS = 4000
 MAX_POSITIONS = 10_000
 # What is held in memory: clicked pairs, and grades.
 MAX_PAIRS = 100_000

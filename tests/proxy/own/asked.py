@@ -46,11 +46,11 @@ class Asked(NamedTuple):
     system: System
     engine: Engine
 
-    def __call__(self, method: str, path: str, body: Any = None, *, media_type: str = "application/json") -> Answer:
-        """What the proxy answers to Ann. A body that is no text is sent as JSON."""
+    def __call__(self, method: str, path: str, body: Any = None, *, authorization: str = f"Basic {LOGIN}") -> Answer:
+        """What the proxy answers, to Ann unless it is said otherwise. A body that is no text is sent as JSON."""
         if body is not None and not isinstance(body, str):
             body = json.dumps(body)
-        headers = {"content-type": media_type, "authorization": f"Basic {LOGIN}"}
+        headers = {"content-type": "application/json", "authorization": authorization}
         data = None if body is None else body.encode()
         request = urllib.request.Request(f"{self.system.url}{path}", data, headers, method=method)
         try:
@@ -68,8 +68,7 @@ class Asked(NamedTuple):
         send_json(f"{self.engine.url}/es-rerank-judgments/_doc/{key}?refresh=true", fields, method="PUT")
 
 
-def asked_on(request: pytest.FixtureRequest, run_system: Callable[..., System]) -> Asked:
-    """A proxy with a store before the engine that the fixture's parameter names."""
-    name = request.param
+def asked_on(name: str, request: pytest.FixtureRequest, run_system: Callable[..., System]) -> Asked:
+    """A proxy with a store before the engine of this name."""
     url = request.getfixturevalue("osmem_url") if name == "osmem" else request.getfixturevalue(name).url
     return Asked(run_system(url, extra=RULE, upstream="[store]\n"), Engine(name, url))

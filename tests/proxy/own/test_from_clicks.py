@@ -37,7 +37,7 @@ EVENT_FIELDS = {
 @pytest.fixture(scope="module", params=ENGINES)
 def asked(request: pytest.FixtureRequest, run_system: Callable[..., System]) -> Asked:
     """A proxy with a store before each engine in turn."""
-    return asked_on(request, run_system)
+    return asked_on(request.param, request, run_system)
 
 
 @pytest.fixture
@@ -54,10 +54,9 @@ def indices(asked: Asked) -> Iterator[str]:
 
 def load(url: str, index: str, documents: Iterable[dict[str, Any]]) -> None:
     """Index documents without ids of their own."""
-    lines = [json.dumps(line) for one in documents for line in ({"index": {}}, one)]
-    assert not send_json(f"{url}/{index}/_bulk?refresh=true", ("\n".join(lines) + "\n").encode(), method="POST")[
-        "errors"
-    ]
+    body = "".join(f'{{"index": {{}}}}\n{json.dumps(one)}\n' for one in documents).encode()
+    answer = send_json(f"{url}/{index}/_bulk?refresh=true", body, method="POST")
+    assert not answer["errors"]
 
 
 def row(query_id: str, words: str, document: str, position: int, **more: Any) -> dict[str, Any]:
