@@ -15,13 +15,13 @@ import platform
 import sys
 import time
 from importlib.metadata import version
+from itertools import product
 from random import Random
 from typing import TYPE_CHECKING
 
 from es_rerank.judgment import Judgment
 from es_rerank.tuning.findings import find
 from es_rerank.tuning.graded import GradedRecording, grade_recording
-from es_rerank.tuning.grid import Grid
 from es_rerank.tuning.judged import Grade, judgment_list
 from es_rerank.tuning.measures import parse_measure
 from es_rerank.tuning.recording import RecordedQuery, Recording, RecordingHead, Setting
@@ -30,9 +30,14 @@ from es_rerank.tuning.sweep import sweep
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from es_rerank.fusion.fuse import Method
+    from es_rerank.judgment import ScoreRule
+
 
 WINDOW = 100
 LIMIT_S = 10.0
+METHODS: tuple[Method, ...] = ("zscore", "minmax", "rrf")
+SCORES: tuple[ScoreRule, ...] = ("paper", "expected")
 METRICS = ("nDCG@10", "RR@10", "AP@100", "R@100")
 
 
@@ -73,14 +78,13 @@ def _timed(work: Callable[[], object]) -> float:
 
 def _settings(count: int, present: Setting) -> tuple[Setting, ...]:
     """So many settings: three methods, two windows, two scores, and alphas for the rest."""
-    alphas = -(-count // 12)
-    grid = Grid(
-        alpha=tuple(place / max(1, alphas - 1) for place in range(alphas)),
-        method=("zscore", "minmax", "rrf"),
-        window=(WINDOW, WINDOW // 2),
-        score=("paper", "expected"),
-    )
-    return grid.settings(present)[:count]
+    kinds = list(product(SCORES, (WINDOW, WINDOW // 2), METHODS))
+    steps = count // len(kinds)
+    made = [
+        Setting(score=score, window=window, method=method, alpha=step / steps)
+        for (score, window, method), step in product(kinds, range(steps + 1))
+    ]
+    return (present, *[setting for setting in made if setting != present][: count - 1])
 
 
 def _graded(queries: int) -> GradedRecording:

@@ -106,7 +106,7 @@ def run_compare(options: argparse.Namespace) -> int:
     """Print the report of a comparison. Raises EsRerankError with what is wrong."""
     check_installed()
     from es_rerank.tuning.compare import Side, compare  # noqa: PLC0415  what it needs is no base dependency
-    from es_rerank.tuning.report import compare_report, notes  # noqa: PLC0415
+    from es_rerank.tuning.report import compare_report, remarks_of  # noqa: PLC0415
 
     first = read_recording(options.recording)
     second = first if options.other is None else read_recording(options.other)
@@ -117,7 +117,7 @@ def run_compare(options: argparse.Namespace) -> int:
         Side(graded=other, setting=_setting("--to", options.after, second)),
         options.metric,
     )
-    print(compare_report(comparison, list(dict.fromkeys((*notes(graded), *notes(other))))))
+    print(compare_report(comparison, remarks_of(graded, other)))
     return 0
 
 

@@ -35,7 +35,10 @@ BY_GAIN = ("nDCG",)
 BY_RELEVANCE = ("RR", "AP", "R", "P", "Rprec", "Success")
 JUDGED = "Judged"
 NAMES = (*BY_GAIN, *BY_RELEVANCE, JUDGED)
+NEED_DEPTH = ("R", "P", "Success", JUDGED)
 PARAMETERS = ("cutoff", "rel")
+MAX_DEPTH = 10_000
+MAX_NAME = 60
 MAX_GAIN = 10_000  # trec_eval keeps a table of all levels for each query
 
 View = tuple[int, ...]
@@ -67,7 +70,7 @@ class Measure:
             factor = _factor((*known, *query.others))
             told = {grade: max(0, round(grade * factor)) for grade in (*known, *query.others)}
         elif self.kind in BY_RELEVANCE:
-            told = {grade: self.rel if grade >= self.rel else 0 for grade in (*known, *query.others)}
+            told = {grade: int(grade >= self.rel) for grade in (*known, *query.others)}
         else:
             told = dict.fromkeys((*known, *query.others), 1)
         return Gains(
@@ -103,30 +106,35 @@ def parse_measure(name: str) -> Measure:
 
     Raises TuningError for what is no measure, or one that is not taken here.
     """
-    try:
-        measure = ir_measures.parse_measure(name)
-    except (NameError, ValueError, TypeError, SyntaxError, AttributeError):
-        measure = None
+    measure = _parsed(name)
     if measure is None or measure.NAME not in NAMES:
         raise TuningError(
-            f"metric: {name!r} is not taken; allowed are {', '.join(NAMES)}, most with a depth, as in {PRIMARY}"
+            f"metric: {name[:MAX_NAME]!r} is not taken; allowed are {', '.join(NAMES)}, "
+            f"most with a depth, as in {PRIMARY}"
         )
     given: Mapping[str, Any] = measure.params
     odd = [key for key in given if key not in PARAMETERS and (key, given[key]) != ("dcg", "log2")]
     if odd:
         raise TuningError(f"metric: {name!r} has {', '.join(odd)}; allowed are a depth and rel")
     depth, rel = given.get("cutoff"), given.get("rel", 1)
-    if depth is None and measure.NAME in ("R", "P", "Success", JUDGED):
+    if depth is None and measure.NAME in NEED_DEPTH:
         raise TuningError(f"metric: {name!r} needs a depth, as in {measure.NAME}@10")
-    if (depth is not None and depth < 1) or rel < 1:
-        raise TuningError(f"metric: in {name!r} the depth and rel must be at least 1")
-    return Measure(
-        name=str(measure),
-        kind=measure.NAME,
-        depth=depth,
-        rel=rel,
-        measure=measure,
-    )
+    numbers = (rel,) if depth is None else (rel, depth)
+    if not all(type(number) is int and 1 <= number <= MAX_DEPTH for number in numbers):
+        raise TuningError(f"metric: in {name!r} the depth and rel must be whole numbers from 1 to {MAX_DEPTH:,}")
+    # The grades that it is told are 1 for relevant ones, so it has no `rel` of its own.
+    told = measure.NAME if depth is None else f"{measure.NAME}@{depth}"
+    return Measure(name=str(measure), kind=measure.NAME, depth=depth, rel=rel, measure=ir_measures.parse_measure(told))
+
+
+def _parsed(name: str) -> Any:
+    """The measure as ir-measures reads it, None where it can't."""
+    if len(name) > MAX_NAME:
+        return None
+    try:
+        return ir_measures.parse_measure(name)
+    except (AssertionError, AttributeError, NameError, SyntaxError, TypeError, ValueError):
+        return None
 
 
 def measured(measure: Measure, queries: Sequence[GradedQuery], order_by_query: Sequence[Sequence[int]]) -> list[float]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from es_rerank.tuning.verdict import case_of, p_text, verdict
+from es_rerank.tuning.verdict import OWN_JUDGMENTS, case_of, p_text, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -45,6 +45,13 @@ def compare_report(comparison: Comparison, remarks: Sequence[str] = ()) -> str:
         )
         parts.append(table(("hit", "from", "to", "grade"), [_hit(hit) for hit in hits]))
     return "\n\n".join((*parts, *remarks))
+
+
+def remarks_of(*graded: GradedRecording) -> list[str]:
+    """What has to be said with a comparison of these, each once."""
+    said = [note for one in graded for note in notes(one)]
+    own = [OWN_JUDGMENTS] if any(one.own_judgments for one in graded) else []
+    return list(dict.fromkeys((*said, *own)))
 
 
 def notes(graded: GradedRecording) -> list[str]:

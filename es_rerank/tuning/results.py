@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from es_rerank.tuning.metrics import SHOWN_JUDGED
+from es_rerank.tuning.verdict import better, case_of, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -42,6 +45,29 @@ def result_rows(findings: Findings, run: Mapping[str, Any]) -> list[dict[str, An
     ]
     held_out = _mean(swept.metric, findings.choice.held_out_mean, engine, count)
     return [*rows, {**base, **_of_setting(swept.settings[findings.best]), **held_out, "held_out": True}]
+
+
+def summary_of(findings: Findings) -> dict[str, Any]:
+    """What a sweep found, in short, as JSON: the verdict and all that it rests on. Both p are corrected."""
+    case = case_of(findings)
+    return {
+        "verdict": verdict(case),
+        "better": better(case),
+        "metric": case.metric,
+        "best": msgspec.to_builtins(case.best),
+        "present": msgspec.to_builtins(case.present),
+        "held_out": case.held_out_mean,
+        "present_value": case.present_mean,
+        "engine_value": findings.engine_figures.mean(case.metric),
+        "p": case.p,
+        "p_to_engine": findings.against_engine[findings.best].corrected_p,
+        "queries": case.queries,
+        "settings": case.settings,
+        "judged_at_10": case.judged_at_10,
+        "missing": list(findings.graded.missing),
+        "without_relevant": list(findings.graded.without_relevant),
+        "unjudged": list(findings.graded.unjudged),
+    }
 
 
 def figures_rows(graded: GradedRecording, figures: Sequence[Figures], run: Mapping[str, Any]) -> list[dict[str, Any]]:

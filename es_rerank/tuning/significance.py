@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 FLIPS = 10_000
 EXACT_DIFFERENCES = 13  # 2^13 is the last power below FLIPS
-BLOCK = 1_000  # flips at a time, so that memory is bounded: a number for each of them and each setting
+BLOCK = 250  # flips at a time, so that memory is bounded: a number for each of them and each setting
 EQUAL = 1e-9
 
 

@@ -42,8 +42,8 @@ def sweep(
 ) -> Sweep:
     """Measure every setting on every query. A query that the recording lacks is 0 under all of them.
 
-    `progress` is called with the number of queries done, and of all. Raises TuningError for a setting that the
-    recording can't tell of.
+    `progress` is called with the number of queries done, and of all; what it raises ends the sweep. Raises TuningError
+    for a setting that the recording can't tell of.
     """
     check_settings(graded.head, settings)
     queries = graded.queries

@@ -15,6 +15,9 @@ SIGNIFICANT = 0.05
 LEAST_QUERIES = 10
 LEAST_JUDGED = 0.5
 SAME = 0.0005  # figures that are nearer are printed alike
+OWN_JUDGMENTS = (
+    "The judgments are the scorer's own: the figures say how well the order agrees with the model, not how good it is."
+)
 FIELDS = ("alpha", "method", "window", "score")
 
 
@@ -60,10 +63,7 @@ def verdict(case: Case) -> str:
             "judge more before you trust a small difference."
         )
     if case.own_judgments:
-        warnings.append(
-            "The judgments are the scorer's own: the figures say how well the order agrees with the model, not how "
-            "good it is."
-        )
+        warnings.append(OWN_JUDGMENTS)
     return " ".join((f"{_sentence(case)}.", *warnings))
 
 
@@ -91,17 +91,13 @@ def differences(best: Setting, present: Setting) -> str:
 
 
 def _sentence(case: Case) -> str:
+    """The sentence without its full stop."""
     if case.best == case.present:
-        over = f"over {_count(case.queries)}"
-        if case.settings == 1:
-            return f"{case.present}: {case.metric} {case.present_mean:.3f} {over}; no other setting was tried"
-        few = ": too few to say which setting is best" if case.queries < LEAST_QUERIES else ": no reason to change"
-        others = f"none of {case.settings - 1:,} other settings" if case.settings > 2 else "the other setting is not"
-        word = "is better" if case.settings > 2 else "better"
-        return f"{case.present} (now): {case.metric} {case.present_mean:.3f}, {others} {word} {over}{few}"
-    figures = f"{case.metric} {case.present_mean:.3f} → {case.held_out_mean:.3f}"
-    start = f"{differences(case.best, case.present)}: {figures} on held-out queries, {p_text(case.p)}"
-    start = f"{start} over {_count(case.queries)}"
+        return _staying(case)
+    start = (
+        f"{differences(case.best, case.present)}: {case.metric} {case.present_mean:.3f} → {case.held_out_mean:.3f} "
+        f"on held-out queries, {p_text(case.p)} over {_count(case.queries)}"
+    )
     if case.queries < LEAST_QUERIES:
         return f"{start}: too few queries to say anything, at least {LEAST_QUERIES} are needed"
     if better(case):
@@ -109,6 +105,19 @@ def _sentence(case: Case) -> str:
     if case.held_out_mean < case.present_mean - SAME:
         return f"{start}: the gain does not hold on queries that did not choose it, no reason to change"
     return f"{start}: no reason to change"
+
+
+def _staying(case: Case) -> str:
+    """The sentence where the present setting is the best."""
+    figure = f"{case.metric} {case.present_mean:.3f}"
+    over = f"over {_count(case.queries)}"
+    if case.settings == 1:
+        return f"{case.present}: {figure} {over}; no other setting was tried"
+    others = "the other setting is not better"
+    if case.settings > 2:
+        others = f"none of {case.settings - 1:,} other settings is better"
+    end = "too few to say which setting is best" if case.queries < LEAST_QUERIES else "no reason to change"
+    return f"{case.present} (now): {figure}, {others} {over}: {end}"
 
 
 def _count(queries: int) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -104,6 +106,13 @@ def test_misuse_is_told_apart(files: tuple[str, str], arguments: list[str], caps
         main(["sweep", files[0], "--judgments", files[1], *arguments])
     assert ended.value.code == 2
     assert arguments[0] in capsys.readouterr().err
+
+
+def test_the_commands_are_there_without_the_extra() -> None:
+    """Nothing of the command line's start needs the packages for measures."""
+    code = "import sys, es_rerank.cli; print({'numpy', 'ir_measures'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
 
 
 def test_packages_that_are_missing_are_named(

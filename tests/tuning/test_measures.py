@@ -145,8 +145,14 @@ def test_grades_that_are_large_stay_bounded() -> None:
         ("nDCG(dcg='exp-log2')@10", "has dcg; allowed are a depth and rel"),
         ("nDCG(gains={1:3})@10", "has gains; allowed are a depth and rel"),
         ("nDCG(judged_only=True)@10", "has judged_only; allowed are a depth and rel"),
-        ("nDCG@0", "the depth and rel must be at least 1"),
-        ("RR(rel=0)@10", "the depth and rel must be at least 1"),
+        ("nDCG@0", "the depth and rel must be whole numbers from 1 to 10,000"),
+        ("R@99999999999999999999", "the depth and rel must be whole numbers from 1 to 10,000"),
+        ("RR(rel=0)@10", "the depth and rel must be whole numbers from 1 to 10,000"),
+        ("P(rel='x')@10", "metric: "),
+        ("P(rel=1.5)@10", "metric: "),
+        ("P(rel=True)@10", "metric: "),
+        ("nDCG@10@5", "metric: "),
+        ("(" * 100_000, "is not taken"),
         ("P", "needs a depth, as in P@10"),
     ],
 )
@@ -155,6 +161,16 @@ def test_other_metrics_are_refused(name: str, message: str) -> None:
     with pytest.raises(TuningError) as caught:
         parse_measure(name)
     assert message in str(caught.value)
+
+
+@given(st.text(max_size=70) | st.text("nDCGRPAh@0123456789()=.,'rel", max_size=20))
+def test_any_text_is_a_measure_or_a_clear_error(name: str) -> None:
+    """Whatever a caller sends, nothing but a measure or the error comes out."""
+    try:
+        measure = parse_measure(name)
+    except TuningError:
+        return
+    assert parse_measure(measure.name) == measure
 
 
 def test_names_are_those_of_ir_measures() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+
+import msgspec
 import pytest
 
 from es_rerank.store.indices import RUNS
@@ -13,8 +16,9 @@ from es_rerank.tuning.measures import parse_measure
 from es_rerank.tuning.metrics import USUAL
 from es_rerank.tuning.recording import Setting
 from es_rerank.tuning.report import sweep_report, table
-from es_rerank.tuning.results import result_rows
+from es_rerank.tuning.results import result_rows, summary_of
 from es_rerank.tuning.sweep import sweep
+from es_rerank.tuning.verdict import case_of, verdict
 from tests.tuning.cases import by_chance, judged_as, query_of, recording_of
 
 RUN = {"run": "sweep-1", "timestamp": "2026-11-28T10:00:00Z", "job": "j1", "label": "first try"}
@@ -96,6 +100,17 @@ def test_documents_hold_every_query_every_setting_and_every_group() -> None:
     own = [row["value"] for row in single if row["group"] == "tail" and row["setting"] == "engine"]
     assert tail["queries"] == len(own) // len(USUAL)
     assert tail["value"] == pytest.approx(sum(own[: tail["queries"]]) / tail["queries"])
+
+
+def test_a_summary_holds_the_verdict_and_what_it_rests_on() -> None:
+    """It is JSON, its settings can be read again, and its figures are those of the findings."""
+    found = found_by_chance()
+    summary = json.loads(msgspec.json.encode(summary_of(found)))
+    assert msgspec.convert(summary["best"], Setting) == found.sweep.settings[found.best]
+    assert msgspec.convert(summary["present"], Setting) == found.graded.head.setting
+    assert summary["verdict"] == verdict(case_of(found))
+    assert summary["held_out"] == found.choice.held_out_mean
+    assert summary["missing"] == ["q12", "q13"]
 
 
 def test_the_report_shows_figures_and_ends_in_the_verdict() -> None:
