@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from es_rerank.tuning.graded import grade_recording
 from es_rerank.tuning.metrics import SHOWN_JUDGED
-from es_rerank.tuning.verdict import better, case_of, p_text, verdict
+from es_rerank.tuning.verdict import p_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -62,25 +60,21 @@ class Computed:
 def compute_sweep(task: SweepTask, progress: Callable[[int, int], None]) -> Computed:
     """The sweep. Raises TuningError."""
     from es_rerank.tuning.findings import find  # noqa: PLC0415
-    from es_rerank.tuning.results import result_rows  # noqa: PLC0415
+    from es_rerank.tuning.results import result_rows, summary_of  # noqa: PLC0415
 
     graded = grade_recording(task.recording, task.judgments)
     findings = find(graded, task.settings, task.metrics, folds=task.folds, progress=progress)
-    case = case_of(findings)
+    summary = summary_of(findings)
+    sentence = summary.pop("verdict")
     result = {
-        "winner": msgspec.to_builtins(case.best),
-        "current": msgspec.to_builtins(case.present),
-        "better": better(case),
-        "metric": case.metric,
-        "held_out": {"value": case.held_out_mean, "folds": max(findings.choice.fold_of) + 1},
-        "against_current": _test(findings, "present"),
-        "against_engine": _test(findings, "engine"),
+        "winner": summary.pop("best"),
+        "current": summary.pop("present"),
+        **summary,
+        "folds": max(findings.choice.fold_of) + 1,
         "figures": _figures(findings),
         "groups": _groups(findings),
-        **_counts(graded),
-        "settings": case.settings,
     }
-    return Computed(rows=result_rows(findings, task.run), verdict=verdict(case), result=result)
+    return Computed(rows=result_rows(findings, task.run), verdict=sentence, result=result)
 
 
 def compute_comparison(task: ComparisonTask, progress: Callable[[int, int], None]) -> Computed:
@@ -102,7 +96,7 @@ def compute_comparison(task: ComparisonTask, progress: Callable[[int, int], None
         figures = [figures_of(graded, setting, metrics) for setting in shown[graded.head.id]]
         rows += figures_rows(graded, figures, task.run)
     progress(1, 1)
-    return Computed(rows=rows, verdict=_sentence(found), result={**_compared(found), **_counts(after.graded)})
+    return Computed(rows=rows, verdict=_sentence(found), result=_compared(found, after.graded))
 
 
 def name_metrics(asked: tuple[str, ...], progress: Callable[[int, int], None]) -> tuple[str, ...]:
@@ -111,13 +105,6 @@ def name_metrics(asked: tuple[str, ...], progress: Callable[[int, int], None]) -
 
     progress(1, 1)
     return tuple(dict.fromkeys(parse_measure(name).name for name in asked))
-
-
-def _test(findings: Findings, baseline: str) -> dict[str, Any]:
-    """How likely the best setting's gain over a baseline is mere luck."""
-    tests = findings.against_present if baseline == "present" else findings.against_engine
-    found = tests[findings.best]
-    return {"p": found.p, "corrected_p": found.corrected_p, "exact": findings.exact}
 
 
 def _figures(findings: Findings) -> dict[str, Any]:
@@ -146,17 +133,7 @@ def _of_orders(findings: Findings, figure: Callable[[Figures], float]) -> dict[s
     }
 
 
-def _counts(graded: GradedRecording) -> dict[str, Any]:
-    return {
-        "queries": len(graded.queries),
-        "missing": len(graded.missing),
-        "unjudged": len(graded.unjudged),
-        "without_relevant": len(graded.without_relevant),
-        "own_judgments": graded.own_judgments,
-    }
-
-
-def _compared(found: Comparison) -> dict[str, Any]:
+def _compared(found: Comparison, graded: GradedRecording) -> dict[str, Any]:
     return {
         "metric": found.metric,
         "a": {"name": found.from_name, "value": found.from_mean},
@@ -165,7 +142,10 @@ def _compared(found: Comparison) -> dict[str, Any]:
         "losses": found.losses,
         "ties": found.ties,
         "p": found.p,
-        "exact": found.exact,
+        "queries": len(found.queries),
+        "missing": list(graded.missing),
+        "without_relevant": list(graded.without_relevant),
+        "unjudged": list(graded.unjudged),
         "moved": [
             {
                 "query_id": query.query_id,

@@ -89,8 +89,8 @@ def test_a_sweep_finds_a_setting_and_says_whether_to_change(system: System, engi
     assert result["current"] == {"window": 20, "method": "zscore", "alpha": 0.4, "score": "paper"}
     assert (result["metric"], set(result["figures"])) == ("nDCG@10", {"nDCG@10", "RR@10", "Judged@10"})
     assert (result["settings"], result["queries"], set(result["groups"])) == (44, 12, {"g0", "g1"})
-    now, best = result["figures"]["nDCG@10"]["current"], result["held_out"]["value"]
-    assert result["against_current"]["p"] <= result["against_current"]["corrected_p"]
+    now, best = result["figures"]["nDCG@10"]["current"], result["held_out"]
+    assert (result["missing"], result["unjudged"], result["folds"], 0 < result["p"] <= 1) == ([], [], 5, True)
     if result["winner"] != result["current"]:
         assert f"nDCG@10 {now:.3f} → {best:.3f} on held-out queries" in job["verdict"]
     ask(engine.url, "POST", "/es-rerank-runs/_refresh")
