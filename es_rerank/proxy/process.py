@@ -29,34 +29,32 @@ async def in_process(
     caller is cancelled, the process is killed. Raises ComputingError if it ends by itself, for want of memory say.
     """
     context = multiprocessing.get_context("spawn")  # a fork would inherit every connection
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(theirs, function, given), daemon=True)
-    starting = asyncio.ensure_future(asyncio.to_thread(process.start))  # it writes what is given, which may be much
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_work, args=(theirs, function), daemon=True)
+    process.start()  # takes some milliseconds; what is given may be much, and is sent beside the event loop
+    theirs.close()  # so that its end is seen
     try:
-        await asyncio.shield(starting)
-        theirs.close()  # so that its end is seen
-        while True:
-            kind, value = await asyncio.to_thread(ours.recv)
-            if kind == "result":
-                result: Result = value
-                return result
-            if kind == "error":
-                raise value
+        await asyncio.to_thread(ours.send, given)
+        kind, value = await asyncio.to_thread(ours.recv)
+        while kind == "progress":
             progress(*value)
-    except EOFError as error:
+            kind, value = await asyncio.to_thread(ours.recv)
+    except (EOFError, OSError) as error:
         raise ComputingError("the process that computed has ended without a result; was its memory full?") from error
     finally:
-        await asyncio.wait([starting])
-        if process.pid is not None:
-            process.kill()
-            await asyncio.to_thread(process.join)
+        process.kill()  # whoever is cancelled again while it ends has killed it nevertheless
+        await asyncio.to_thread(process.join)
         ours.close()
-        theirs.close()
+    if kind == "error":
+        raise value
+    result: Result = value
+    return result
 
 
-def _work(answers: Connection, function: Callable[[Any, Callable[[int, int], None]], Any], given: Any) -> None:
+def _work(answers: Connection, function: Callable[[Any, Callable[[int, int], None]], Any]) -> None:
     """What the other process does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one that waits
+    given = answers.recv()
     try:
         result = function(given, lambda done, total: answers.send(("progress", (done, total))))
     except Exception as error:  # noqa: BLE001  it is raised where somebody waits

@@ -17,13 +17,15 @@ from es_rerank.tuning.judged import JudgedQuery
 from es_rerank.tuning.recording import RecordedQuery, Recording, RecordingHead
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from es_rerank.proxy.own.call import OwnCall
     from es_rerank.proxy.own.jobs import Job
 
 AT_ONCE = 50
-"""How many windows are read or written by one request: a few megabytes."""
+HITS_AT_ONCE = 10_000
+"""How many windows, and how many hits in all, one request reads at most: a few megabytes."""
+BULK_BYTES = 4 * 1024 * 1024
 
 
 class WriteRefusedError(EsRerankError):
@@ -94,13 +96,15 @@ async def read_head(call: OwnCall, recording: str) -> RecordingHead:
 async def read_recording(call: OwnCall, recording: str) -> Recording:
     """A whole recording. Raises CallerError (404, and 409 for one that is not complete)."""
     job = await _complete(call, recording)
+    head = head_of(job)
+    at_once = max(1, min(AT_ONCE, HITS_AT_ONCE // head.setting.window))
     queries: list[RecordedQuery] = []
-    for first in range(0, job.total, AT_ONCE):
-        for document in await _get(call, recording, range(first, min(job.total, first + AT_ONCE))):
+    for first in range(0, job.total, at_once):
+        for document in await _get(call, recording, range(first, min(job.total, first + at_once))):
             if not document.get("found"):
                 raise CallerError(f"the recording [{recording}] has lost its window [{document['_id']}]", status=404)
             queries.append(msgspec.convert(document["_source"]["query"], RecordedQuery))
-    return Recording(head=head_of(job), queries=tuple(queries))
+    return Recording(head=head, queries=tuple(queries))
 
 
 def head_of(job: Job) -> RecordingHead:
@@ -159,10 +163,25 @@ async def _delete(call: OwnCall, index: str, keys: Sequence[str]) -> None:
     await _bulk(call, index, [msgspec.json.encode({"delete": {"_id": key}}) + b"\n" for key in keys])
 
 
-async def _bulk(call: OwnCall, index: str, lines: Sequence[bytes]) -> None:
-    for first in range(0, len(lines), AT_ONCE):
-        answer = await ask(call, "POST", f"/{index}/_bulk", b"".join(lines[first : first + AT_ONCE]))
+async def _bulk(call: OwnCall, index: str, actions: Iterable[bytes]) -> None:
+    """Each action is a line, with the line of its document if it has one."""
+    for body in _portions(actions):
+        answer = await ask(call, "POST", f"/{index}/_bulk", body)
         for item in answer["items"] if answer["errors"] else ():
             [outcome] = item.values()
             if outcome["status"] >= 400 and outcome["status"] != 404:
                 raise WriteRefusedError(f"{index}: {outcome['error'].get('reason', outcome['error'])}")
+
+
+def _portions(actions: Iterable[bytes]) -> Iterator[bytes]:
+    """The actions, joined to bodies of a few megabytes."""
+    taken: list[bytes] = []
+    size = 0
+    for action in actions:
+        if taken and size + len(action) > BULK_BYTES:
+            yield b"".join(taken)
+            taken, size = [], 0
+        taken.append(action)
+        size += len(action)
+    if taken:
+        yield b"".join(taken)

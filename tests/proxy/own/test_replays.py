@@ -9,17 +9,24 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.conftest import Engine, System
+from tests.conftest import COMMAND, Engine, System
 from tests.proxy.own.system import FILMS, QUERIES, RULES, WORDS, ask, await_job, begin, finish
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from es_rerank.demo.processes import Child
+    from es_rerank.demo.processes import Child, Supervisor
 
 REPLAYS = "/_es_rerank/replays"
 WARM = 5
 TOTAL = 15
+OTHER_RULE = """
+[[rules]]
+name = "other"
+indices = ["other*"]
+fields = ["text"]
+scorer = "e5"
+"""
 LONG_AGO = "2026-01-01T00:00:00.000000Z"
 
 
@@ -183,6 +190,32 @@ def test_a_proxy_runs_two_replays_at_a_time(pair: Pair) -> None:
         finish(pair.second.url, f"{REPLAYS}/{identity}", state="cancelled")
     pair.go_on()
     finish(pair.system.url, f"{REPLAYS}/{begin(pair.system.url, REPLAYS, body)}")
+
+
+def test_another_scorer_is_tried_in_one_replay_alone(
+    osmem: Engine, system: System, redis_url: str, supervisor: Supervisor, run_system: Callable[..., System]
+) -> None:
+    """The same queries by MiniLM and by E5: two recordings of the same hits, which a comparison puts side by side."""
+    both = run_system(osmem.url, redis=redis_url, extra=f'[store]\n[scorers.e5]\nkind = "e5"\n{RULES}{OTHER_RULE}')
+    command = [*COMMAND, "worker", "--config", str(both.config), "--scorer", "e5"]
+    worker = supervisor.start("worker-e5", command)
+    supervisor.await_ready(worker, lambda: bool(both.health()["parts"]["scorers"]["e5"]["workers"]), limit_s=60.0)
+    body = {"index": "films", "judgments": "people"}
+    ids = [begin(both.url, REPLAYS, {**body, "rule": rule}) for rule in ({}, {"scorer": "e5"})]
+    minilm, e5 = (finish(both.url, f"{REPLAYS}/{identity}") for identity in ids)
+    supervisor.end(worker)
+    assert (minilm["scorer"], e5["scorer"], e5["statuses"]) == ("minilm", "e5", {"full": 12})
+    first, second = (windows_of(osmem, identity, 12) for identity in ids)
+    assert [query["ids"] for query in first] == [query["ids"] for query in second]
+    assert [query["judgments"] for query in first] != [query["judgments"] for query in second]
+    sides = {"a": {"recording": ids[0]}, "b": {"recording": ids[1]}, "judgments": "people"}
+    compared = finish(both.url, f"/_es_rerank/comparisons/{begin(both.url, '/_es_rerank/comparisons', sides)}")
+    assert (compared["scorer"], compared["result"]["queries"]) == ("e5", 12)
+    # A resume by another model would mix two scorers in one recording.
+    update = {"doc": {"state": "cancelled", "result": {"head": {"fingerprint": "minilm-of-old"}}}}
+    ask(osmem.url, "POST", f"/es-rerank-jobs/_update/{ids[0]}", update)
+    refused = ask(both.url, "POST", f"{REPLAYS}/{ids[0]}/_resume")
+    assert (refused.status, "is another one now; begin anew" in refused.reason) == (409, True)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,7 +18,7 @@ from hypothesis import strategies as st
 from es_rerank.tuning.order import order_of
 from es_rerank.tuning.recording import RecordedQuery, Setting
 from tests.conftest import Engine, System
-from tests.proxy.own.system import QUERIES, ask, begin, finish
+from tests.proxy.own.system import QUERIES, RULES, ask, begin, finish
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +26,7 @@ if TYPE_CHECKING:
 REPLAYS, SWEEPS, COMPARISONS = (f"/_es_rerank/{name}" for name in ("replays", "sweeps", "comparisons"))
 WINDOW = 20
 PAGE = 7
+START_LIMIT_S = 60.0
 
 
 @pytest.fixture(scope="module", params=("osmem", "opensearch"))
@@ -203,3 +209,34 @@ def test_judgments_that_fit_no_query_fail_the_job_and_say_why(system: System, en
     identity = begin(system.url, SWEEPS, {"recording": recording, "judgments": "foreign"})
     job = finish(system.url, f"{SWEEPS}/{identity}", state="failed")
     assert "do the ids of the queries agree?" in job["error"]
+
+
+def computing_in(system: System) -> int:
+    """The number of the process that computes for a proxy, as soon as there is one."""
+    threads = Path(f"/proc/{system.proxy.process.pid}/task")
+    due_s = time.monotonic() + START_LIMIT_S
+    while True:
+        with contextlib.suppress(OSError):  # threads and processes end while they are looked at
+            for number in " ".join(file.read_text() for file in threads.glob("*/children")).split():
+                if b"spawn_main" in Path(f"/proc/{number}/cmdline").read_bytes():
+                    return int(number)
+        assert time.monotonic() < due_s
+        time.sleep(0.002)
+
+
+def test_a_sweep_that_is_cancelled_computes_no_more(
+    system: System, engine: Engine, recording: str, redis_url: str, run_system: Callable[..., System]
+) -> None:
+    """Through another proxy, one that computes and one that waits for it; the process is gone, and the next begins."""
+    second = run_system(engine.url, redis=redis_url, extra=f"[store]\n{RULES}")
+    body = {"recording": recording, "judgments": "people"}
+    first = begin(system.url, SWEEPS, {**body, "grid": "alpha=0:1:0.0004 method=zscore,minmax,rrf"})
+    number = computing_in(system)
+    os.kill(number, signal.SIGSTOP)
+    waiting = begin(system.url, SWEEPS, body)
+    for identity in (waiting, first):
+        assert ask(second.url, "GET", f"{SWEEPS}/{identity}").value["state"] == "running"
+        assert ask(second.url, "POST", f"{SWEEPS}/{identity}/_cancel").status == 200
+        assert "result" not in finish(second.url, f"{SWEEPS}/{identity}", state="cancelled")
+    assert not Path(f"/proc/{number}").exists()
+    finish(system.url, f"{SWEEPS}/{begin(system.url, SWEEPS, body)}")
