@@ -92,6 +92,8 @@ async def resume(call: OwnCall) -> OwnAnswer:
     state = jobs.state_of(job)
     if state in ("running", "done"):
         raise CallerError(f"the replay [{job.id}] is {state}; only one that ended early can be resumed", status=409)
+    if call.parts.jobs.runs("replay", job.id):  # it waits for an engine that is gone, and can't say so
+        raise CallerError(f"this proxy still runs the replay [{job.id}], or is about to end it", status=409)
     _check_room(call)
     plan = _plan_again(call, job)
     queries = await windows.read_queries(call, job.id)

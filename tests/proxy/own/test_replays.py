@@ -160,6 +160,9 @@ def test_a_replay_is_cancelled_through_another_proxy(pair: Pair) -> None:
     identity = pair.begin_and_stall(pair.system, "cancelled")
     path = f"{REPLAYS}/{identity}"
     assert ask(pair.second.url, "DELETE", path).status == 409
+    # Even if its document is old, since it could not be written for long, it runs once.
+    ask(pair.engine.url, "POST", f"/es-rerank-jobs/_update/{identity}", {"doc": {"updated": LONG_AGO}})
+    assert ask(pair.system.url, "POST", f"{path}/_resume").status == 409
     assert ask(pair.second.url, "POST", f"{path}/_cancel").value["cancel"]
     job = finish(pair.second.url, path, state="cancelled")
     assert job["done"] == WARM
