@@ -14,8 +14,10 @@ ARGS ?=
 PATHS = $(filter tests/%,$(ARGS))
 VLLM_PATHS = $(if $(PATHS),$(filter tests/llm%,$(PATHS)),tests/llm)
 MAIN_PATHS = $(if $(PATHS),$(filter-out tests/llm%,$(PATHS)),tests)
-# Official clients that can't be installed beside each other; the tests run them in processes of their own.
-CLIENTS := "elasticsearch8 elasticsearch==8.19.* elastic-transport==8.*" "elasticsearch9 elasticsearch==9.*" "opensearch-py3 opensearch-py==3.*"
+# Official clients, each in a folder of its own, since not all can be installed beside each other; the tests run them in
+# processes of their own. What a client needs besides is in .venv already. Later versions of voyageai need LangChain.
+CLIENTS := "elasticsearch8 elasticsearch==8.19.* elastic-transport==8.*" "elasticsearch9 elasticsearch==9.*" "opensearch-py3 opensearch-py==3.*" \
+  "cohere cohere==7.* httpx==0.28.* httpcore==1.* fastavro==1.*" "voyageai voyageai==0.2.4 aiolimiter==1.* tenacity==9.*"
 
 # Makes the environment in folder $(1), unless it is there.
 define make-venv

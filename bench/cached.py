@@ -133,6 +133,7 @@ class Caller:
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
+        self.url = url
         self._host = parts.netloc
         self._socket = socket.create_connection((parts.hostname or "", parts.port or 80), timeout=600)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -212,23 +213,29 @@ class Bench:
     redis_port: int
     searches: list[dict[str, Any]]
 
-    def configure(self, port: int, database: int) -> Path:
-        """A configuration for a proxy on this port and its workers; each version has a database of its own."""
+    def configure(self, port: int, database: int, extra: str = "") -> Path:
+        """A configuration for a proxy on this port and its workers; each version has a database of its own.
+
+        `extra` are more tables, as TOML.
+        """
         config = self.folder / f"{port}.toml"
         values = {"engine": self.engine, "redis_port": self.redis_port, "database": database, "port": port}
-        config.write_text(CONFIG.format(**values, prefix=INDEX_PREFIX, window=WINDOW))
+        config.write_text(CONFIG.format(**values, prefix=INDEX_PREFIX, window=WINDOW) + extra)
         return config
 
-    def start(self, checkout: Checkout, database: int) -> Side:
-        """A proxy of a checkout, once everything is in its cache and its worker has ended."""
+    def start(self, checkout: Checkout, database: int, *, name: str = "", extra: str = "") -> Side:
+        """A proxy of a checkout, once everything is in its cache and its worker has ended.
+
+        The tables call it `name`, or as they call the checkout.
+        """
         port = free_port()
-        config = self.configure(port, database)
+        config = self.configure(port, database, extra)
         serve = checkout.command("serve", "--config", str(config))
         session = start_listener(self.supervisor, f"proxy-{port}", serve, port).process.pid
         worker = self.supervisor.start(f"worker-{port}", checkout.command("worker", "--config", str(config)))
         url = f"http://127.0.0.1:{port}"
         self.supervisor.await_ready(worker, lambda: _is_reranking(url), limit_s=START_LIMIT_S)
-        side = Side(name=checkout.name, caller=Caller(url), session=session)
+        side = Side(name=name or checkout.name, caller=Caller(url), session=session)
         for kind in CHARACTERS:
             side.score_all(INDEX_PREFIX + kind, self.searches)
         self.supervisor.end(worker)

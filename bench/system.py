@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 OURS, BEFORE, DIRECT = "es-rerank", "before", "(no proxy)"
 NO_SESSION = -1  # for an engine that others started: no process has this session
-INDEX_PREFIX = "es-rerank-bench-"
+INDEX_PREFIX = "rerank-bench-"
 START_LIMIT_S = 120.0
 HOT_SPOTS = 25
 # A process started by this gets SIGTERM when the benchmark is killed, so that it can end its own children too.

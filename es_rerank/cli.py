@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from es_rerank.check import cli as check_config
+from es_rerank.dashboards import cli as dashboards
 from es_rerank.doubts import doubts_about
 from es_rerank.errors import EsRerankError, SettingsError
 from es_rerank.front import cli as front
@@ -120,6 +121,13 @@ def _make_parser() -> argparse.ArgumentParser:
     front.add_arguments(before)
     before.set_defaults(run=_front)
 
+    boards = _add_command(
+        commands, "dashboards", "install dashboards in Kibana or OpenSearch Dashboards", dashboards.DESCRIPTION,
+        "install http://localhost:5601", "export es-rerank.ndjson",
+    )  # fmt: skip
+    dashboards.add_arguments(boards)
+    boards.set_defaults(run=dashboards.run)
+
     # These commands need more than the base install, and import it only when they run.
     from es_rerank.demo import cli as demo  # noqa: PLC0415
     from ingest import cli as ingest  # noqa: PLC0415
@@ -185,7 +193,7 @@ def _add_judgments(commands: Any) -> None:
     """The commands about judgment lists."""
     lists = _add_command(
         commands, "judgments", "keep lists of what is relevant to what, and compare them", judgments.DESCRIPTION,
-        "import qrels.tsv --queries queries.jsonl --name mine --url http://127.0.0.1:9300",
+        "import qrels.tsv --name mine --url http://127.0.0.1:9300", "agreement qrels.tsv grades.json",
     ).add_subparsers(title="commands", required=True, metavar="COMMAND")  # fmt: skip
 
     load = _add_command(
@@ -197,7 +205,7 @@ def _add_judgments(commands: Any) -> None:
 
     export = _add_command(
         lists, "export", "print a list", judgments.EXPORT,
-        "--name mine --url http://127.0.0.1:9300 --source people --form trec > qrels", within="judgments",
+        "--name mine --url http://127.0.0.1:9300 --form trec > qrels", within="judgments",
     )  # fmt: skip
     judgments.add_export_arguments(export)
     export.set_defaults(run=judgments.run_export)

@@ -12,8 +12,9 @@ from es_rerank.rules.rule import first_match
 from es_rerank.settings import meant_variable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
+    from es_rerank.rules.rule import Rule
     from es_rerank.settings import Settings
 
 
@@ -51,15 +52,21 @@ def _ports(settings: Settings) -> Iterator[str]:
         yield f"metrics.port = {port}: is server.port too, so proxy and worker can't run on the same machine"
 
 
+def doubts_about_patterns(rule: Rule, earlier: Sequence[Rule]) -> Iterator[str]:
+    """A sentence for each doubt about a rule's patterns, where these rules are tried before it."""
+    for number, pattern in enumerate(rule.indices):
+        place = f"indices[{number}] = {pattern!r}"
+        if has_capitals(pattern):
+            yield f"{place}: can match an alias only, since the names of indices are in lower case"
+        taken_by = first_match(earlier, pattern)
+        if taken_by is not None:
+            yield f"{place}: has no effect here, since the rule {taken_by.name!r} before it takes these indices"
+
+
 def _patterns(settings: Settings) -> Iterator[str]:
     for position, rule in enumerate(settings.rules):
-        for number, pattern in enumerate(rule.indices):
-            place = f"rules[{position}].indices[{number}] = {pattern!r}"
-            if has_capitals(pattern):
-                yield f"{place}: can match an alias only, since the names of indices are in lower case"
-            taken_by = first_match(settings.rules[:position], pattern)
-            if taken_by is not None:
-                yield f"{place}: has no effect here, since the rule {taken_by.name!r} before it takes these indices"
+        for doubt in doubts_about_patterns(rule, settings.rules[:position]):
+            yield f"rules[{position}].{doubt}"
 
 
 def _deadlines(settings: Settings) -> Iterator[str]:

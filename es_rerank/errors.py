@@ -22,9 +22,10 @@ class EsRerankError(Exception):
 class CallerError(EsRerankError):
     """The caller asked something of es-rerank that is not allowed; the text names the field and what is allowed.
 
-    `status` is what our own answer carries: 400, 404 for what does not exist, 408 for a body that did not come, 409 for
-    a change that another one has overtaken, 413 for a body that is too long, 417 for an `Expect` that nobody meets, 501
-    for what this installation can't do, or 503 for what can't be done now.
+    `status` is what our own answer carries: 400, 401 without a key, 404 for what does not exist, 408 for a body that
+    did not come, 409 for a change that another one has overtaken, 413 for a body that is too long, 417 for an `Expect`
+    that nobody meets, 429 where too much is asked at a time, 501 for what this installation can't do, or 503 for what
+    can't be done now.
     """
 
     def __init__(self, message: str, *, status: int = 400) -> None:

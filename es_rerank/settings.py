@@ -20,6 +20,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from es_rerank.addresses import host_and_port, reaches, read_url
 from es_rerank.errors import SettingsError
+from es_rerank.models import RerankApi, make_rerank_api
 from es_rerank.rules.book import RuleBook, make_book
 from es_rerank.rules.rule import Rule
 from es_rerank.scorers.kinds import SCORER_KINDS, ScorerSettings, kind_of
@@ -32,6 +33,7 @@ from es_rerank.tables import (
     MetricsSettings,
     Name,
     RedisSettings,
+    RerankApiSettings,
     Section,
     ServerSettings,
     StoreSettings,
@@ -58,6 +60,7 @@ class Settings(Section):
     metrics: MetricsSettings = MetricsSettings()
     store: StoreSettings | None = None
     events: EventSettings = EventSettings()
+    rerank_api: RerankApiSettings | None = None
     scorers: dict[Name, ScorerSettings] = Field(default_factory=dict)
     rules: tuple[Rule, ...] = ()
 
@@ -74,6 +77,7 @@ class Settings(Section):
                     f"server.host = {json.dumps(self.server.host)}, server.port = {port}; name the engine's own"
                 )
         self.book()
+        self.bound_rerank_api()
         return self
 
     def book(self) -> RuleBook:
@@ -84,9 +88,16 @@ class Settings(Section):
         """The scorers by name: the configured ones, and MiniLM where none is called `minilm`."""
         return {"minilm": MinilmSettings(), **self.scorers}
 
+    def bound_rerank_api(self) -> RerankApi | None:
+        """The rerank API with the scorers that its models name; None where it is not configured."""
+        if self.rerank_api is None:
+            return None
+        return make_rerank_api(self.rerank_api, self.known_scorers(), self.limits)
+
     def used_scorers(self) -> dict[str, ScorerSettings]:
-        """The scorers that some rule names; MiniLM where there is no rule."""
-        used = {rule.scorer for rule in self.rules} or {"minilm"}
+        """The scorers that some rule or a model of the rerank API names; MiniLM where there is neither."""
+        served = () if self.rerank_api is None else self.rerank_api.scorers.values()
+        used = {*(rule.scorer for rule in self.rules), *served} or {"minilm"}
         return {name: scorer for name, scorer in self.known_scorers().items() if name in used}
 
 
@@ -100,6 +111,7 @@ SECTIONS: dict[str, type[Section]] = {
     "metrics": MetricsSettings,
     "store": StoreSettings,
     "events": EventSettings,
+    "rerank_api": RerankApiSettings,
     "rules": Rule,
 }
 TOML_WORDS = {
@@ -112,7 +124,7 @@ TOML_WORDS = {
 """By pydantic's type of problem: our words where pydantic's own text speaks of Python types."""
 LONGEST_SHOWN = 200
 HIDDEN = "(hidden)"
-SECRET_TABLES = ("redis", "upstream", "store", "events")
+SECRET_TABLES = ("redis", "upstream", "store", "events", "rerank_api")
 """Tables that have URLs or secrets, and so whatever somebody took for the place of a password."""
 # What an error may repeat of the names of scorers and variables, and of keys: no URL and no good password looks so.
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. -]{0,63}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import ssl
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeVar
 from urllib.parse import parse_qsl
 
 from pydantic import (
@@ -27,10 +27,17 @@ from pydantic import (
 
 from es_rerank.addresses import host_and_port, listening_host, read_url
 
+if TYPE_CHECKING:
+    from collections.abc import Sized
+
+Items = TypeVar("Items", bound="Sized")
 Seconds = Annotated[StrictFloat, Field(gt=0, le=3600, allow_inf_nan=False)]
 Share = Annotated[StrictFloat, Field(ge=0, le=1, allow_inf_nan=False)]
 ListeningHost = Annotated[StrictStr, AfterValidator(listening_host)]
 Name = Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
+MAX_INSTRUCTION_CHARACTERS = 2_000
+Instruction = Annotated[StrictStr, Field(max_length=MAX_INSTRUCTION_CHARACTERS)]
+DEFAULT_INSTRUCTION = "Given a query, retrieval relevant passage."
 
 
 class Section(BaseModel):
@@ -39,8 +46,8 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
-def not_empty(items: tuple[str, ...]) -> tuple[str, ...]:
-    """Refuse an empty list. pydantic's own minimum length does not count items that are wrong themselves."""
+def not_empty(items: Items) -> Items:
+    """Refuse an empty list or table. pydantic's own minimum length does not count items that are wrong themselves."""
     if not items:
         raise ValueError("at least one item is needed")
     return items
@@ -251,3 +258,31 @@ class EventSettings(Section):
                 "hash_key: needed with query_text = 'hashed', and only with it: a hash without a key can be guessed"
             )
         return self
+
+
+def _sent_as_it_is(key: SecretStr) -> SecretStr:
+    """Refuse a key that no header can carry unchanged."""
+    if re.fullmatch(r"[!-~]{16,}", key.get_secret_value()) is None:
+        raise ValueError("16 characters or more are needed, each a letter, digit or sign of ASCII, and no blank")
+    return key
+
+
+ApiKey = Annotated[SecretStr, AfterValidator(_sent_as_it_is)]
+ModelName = Annotated[StrictStr, Field(min_length=1, max_length=200)]
+
+
+class RerankApiSettings(Section):
+    """With this table, the proxy answers `/v1/rerank` and its kin, to callers who have one of the `keys`.
+
+    `scorers` says by model name, as callers send it, which scorer is meant. `mode` and `budget_tokens` are for the
+    scorers that think; the others have no use for them.
+    """
+
+    keys: Annotated[tuple[ApiKey, ...], AfterValidator(not_empty)]
+    scorers: Annotated[dict[ModelName, Name], AfterValidator(not_empty)]
+    default_model: ModelName | None = None
+    instruction: Instruction = DEFAULT_INSTRUCTION
+    mode: Literal["think", "direct"] = "think"
+    budget_tokens: Annotated[StrictInt, Field(ge=1)] | None = None
+    max_documents: Annotated[StrictInt, Field(ge=1, le=10_000)] = 1000
+    deadline_s: Seconds = 10.0

@@ -30,6 +30,8 @@ STANDARD_ERROR = 2
 LAST_LINES_S = 5.0
 QUIET = ("aiohttp", "asyncio", "celery.app.trace", "celery.worker.strategy", "uvicorn.error")
 """Loggers of libraries that say at `info` what only their developers want to know."""
+SILENT = ("elastic_transport", "opensearch", "urllib3")
+"""Loggers of the engines' clients: what fails there, we say ourselves, and once; at `debug` they log documents."""
 
 
 class JsonLines(logging.Formatter):
@@ -133,6 +135,8 @@ def start_logging(settings: LogSettings, *, queued: bool = False) -> None:
     logging.captureWarnings(capture=True)
     for name in QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
+    for name in SILENT:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def log_event(logger: logging.Logger, level: int, message: str, **fields: Any) -> None:

@@ -118,6 +118,19 @@ def test_doubts_are_said_and_the_configuration_is_used(
         assert "hunter2" not in said
 
 
+def test_the_models_of_the_rerank_api_are_listed(tmp_path: Path, capsys: Output) -> None:
+    """check-config says which scorer each model means and which is the default, and shows no key."""
+    file = tmp_path / "config.toml"
+    scorers = 'scorers = { "a" = "minilm", "b" = "minilm" }'
+    file.write_text(f'{GOOD}[rerank_api]\nkeys = ["a-key-of-this-test"]\n{scorers}\ndefault_model = "b"\n')
+    assert main(["check-config", "--config", str(file)]) == 0
+    said = capsys.readouterr().out
+    assert (
+        "  model a of the rerank API: scorer minilm\n  model b of the rerank API: scorer minilm, the default\n" in said
+    )
+    assert "a-key-of-this-test" not in said
+
+
 def test_an_unused_scorer_is_a_word(tmp_path: Path, capsys: Output) -> None:
     """check-config lists a scorer that no rule uses, and does not mind."""
     file = tmp_path / "c.toml"

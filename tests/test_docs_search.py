@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 from es_rerank.fusion.fuse import Method
-from es_rerank.proxy.search.control import ALLOWED, Controls, Include
+from es_rerank.proxy.search.control import ALLOWED, MAX_NAME_CHARACTERS, Controls, Include
 from es_rerank.proxy.search.question import BODY_TEXT, FIELD_TEXT, INNER_QUERY, MAX_SYNTAX_CHARS, SYNTAX_TEXT
 from es_rerank.proxy.search.status import SearchStatus
 from es_rerank.reasons import OUTCOMES, Outcome
@@ -62,6 +62,7 @@ def test_every_field_of_the_status_is_explained() -> None:
         cut=1,
         low_mass=1,
         truncated=1,
+        query_id="q-1",
     ).block()
     for word in (*block, *get_args(Outcome)):
         assert f"| `{word}` |" in PAGE or f"`{word}`:" in PAGE
@@ -74,6 +75,7 @@ def test_every_wish_is_explained_with_its_limits() -> None:
         assert word in WORDS
     assert f"`limits.max_window` ({LimitSettings().max_window})" in PAGE
     assert f"`limits.max_deadline_s` ({LimitSettings().max_deadline_s:g})" in PAGE
+    assert f"a text of 1 to {MAX_NAME_CHARACTERS} characters" in PAGE
 
 
 def test_every_text_query_is_explained() -> None:

@@ -652,6 +652,10 @@ upstream = {{{} = 1}}
 [{}]; [{}]
 a = {{{} = 1, {} = 2}}
 cache.url = {}
+rerank_api = {}
+rerank_api.keys = {}
+rerank_api = {{keys = [{}], scorers = {{m = {}}}, default_model = {}}}
+rerank_api = {{keys = {{a = {}}}, mode = {}, deadline_s = {}}}
 """.replace("; ", "\n").splitlines()
 )
 

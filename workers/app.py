@@ -44,7 +44,7 @@ RETRY_S = 1.0
 def run_worker(settings: Settings, scorer_name: str | None) -> int:
     """Serve one scorer until SIGTERM or SIGINT, then finish running queries. Returns 0, or 1 where it can't serve.
 
-    Without a name it serves the one scorer that the rules use. Raises SettingsError where the rules don't use exactly
+    Without a name it serves the one scorer in use. Raises SettingsError where the configuration doesn't use exactly
     one, WorkerStartError where the scorer's packages are missing or the metrics' port is taken.
     """
     name, scorer_settings = choose_scorer(settings, scorer_name)
@@ -93,7 +93,9 @@ def choose_scorer(settings: Settings, name: str | None) -> tuple[str, ScorerSett
         return name, known[name]
     used = settings.used_scorers()
     if len(used) != 1:
-        raise SettingsError(f"the rules use {len(used)} scorers: say which by --scorer, one of {', '.join(used)}")
+        raise SettingsError(
+            f"the configuration uses {len(used)} scorers: say which by --scorer, one of {', '.join(used)}"
+        )
     return next(iter(used.items()))
 
 

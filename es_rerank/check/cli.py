@@ -64,6 +64,11 @@ def run(settings: Settings, file: Path, options: argparse.Namespace) -> int:
             f"alpha {bound.alpha:g}, scorer {rule.scorer}{_language_of(bound)}, "
             f"deadline {bound.deadline_s:g} s{_thinking_of(bound)}"
         )
+    api = settings.bound_rerank_api()
+    if api is not None:
+        for model in api.models.values():
+            default = ", the default" if model is api.default else ""
+            print(f"  model {model.name} of the rerank API: scorer {model.scorer_name}{default}")
     for name, scorer in settings.used_scorers().items():
         print(f"  scorer {name}: {scorer.fingerprint()}")
     for name in unused_scorers(settings):

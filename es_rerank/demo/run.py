@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from es_rerank.demo.corpus import Document
     from es_rerank.demo.scorers import DemoScorer
 
-INDEX = "es-rerank-demo"
+INDEX = "rerank-demo"
 FIELDS = ("words", "text")
 START_LIMIT_S = 60.0
 WATCH_S = 0.5

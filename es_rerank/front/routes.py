@@ -58,6 +58,7 @@ UNDECIDED_PATHS = (
 )
 ANY_SEARCH = f"/(?:{ANY}/)?{BY_INDEX}"
 OWN_PATHS = "/_es_rerank(?:/[^?]*)?"
+RERANK_API_PATHS = "/(?:v[12]/)?rerank"
 # Each answer of a scroll moves it on: if it is asked for twice, a page is lost.
 SCROLL = "/_search/scroll(?:/[^?]*)?"
 ANY_PATH = "[^?]*"
@@ -130,17 +131,19 @@ def make_plan(
         engines=tuple(_engine(url) for url in upstream.urls),
         engine_host=_host_header(upstream.urls[0]),
         trust=_trust(upstream, system_ca_file),
-        routes=make_routes(settings.rules),
+        routes=make_routes(settings.rules, rerank_api=settings.rerank_api is not None),
         hung_s=settings.limits.max_deadline_s + min(ENGINE_MARGIN_S, upstream.read_timeout_s),
         connect_timeout_s=upstream.connect_timeout_s,
         read_timeout_s=upstream.read_timeout_s,
     )
 
 
-def make_routes(rules: Sequence[Rule]) -> tuple[Route, ...]:
-    """All routes in order; the last takes what is left."""
+def make_routes(rules: Sequence[Rule], *, rerank_api: bool = False) -> tuple[Route, ...]:
+    """All routes in order; the last takes what is left. `rerank_api` says whether the proxies answer that API."""
+    api = Route(target="own", methods=("POST",), path=RERANK_API_PATHS, note="the rerank API")
     return (
         Route(target="own", path=OWN_PATHS, note="the proxies' own paths"),
+        *((api,) if rerank_api else ()),
         *(
             Route(target="proxies", methods=SEARCH_METHODS, path=path, note=f"rule {rule.name}: {pattern}")
             for rule in rules

@@ -96,27 +96,29 @@ def connect(
     ca_file: Path | None = None,
     verify_tls: bool = True,
     patience: Patience | None = None,
+    answer_limit_s: float = ANSWER_LIMIT_S,
 ) -> Client:
     """The official client for the engine at `url`, after asking which engine it is.
 
     `version` of `GET /` tells which one it is, never a header: some OpenSearch servers send Elasticsearch's header.
-    Without `verify_tls` any certificate is trusted. The client never asks again by itself: `ask` does, as a busy engine
-    is waited for here too, with `patience`. Raises SettingsError for a URL or a file that can't be used, EngineError
-    where no engine answers or the engine is an unknown one.
+    Without `verify_tls` any certificate is trusted. No answer is waited for longer than `answer_limit_s`. The client
+    never asks again by itself: `ask` does, as a busy engine is waited for here too, with `patience`. Raises
+    SettingsError for a URL or a file that can't be used, EngineError where no engine answers or the engine is an
+    unknown one.
     """
     address = _address(url)
     options = _client_options(address, login, ca_file)
     if not verify_tls:
         options |= {"verify_certs": False, "ssl_show_warn": False}
     with engine_errors(f"the engine at {url}"):
-        client = opensearchpy.OpenSearch(address, timeout=ANSWER_LIMIT_S, connection_class=TellingConnection, **options)
+        client = opensearchpy.OpenSearch(address, timeout=answer_limit_s, connection_class=TellingConnection, **options)
         version = _version(ask(client.info, patience or Patience(), reached=False))
         if version.get("distribution") == "opensearch":
             return client
         client.close()
     _check_elasticsearch(url, version)
     return elasticsearch.Elasticsearch(
-        address, transport_class=CompatibleTransport, request_timeout=ANSWER_LIMIT_S, **options
+        address, transport_class=CompatibleTransport, request_timeout=answer_limit_s, **options
     )
 
 

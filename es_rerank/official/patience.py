@@ -28,7 +28,7 @@ def say_above_bar(text: str) -> None:
     tqdm.write(text, file=sys.stderr)
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Patience:
     """Waits for an engine that takes nothing now.
 

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Protocol
 
 from es_rerank.clock import SystemClock
 from es_rerank.memory import MemoryBudget
+from es_rerank.proxy.events.opening import open_recorder
 from es_rerank.proxy.jobs import Jobs
 from es_rerank.proxy.scoring.opening import open_score_source
 from es_rerank.proxy.search.absent_fields import AbsentFields
 from es_rerank.proxy.search.large_windows import LargeWindows
+from es_rerank.proxy.stats import SearchStats
+from es_rerank.rules.merge import RuleBase
 from es_rerank.rules.source import FileRules
 from es_rerank.store.engine import StoreEngine, keep_preparing
+from es_rerank.store.rules import follow_rules
 from es_rerank.supervised import end
 from es_rerank.upstream import Upstream
 
@@ -23,11 +27,14 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from es_rerank.clock import Clock
+    from es_rerank.models import RerankApi
+    from es_rerank.proxy.events.recorder import EventRecorder
     from es_rerank.proxy.scoring.source import ScoreSource
     from es_rerank.records import Reply, Request
     from es_rerank.rules.source import RuleSource
     from es_rerank.scorers.kinds import ScorerSettings
     from es_rerank.settings import Settings
+    from es_rerank.store.rules import StoredRules
     from es_rerank.tables import LimitSettings
     from es_rerank.upstream import StreamedReply
 
@@ -64,8 +71,9 @@ class Engine(Protocol):
 class Parts:
     """Everything that outlives a request.
 
-    `store` is None where es-rerank keeps no indices of its own. `scorers` are all that the configuration knows, by
-    name. `jobs` are those that run in this process.
+    `store` is None where es-rerank keeps no indices of its own, and so is `stored_rules`, which else are the `rules`.
+    `events` is None where searches leave no events, and `rerank_api` where that API is not answered.
+    `scorers` are all that the configuration knows, by name, and `jobs` those that run in this process.
     """
 
     clock: Clock
@@ -76,35 +84,58 @@ class Parts:
     memory: MemoryBudget
     forwarded_headers: bool = False
     store: StoreEngine | None = None
+    events: EventRecorder | None = None
+    stored_rules: StoredRules | None = None
+    rerank_api: RerankApi | None = None
     scorers: Mapping[str, ScorerSettings] = field(default_factory=dict)
     jobs: Jobs = field(default_factory=Jobs)
     large_windows: LargeWindows = field(default_factory=LargeWindows)
     absent_fields: AbsentFields = field(default_factory=AbsentFields)
+    stats: SearchStats = field(default_factory=lambda: SearchStats(SystemClock()))
 
 
 @asynccontextmanager
 async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
-    """The parts of a proxy. Connects to nothing yet: what is down at the start may come up later."""
+    """The parts of a proxy. What is down at the start may come up later.
+
+    With a store, its rules are looked for first, see `follow_rules`; nothing else is connected to yet.
+    """
     clock = SystemClock()
     async with AsyncExitStack() as stack:
         engine = await stack.enter_async_context(Upstream(settings.upstream, clock))
         memory = MemoryBudget(settings.limits.max_held_bytes)
         store = None if settings.store is None else StoreEngine(engine, settings.store, memory)
+        events = await stack.enter_async_context(open_recorder(settings))
         if store is not None:
-            preparing = asyncio.create_task(keep_preparing(store, pause_s=PREPARE_AGAIN_S))
+            preparing = asyncio.create_task(_prepare(store, events))
             stack.push_async_callback(end, preparing)
+        stored_rules = None
+        if store is not None and settings.store is not None:
+            base = RuleBase(rules=settings.rules, scorers=settings.known_scorers(), limits=settings.limits)
+            following = follow_rules(store, base, clock, pause_s=settings.store.poll_s)
+            stored_rules = await stack.enter_async_context(following)
         scores = await stack.enter_async_context(open_score_source(settings, clock))
         jobs = Jobs()
         stack.push_async_callback(jobs.close)
         yield Parts(
             clock=clock,
             engine=engine,
-            rules=FileRules(settings.book()),
+            rules=stored_rules or FileRules(settings.book()),
             scores=scores,
             limits=settings.limits,
             memory=memory,
             store=store,
+            events=events,
+            stored_rules=stored_rules,
+            rerank_api=settings.bound_rerank_api(),
             scorers=settings.known_scorers(),
             jobs=jobs,
             forwarded_headers=settings.upstream.forwarded_headers,
         )
+
+
+async def _prepare(store: StoreEngine, events: EventRecorder | None) -> None:
+    """Make our own indices, and only then let events be written: the engine must know their fields."""
+    await keep_preparing(store, pause_s=PREPARE_AGAIN_S)
+    if events is not None:
+        events.open()

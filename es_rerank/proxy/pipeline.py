@@ -10,11 +10,13 @@ import asyncio
 import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
+from uuid import uuid4
 
 from es_rerank.clock import Deadline
 from es_rerank.errors import CallerError, UpstreamError
 from es_rerank.fusion.rank import Window, rank
 from es_rerank.language import may_be_in
+from es_rerank.proxy.events.searched import searched_of
 from es_rerank.proxy.http.coding import UnreadableBodyError, decode_body, inflated_bytes
 from es_rerank.proxy.laps import Laps
 from es_rerank.proxy.offload import compute
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from es_rerank.memory import Share
+    from es_rerank.proxy.events.searched import Searched
     from es_rerank.proxy.parts import Parts
     from es_rerank.proxy.scoring.ask import WindowScores
     from es_rerank.proxy.search.call import SearchCall
@@ -56,22 +59,51 @@ MOST_WRITING_COST = 10
 class Outcome:
     """What becomes of a search: a complete `reply`, or a request to `forward`, whose answer goes through as it comes.
 
-    Exactly one of the two is set. `window` is what was ranked, None where nothing was.
+    Exactly one of the two is set. `window` is what was ranked, None where nothing was. `searched` is what an event
+    tells of the search, None where it leaves none.
     """
 
     status: SearchStatus
     reply: Reply | None = None
     forward: Request | None = None
     window: Window | None = None
+    searched: Searched | None = None
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Trace:
+    """What a search met on its way, for who wants to tell about it. What it did not come to stays None.
+
+    `call` is the search without what it asked of us. `texts` and `scores` are parallel to the window. `verdict` is set
+    only where the window was judged.
+    """
+
+    call: SearchCall | None = None
+    decision: Rerank | Relay | None = None
+    plan: WindowPlan | None = None
+    found: EngineAnswer | None = None
+    texts: Texts | None = None
+    scores: WindowScores | None = None
+    verdict: Verdict | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Run:
-    """What every step of one search has at hand: the process's parts, its stopwatch, and what it may hold."""
+    """What every step of one search has at hand: the process's parts, its stopwatch, what it may hold, its trace.
+
+    `searched` is what its event tells of it so far, None where it leaves none.
+    """
 
     parts: Parts
     laps: Laps
     share: Share
+    trace: Trace
+    searched: Searched | None = None
+
+    def finished(self, status: SearchStatus) -> SearchStatus:
+        """The status with what is known last: the time of all steps, and the id of the search's event."""
+        query_id = None if self.searched is None else self.searched.names.query_id
+        return replace(status, took_ms=self.laps.took_ms(), query_id=query_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,14 +115,17 @@ class _WindowAnswer:
     found: EngineAnswer
 
 
-async def answer(request: Request, expression: str, book: RuleBook, parts: Parts, share: Share) -> Outcome:
+async def answer(  # noqa: PLR0917
+    request: Request, expression: str, book: RuleBook, parts: Parts, share: Share, trace: Trace | None = None
+) -> Outcome:
     """Answer a search for an index expression ('' for none) by the rules of this book.
 
-    `request.body` is a stream only if it can't be held. Answers that have to be held are taken from `share`.
+    `request.body` is a stream only if it can't be held. Answers that have to be held are taken from `share`. What the
+    search meets is noted in `trace`.
     Raises CallerError if the request asks es-rerank for something that isn't allowed, and UpstreamError if no engine
     host answers. Nothing else makes a search fail.
     """
-    run = _Run(parts=parts, laps=Laps(parts.clock), share=share)
+    run = _Run(parts=parts, laps=Laps(parts.clock), share=share, trace=trace or Trace())
     plain = replace(request, headers=without_headers(request.headers, HEADER))
     try:
         max_bytes = parts.limits.max_request_bytes
@@ -99,12 +134,16 @@ async def answer(request: Request, expression: str, book: RuleBook, parts: Parts
         cost = READING_COST * len(call.body)
         asked, call = await compute(cost, take_controls, call)
         plain = call.carrier.request  # from here on the request holds nothing that is meant for es-rerank
+        run.trace.call = call
         if not has_room:
             status = SearchStatus(status="failed", reason="memory_full", took_ms=run.laps.took_ms())
             return Outcome(forward=plain, status=status)
-        decision = await compute(cost, decide, call, asked, book)
+        decision = run.trace.decision = await compute(cost, decide, call, asked, book)
         if isinstance(decision, Relay):
             return await _pass_on(call, decision.include, _relayed(decision), run)
+        if parts.events is not None:
+            searched = searched_of(call, asked, decision, rules_version=book.version, new_id=uuid4().hex)
+            run = replace(run, searched=searched)
         try:
             return await _rerank(call, decision, run)
         except UpstreamError:
@@ -122,32 +161,36 @@ async def answer(request: Request, expression: str, book: RuleBook, parts: Parts
 
 async def _rerank(call: SearchCall, decision: Rerank, run: _Run) -> Outcome:
     """The search, reranked as far as the deadline allows."""
-    parts, laps = run.parts, run.laps
+    parts, laps, trace = run.parts, run.laps, run.trace
     deadline = Deadline(parts.clock, laps.started_s + decision.deadline_s)
-    plan = await compute(READING_COST * len(call.body), plan_window, call, decision)
+    plan = trace.plan = await compute(READING_COST * len(call.body), plan_window, call, decision)
     fetched = await _fetch_window(call, plan, decision, deadline, run)
     if isinstance(fetched, Outcome):
         return fetched
     if isinstance(fetched, SearchStatus):
         return await _pass_on(call, decision.include, fetched, run)
     found, cost = fetched.found, fetched.body_bytes
+    trace.found = found
+    if run.searched is not None:
+        run = replace(run, searched=run.searched.named_by(found))
     unfit = _why_unfit(found, decision)
     if unfit is not None:
         return await _answer_unranked(call, plan, decision, fetched, _skipped(unfit, decision.rule), run)
-    read = await compute(cost, read_texts, found, decision)
+    read = trace.texts = await compute(cost, read_texts, found, decision)
     _note_absent_fields(decision, read, parts)
     if not _reads(decision, read):
         return await _answer_unranked(call, plan, decision, fetched, _skipped("language", decision.rule), run)
     request = ScoreRequest(scoring=decision.scoring, texts=read.texts)
     deadline = deadline.before(_writing_s(laps.lap("read"), call, fetched.reply))
     [scores] = await parts.scores.judge([request], deadline, laps)
+    trace.scores = scores
     window = Window(
         ids=found.ids[: len(request.texts)],
         engine_scores=found.scores[: len(request.texts)],
         judgments=scores.judgments,
     )
     ranked = await compute(cost, rank, window.engine_scores, window.judgments, decision.recipe)
-    verdict = Verdict(ranked=ranked, judgments=window.judgments)
+    verdict = trace.verdict = Verdict(ranked=ranked, judgments=window.judgments, from_cache=scores.from_cache)
     if "reasoning" in decision.include:
         places = [index for _, index in page_of(found, decision.page, verdict.ranked.ranking)]
         shown = [index for index in places if index < len(request.texts)]
@@ -156,8 +199,16 @@ async def _rerank(call: SearchCall, decision: Rerank, run: _Run) -> Outcome:
     members = await compute(cost, render_answer, found, plan, decision, verdict)
     laps.lap("fuse")
     status = _status_of(decision, scores, read.missing_fields)
-    outcome = await _write(fetched.reply, cost, members, call, status, decision.include, laps)
+    run = _with_hits(run, found, verdict)
+    outcome = await _write(fetched.reply, cost, members, call, status, decision.include, run)
     return replace(outcome, window=window)
+
+
+def _with_hits(run: _Run, found: EngineAnswer, verdict: Verdict) -> _Run:
+    """With the hits and their new order, for the event."""
+    if run.searched is None:
+        return run
+    return replace(run, searched=run.searched.with_hits(found, verdict))
 
 
 async def _fetch_window(
@@ -257,7 +308,7 @@ async def _pass_on(
 ) -> Outcome:
     """The engine's own answer as it comes; held only if `held` asks for that, or the status is written into it."""
     written = "status" in include
-    forwarded = Outcome(forward=call.carrier.request, status=replace(status, took_ms=run.laps.took_ms()))
+    forwarded = Outcome(forward=call.carrier.request, status=run.finished(status), searched=run.searched)
     if not call.held or not (written or held) or status.reason == "memory_full":
         return forwarded
     request = plan_plain(call) if written else call.carrier.request
@@ -266,14 +317,15 @@ async def _pass_on(
     except (AnswerTooLargeError, NoRoomError, UnreadableBodyError):
         return forwarded
     run.laps.lap("engine")
-    status = replace(settle(status, reply.status), took_ms=run.laps.took_ms())
+    status = run.finished(settle(status, reply.status))
     members = await compute(len(body), open_object, body) if written else None
     if members is not None and (reply.status == 200 or call.filter_path):
         shown = include if reply.status == 200 else frozenset[str]()
-        return await _write(reply, len(body), members, call, status, shown, run.laps)
+        return await _write(reply, len(body), members, call, status, shown, run)
     if written and call.filter_path:  # what we asked for was not filtered, and can't be filtered here
         return replace(forwarded, status=status)
-    return Outcome(reply=replace(reply, headers=with_warning(reply.headers, status)), status=status)
+    headers = with_warning(reply.headers, status)
+    return Outcome(reply=replace(reply, headers=headers), status=status, searched=run.searched)
 
 
 def settle(status: SearchStatus, engine_status: int) -> SearchStatus:
@@ -293,7 +345,8 @@ async def _answer_unranked(  # noqa: PLR0917
     verdict = Verdict(ranked=rank(scores, gaps, decision.recipe), judgments=gaps)
     bare = replace(decision, include=frozenset())
     members = await compute(cost, render_answer, found, plan, bare, verdict)
-    return await _write(window.reply, cost, members, call, status, decision.include, run.laps)
+    run = _with_hits(run, found, verdict)
+    return await _write(window.reply, cost, members, call, status, decision.include, run)
 
 
 async def _fetch(
@@ -402,7 +455,7 @@ async def _write(  # noqa: PLR0917
     call: SearchCall,
     status: SearchStatus,
     include: AbstractSet[str],
-    laps: Laps,
+    run: _Run,
 ) -> Outcome:
     """The engine's answer with these members, about `body_bytes` long, in the coding that the engine used for its own.
 
@@ -410,11 +463,12 @@ async def _write(  # noqa: PLR0917
     """
     coding = first_header(engine.headers, b"content-encoding")
     started = await compute(writing_cost(body_bytes, call, coding), start_body, members, call, coding)
-    laps.lap("write")
-    status = replace(status, took_ms=laps.took_ms())
+    run.laps.lap("write")
+    status = run.finished(status)
     body = finish_body(started, call, status, include)
     headers = (*without_headers(engine.headers, b"content-length"), (b"content-length", b"%d" % len(body)))
-    return Outcome(reply=Reply(status=engine.status, headers=with_warning(headers, status), body=body), status=status)
+    reply = Reply(status=engine.status, headers=with_warning(headers, status), body=body)
+    return Outcome(reply=reply, status=status, searched=run.searched)
 
 
 def with_warning(headers: Headers, status: SearchStatus) -> Headers:

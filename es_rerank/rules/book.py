@@ -27,6 +27,19 @@ THINKING_KEYS = ("mode", "budget_tokens", "think_top", "score", "keep_reasoning"
 REMEMBERED_EXPRESSIONS = 1024
 
 
+class RuleError(ValueError):
+    """A rule that does not fit: its `name`, the `problem` as `key = value: why`, and the names of rules that hide it.
+
+    `hidden_by` is empty where the problem is the rule's own.
+    """
+
+    def __init__(self, position: int, name: str, problem: str, hidden_by: tuple[str, ...] = ()) -> None:
+        super().__init__(f"rules[{position}].{problem}")
+        self.name = name
+        self.problem = problem
+        self.hidden_by = hidden_by
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoundRule:
     """A rule with the scorer that it names, that scorer's fingerprint, and the alpha and deadline that hold.
@@ -83,13 +96,14 @@ def _find(rules: Sequence[BoundRule], expression: str) -> BoundRule | NoRule:
 
 
 def make_book(rules: Sequence[Rule], scorers: Mapping[str, ScorerSettings], limits: LimitSettings) -> RuleBook:
-    """The book of these rules. Raises ValueError that names the first wrong key, its value and what is allowed."""
+    """The book of these rules. Raises RuleError that names the first wrong key, its value and what is allowed."""
     for position, rule in enumerate(rules):
         if rule.name in (other.name for other in rules[:position]):
-            raise ValueError(f"rules[{position}].name = {rule.name!r}: two rules have this name")
-        problem = _problem(rule, scorers, limits) or _hidden(rule, rules[:position])
-        if problem:
-            raise ValueError(f"rules[{position}].{problem}")
+            raise RuleError(position, rule.name, f"name = {rule.name!r}: two rules have this name")
+        if problem := _problem(rule, scorers, limits):
+            raise RuleError(position, rule.name, problem)
+        if hidden_by := _hiding(rule, rules[:position]):
+            raise RuleError(position, rule.name, _hidden_problem(rule, hidden_by), hidden_by)
     bound = tuple(
         BoundRule(
             rule=rule,
@@ -120,15 +134,18 @@ def _problem(rule: Rule, scorers: Mapping[str, ScorerSettings], limits: LimitSet
     return _thinking_problem(rule, scorers[rule.scorer])
 
 
-def _hidden(rule: Rule, earlier: Sequence[Rule]) -> str:
-    """That earlier rules take every name that this one could have, as above, or ''."""
+def _hiding(rule: Rule, earlier: Sequence[Rule]) -> tuple[str, ...]:
+    """The names of the earlier rules that take every name that this one could have; () where some are left."""
     taken_by = [first_match(earlier, pattern) for pattern in rule.indices]
-    if None in taken_by:
-        return ""
-    names = ", ".join(dict.fromkeys(repr(other.name) for other in taken_by if other is not None))
+    names = tuple(dict.fromkeys(other.name for other in taken_by if other is not None))
+    return () if None in taken_by else names
+
+
+def _hidden_problem(rule: Rule, hidden_by: Sequence[str]) -> str:
     return (
         f"indices = {json.dumps(rule.indices, ensure_ascii=False)}: this rule is never used, since the first rule that "
-        f"fits counts, and before it {names} takes all of these; put the rule for fewer indices first"
+        f"fits counts, and before it {', '.join(map(repr, hidden_by))} takes all of these; put the rule for fewer "
+        "indices first"
     )
 
 

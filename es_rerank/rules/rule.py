@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, StrictBool, StrictInt, StrictStr, fi
 from es_rerank.fusion.fuse import Method  # noqa: TC001  pydantic reads annotations at run time
 from es_rerank.judgment import ScoreRule  # noqa: TC001  as above
 from es_rerank.rules.patterns import covers, why_never
-from es_rerank.tables import Name, Seconds, Section, Share, not_empty
+from es_rerank.tables import DEFAULT_INSTRUCTION, Instruction, Name, Seconds, Section, Share, not_empty
 from es_rerank.texts import TEMPLATE_FIELD, TextSpec
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 Mode = Literal["think", "direct", "cascade"]
 Dashboards = Literal["leave", "rerank"]
-MAX_INSTRUCTION_CHARACTERS = 2_000
 # As in the fields of a `multi_match`, from which rules are copied.
 BOOST = re.compile(r"\^[0-9.]*$")
 
@@ -45,9 +44,7 @@ class Rule(Section):
     window: Annotated[StrictInt, Field(ge=1)] = 100
     alpha: Share | None = None
     method: Method = "zscore"
-    instruction: Annotated[StrictStr, Field(max_length=MAX_INSTRUCTION_CHARACTERS)] = (
-        "Given a query, retrieval relevant passage."
-    )
+    instruction: Instruction = DEFAULT_INSTRUCTION
     scorer: Name = "minilm"
     any_language: StrictBool = False
     deadline_s: Seconds | None = None

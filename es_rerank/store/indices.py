@@ -87,6 +87,7 @@ EVENTS = OwnIndex(
         "took_read_ms": FLOAT,
         "took_cache_ms": FLOAT,
         "took_score_ms": FLOAT,
+        "took_reasoning_ms": FLOAT,
         "took_fuse_ms": FLOAT,
         "took_write_ms": FLOAT,
         "saved_score_ms": FLOAT,

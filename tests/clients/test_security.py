@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import base64
 import json
+import re
+import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.clients.transcript import assert_same, run_session
-from tests.conftest import real_engine_process
+from tests.conftest import RULES, real_engine_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -208,3 +211,60 @@ def test_a_masked_field_is_not_scored(system: System, changes: dict[str, Any]) -
     _, whole = search(system, "films-open", ADMIN)
     assert rank_scores(hits) == rank_scores(titles_alone)
     assert all(rank_scores(hits)[key] != score for key, score in rank_scores(whole).items())
+
+
+EVALUATION = {"requests": [{"id": "a", "request": QUERY, "ratings": []}], "metric": {"precision": {"k": 10}}}
+
+
+@pytest.mark.parametrize(("user", "status"), [("stranger", 403), ("alias-reader", 403), ("wrong", 401), (None, 401)])
+def test_our_own_paths_open_no_document(secured: Engine, system: System, user: str | None, status: int) -> None:
+    """Who may not search gets the engine's refusal of the search, its challenges too, and no word of es-rerank's."""
+    login = None if user is None else (user, PASSWORD)
+    direct = ask(secured.url, "/films-open/_search", QUERY, user=login)
+    assert direct.status == status
+    for path, body in (("_explain", QUERY), ("_rank_eval", EVALUATION)):
+        answered = ask(system.url, f"/_es_rerank/films-open/{path}", body, user=login)
+        assert (answered.status, answered.challenges) == (direct.status, direct.challenges)
+        assert answered.body["error"]["type"] == direct.body["error"]["type"]
+        assert set(answered.body) == {"error", "status"}
+
+
+def test_our_own_paths_show_a_user_their_own_documents(system: System) -> None:
+    """Under document-level security, and under field-level security, texts and hits are what the user may read."""
+    reader = ("document-reader", PASSWORD)
+    told = ask(system.url, "/_es_rerank/films-open/_explain", QUERY, user=reader).body
+    assert {hit["_id"] for hit in told["hits"]} == {key for key, (owner, *_) in FILMS.items() if owner == "ann"}
+    evaluated = ask(system.url, "/_es_rerank/films-open/_rank_eval?engine", EVALUATION, user=reader).body
+    for order in (evaluated, evaluated["engine"]):
+        assert {one["hit"]["_id"] for one in order["details"]["a"]["hits"]} == {"1", "2", "3"}
+    told = ask(system.url, "/_es_rerank/films-open/_explain", QUERY, user=("title-reader", PASSWORD)).body
+    assert {hit["text"] for hit in told["hits"]} == {title for _, title, _ in FILMS.values()}
+
+
+def test_events_are_written_with_the_rights_of_the_manual(
+    secured: Engine, run_system: Callable[..., System], own_redis_url: str
+) -> None:
+    """The role of docs/events.md is enough, callers don't need it, and no password is in the log.
+
+    A login that is not allowed to write costs events and nothing else.
+    """
+    page = (Path(__file__).parents[2] / "docs" / "events.md").read_text(encoding="utf-8")
+    role = json.loads(re.findall(r"^```json\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)[-1])
+    assert ask(secured.url, "/_security/role/es-rerank", role).status == 200
+    for user, roles in (("writer", ["es-rerank"]), ("preparer", ["es-rerank-preparer"])):
+        assert ask(secured.url, f"/_security/user/{user}", {"password": PASSWORD, "roles": roles}).status == 200
+    only_prepares = {**role, "indices": [{"names": ["es-rerank-*"], "privileges": ["create_index", "manage"]}]}
+    assert ask(secured.url, "/_security/role/es-rerank-preparer", only_prepares).status == 200
+    for user, written in (("writer", True), ("preparer", False)):
+        tables = f'[store]\nuser = "{user}"\npassword = "{PASSWORD}"\n[events]\nflush_s = 0.1\n'
+        system = run_system(secured.url, redis=own_redis_url, extra=tables + RULES)
+        for reader, status in ((ADMIN, 200), (("reader", PASSWORD), 200)):
+            assert ask(system.url, "/films-open/_search", QUERY, user=reader).status == status
+        give_up_s = time.monotonic() + 60.0
+        key = "written" if written else "failed"
+        while not (counts := system.health()["parts"]["events"])[key]:
+            assert time.monotonic() < give_up_s, counts
+            time.sleep(0.1)
+        assert set(counts["failed"]) == (set() if written else {"security_exception"})
+        assert PASSWORD not in system.proxy.log.read_text()
+        system.supervisor.end(system.proxy)

@@ -121,7 +121,7 @@ def test_a_later_run_is_warm_stays_up_and_ends_on_ctrl_c(demo_dir: Path) -> None
     with running(demo_dir) as run:
         run.await_output("^curl ")
         query = {"query": {"match": {"text": "sort a list"}}, "ext": {"es_rerank": {"include": ["status"]}}}
-        answer = send_json(f"http://127.0.0.1:{run.port}/es-rerank-demo/_search", query, method="POST")
+        answer = send_json(f"http://127.0.0.1:{run.port}/rerank-demo/_search", query, method="POST")
         assert answer["_es_rerank"]["status"] == "full"
         children = run.children()
         run.process.send_signal(signal.SIGINT)

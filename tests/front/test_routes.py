@@ -22,6 +22,7 @@ from es_rerank.front.routes import (
     make_routes,
     read_address,
 )
+from es_rerank.proxy.rerank_api.shapes import PATH_SHAPES
 from es_rerank.proxy.search import call
 from es_rerank.proxy.search.call import search_expression
 from es_rerank.records import Request
@@ -147,6 +148,22 @@ def test_what_a_path_says(method: str, path: str, target: Target) -> None:
     """Every spelling of a search that may need a proxy goes to one, and what only looks like a search does not."""
     rule = Rule(name="films", indices=("films*",), fields=("text",))
     assert route_of(make_routes([rule]), method, path) == target
+
+
+@pytest.mark.parametrize("path", ["/v1/rerank", "/v2/rerank", "/rerank"])
+def test_the_rerank_api_is_the_proxies_where_it_is_configured(path: str) -> None:
+    """Only POST on its paths, and only with the API: else such a path is the engine's."""
+    routes = make_routes([], rerank_api=True)
+    assert (route_of(routes, "POST", path), route_of(routes, "GET", path)) == ("own", "engine")
+    assert (route_of(routes, "POST", f"{path}/"), route_of(routes, "POST", f"/x{path}")) == ("engine", "engine")
+    assert route_of(make_routes([]), "POST", path) == "engine"
+    table = {"keys": ["a-key-of-this-test"], "scorers": {"m": "minilm"}}
+    settings = Settings.model_validate(
+        {**settings_of("http://h:1").model_dump(exclude_unset=True), "rerank_api": table}
+    )
+    plan = make_plan(settings, listen=Address(host="h", port=9), system_ca_file=None)
+    assert [route.path for route in plan.routes] == [route.path for route in routes]
+    assert all(route_of(routes, "POST", known.decode()) == "own" for known in PATH_SHAPES)
 
 
 def test_a_pattern_with_odd_letters_needs_no_route() -> None:

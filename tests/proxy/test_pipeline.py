@@ -27,6 +27,7 @@ from es_rerank.rules.book import RuleBook, make_book
 from es_rerank.rules.source import FileRules
 from es_rerank.settings import Settings
 from es_rerank.upstream import AnswerTooLargeError, NoRoomError, UnreachableError
+from tests.proxy.events.test_recorder import recorder_with
 from tests.proxy.search.calls import call_of
 from tests.virtual import VirtualClock, settle
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
     from es_rerank.clock import Deadline
+    from es_rerank.proxy.events.recorder import EventRecorder
     from es_rerank.proxy.laps import Laps
     from es_rerank.proxy.scoring.ask import ScoreRequest, Scoring, Stage, WindowScores
     from es_rerank.reasons import NoRule
@@ -177,6 +179,7 @@ def parts_with(
     clock: VirtualClock | None = None,
     workers: LengthWorkers | None = None,
     scores: ScoreSource | None = None,
+    events: EventRecorder | None = None,
 ) -> Parts:
     """The parts of a proxy in front of this engine."""
     return Parts(
@@ -186,6 +189,7 @@ def parts_with(
         scores=scores or ScoreSource(MemoryScoreCache(), workers or LengthWorkers()),
         limits=SETTINGS.limits,
         memory=MemoryBudget(SETTINGS.limits.max_held_bytes),
+        events=events,
     )
 
 
@@ -292,6 +296,58 @@ async def test_the_window_can_be_kept_and_ranked_again() -> None:
         recipe = Recipe(method="zscore", alpha=alpha, score="paper")
         ranked = rank(window.engine_scores, window.judgments, recipe)
         assert [window.ids[index][1] for index in ranked.ranking.order] == order
+
+
+async def test_a_search_that_is_reranked_can_leave_an_event() -> None:
+    """Where events are on, the outcome has what the event tells, and the answer the id of the event."""
+    recorder, _ = recorder_with()
+    ext = {"ext": {"es_rerank": {"query_id": "q-1", "application": "shop"}}}
+    engine = FakeEngine(reply(200, hits_of(*TEXTS)))
+    outcome = await answer_by(asked({**SEARCH, **ext}), "films", BOOK, parts_with(engine, events=recorder))
+    hits, status = answered_by(outcome)
+    assert status["query_id"] == "q-1"
+    searched = outcome.searched
+    assert searched is not None
+    assert (searched.names.query_id, searched.names.application, searched.names.user_query) == ("q-1", "shop", "x")
+    assert searched.rules_version == BOOK.version
+    assert searched.found is not None
+    assert searched.verdict is not None
+    order = searched.verdict.ranked.ranking.order
+    assert [searched.found.ids[index][1] for index in order] == hits
+
+
+async def test_an_id_that_the_engines_plug_in_makes_names_the_search() -> None:
+    """The caller finds it in the engine's answer, so its clicks have it, and the event and the status too."""
+    recorder, _ = recorder_with()
+    named = {**hits_of(*TEXTS), "ext": {"ubi": {"query_id": "theirs"}}}
+    search = {**SEARCH, "ext": {"ubi": {"user_query": "y"}}}
+    outcome = await answer_by(asked(search), "films", BOOK, parts_with(FakeEngine(reply(200, named)), events=recorder))
+    assert answered_by(outcome)[1]["query_id"] == "theirs"
+    assert outcome.searched is not None
+    assert (outcome.searched.names.query_id, outcome.searched.names.user_query) == ("theirs", "y")
+
+
+async def test_a_search_without_a_page_of_ours_leaves_an_event_without_hits() -> None:
+    """The window is refused and the client's own search is answered: the event has an id, and no hits."""
+    recorder, _ = recorder_with()
+    engine = FakeEngine(reply(400, {"error": "window"}), reply(200, hits_of("x")))
+    outcome = await answer_by(asked(SEARCH), "films", BOOK, parts_with(engine, events=recorder))
+    assert outcome.status.reason == "engine_refused"
+    assert outcome.searched is not None
+    assert outcome.searched.found is None
+    assert len(outcome.searched.names.query_id) == 32
+    assert outcome.status.query_id == outcome.searched.names.query_id
+
+
+async def test_no_event_is_prepared_without_need() -> None:
+    """A search that only passes through leaves none, and no search does where events are off."""
+    recorder, _ = recorder_with()
+    relayed = parts_with(FakeEngine(reply(200, hits_of("x"))), events=recorder)
+    off = parts_with(FakeEngine(reply(200, hits_of(*TEXTS))))
+    for search, parts in (({**SEARCH, "sort": ["_doc"]}, relayed), (SEARCH, off)):
+        outcome = await answer_by(asked(search), "films", BOOK, parts)
+        assert outcome.searched is None
+        assert "query_id" not in answered_by(outcome)[1]
 
 
 @pytest.mark.parametrize("coding", [None, b"gzip"])

@@ -14,8 +14,10 @@ from es_rerank.records import Request
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from es_rerank.models import Model
     from es_rerank.proxy.own.call import OwnCall
     from es_rerank.proxy.parts import Parts
+    from es_rerank.rules.book import BoundRule
 
 CHECK_S = 2.0
 MAX_ANSWER_BYTES = 1024 * 1024
@@ -33,10 +35,12 @@ async def check_health(parts: Parts) -> dict[str, Any]:
     `live` is always true: a proxy that answers is alive. `ready` means that searches are answered, which needs only the
     engine. `reranking` means that Redis serves too, and a worker for every scorer in use.
     """
-    book = parts.rules.book
-    used = book.scorers()
+    stored, book = parts.stored_rules, parts.rules.book
+    used: dict[str, BoundRule | Model] = {**book.scorers()}
+    for model in () if parts.rerank_api is None else parts.rerank_api.models.values():
+        used.setdefault(model.scorer_name, model)
     upstream, condition = await asyncio.gather(
-        _check_engine(parts), _check_scoring(parts, [bound.fingerprint for bound in used.values()])
+        _check_engine(parts), check_scoring(parts, [bound.fingerprint for bound in used.values()])
     )
     counts = condition.workers
     scorers = {
@@ -56,14 +60,30 @@ async def check_health(parts: Parts) -> dict[str, Any]:
         "ready": upstream["reachable"],
         "reranking": upstream["reachable"] and serves and counts is not None and all(counts),
         "version": version("es-rerank"),
-        "rules": {"version": book.version, "count": len(book.rules), "absent_fields": _absent_fields(parts)},
-        "parts": {"upstream": upstream, "redis": redis, "scorers": scorers},
+        "rules": {
+            "version": book.version,
+            "count": len(book.rules),
+            "stored": 0 if stored is None else len(stored.in_force.versions),
+            "invalid": {} if stored is None else stored.in_force.invalid,
+            "absent_fields": _absent_fields(parts),
+        },
+        "parts": {"upstream": upstream, "redis": redis, "scorers": scorers, "events": _events(parts)},
     }
 
 
+def _events(parts: Parts) -> dict[str, Any]:
+    """What became of the events so far, in documents: events and rows of hits together."""
+    if parts.events is None:
+        return {"on": False}
+    return {"on": True, **parts.events.counts().block()}
+
+
 def _absent_fields(parts: Parts) -> dict[str, Sequence[str]]:
-    """By rule, the fields that no hit of its last searches had."""
-    found = {bound.rule.name: parts.absent_fields.of(bound.rule.name) for bound in parts.rules.book.rules}
+    """By rule, the fields that no hit of its last searches had. Fields that the rule no longer names don't count."""
+    found = {
+        bound.rule.name: [field for field in parts.absent_fields.of(bound.rule.name) if field in bound.rule.text.names]
+        for bound in parts.rules.book.rules
+    }
     return {rule: fields for rule, fields in found.items() if fields}
 
 
@@ -80,7 +100,8 @@ async def _check_engine(parts: Parts) -> dict[str, Any]:
     return {"reachable": reply.status != 508, "status": reply.status}
 
 
-async def _check_scoring(parts: Parts, fingerprints: Sequence[str]) -> Condition:
+async def check_scoring(parts: Parts, fingerprints: Sequence[str]) -> Condition:
+    """How Redis and the workers of these scorers are, within two seconds."""
     try:
         async with parts.clock.limit(parts.clock.monotonic_s() + CHECK_S):
             return await parts.scores.check(fingerprints)

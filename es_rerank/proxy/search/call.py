@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # `http.max_initial_line_length` of both engines, unless configured.
 MAX_TARGET_BYTES = 4096
+# A caller may make it as long as a head, and ten thousand log lines and events may wait.
+MAX_OPAQUE_ID_BYTES = 256
 # Both engines take any number of slashes at the end, and two at the beginning as the empty index expression.
 SEARCH_PATH = re.compile(rb"^/(?:(/|[^/_][^/]*/|_all/))?_search/*$")
 
@@ -87,6 +89,12 @@ def search_expression(request: Request) -> str | None:
     if found[1] is None:
         return parse_query(request.query_string).get("index", "")
     return decode(found[1][:-1], plus=False)
+
+
+def opaque_id(request: Request) -> str | None:
+    """The beginning of the caller's `X-Opaque-Id`, None for none."""
+    value = request.header(b"x-opaque-id")
+    return None if value is None else value[:MAX_OPAQUE_ID_BYTES].decode("latin-1")
 
 
 def read_call(request: Request, expression: str, *, max_bytes: int) -> SearchCall:

@@ -15,7 +15,8 @@ from es_rerank.errors import CallerError
 from es_rerank.fusion.fuse import Method
 from es_rerank.judgment import ScoreRule
 from es_rerank.rawjson import RAW_OBJECT, edit_object, has_member
-from es_rerank.rules.rule import MAX_INSTRUCTION_CHARACTERS, Mode
+from es_rerank.rules.rule import Mode
+from es_rerank.tables import MAX_INSTRUCTION_CHARACTERS
 
 if TYPE_CHECKING:
     from es_rerank.proxy.search.call import SearchCall
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 HEADER = b"es-rerank"
 KEY = "es_rerank"
 Include = Literal["status", "scores", "reasoning"]
+MAX_NAME_CHARACTERS = 256
 # A body in the URL, or a parameter whose name has to be decoded before anyone knows it.
 SOURCE_PARAMETER = re.compile(rb"[?&;](?:source=|[^=&;]*[%+])")
 
@@ -43,6 +45,9 @@ class Controls:
     think_top: int | None = None
     score: ScoreRule | None = None
     include: frozenset[Include] = frozenset()
+    query_id: str | None = None
+    client_id: str | None = None
+    application: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +167,13 @@ def _problem(name: str, value: Any, limits: ControlLimits) -> str:
             isinstance(value, list) and all(item in get_args(Include) for item in value),
             f"must be a list of [{', '.join(get_args(Include))}]",
         ),
+        **dict.fromkeys(
+            NAMES,
+            (
+                isinstance(value, str) and 0 < len(value) <= MAX_NAME_CHARACTERS,
+                f"must be a text of 1 to {MAX_NAME_CHARACTERS} characters",
+            ),
+        ),
     }
     right, problem = allowed[name]
     return "" if right else problem
@@ -178,7 +190,8 @@ def _thinking_problem(name: str, value: Any, asked: dict[str, Any], limits: Cont
 
 
 THINKING = ("mode", "budget_tokens", "think_top", "score")
-ALLOWED = ("rerank", "alpha", "method", "window", "deadline_s", "instruction", *THINKING, "include")
+NAMES = ("query_id", "client_id", "application")
+ALLOWED = ("rerank", "alpha", "method", "window", "deadline_s", "instruction", *THINKING, "include", *NAMES)
 
 
 def _read_header(value: bytes) -> dict[str, Any]:

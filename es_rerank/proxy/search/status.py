@@ -22,6 +22,7 @@ class SearchStatus:
     that lack it. `mode` is the mode of a scorer that thinks.
     `cut` counts judgments whose thinking a deadline cut, `low_mass` those where the model would probably have answered
     something else than a number from 0 to 10, `truncated` those of cut text. `took_ms` has the milliseconds by step.
+    `query_id` is the id of its event, None where no events are written.
     """
 
     status: Outcome
@@ -38,6 +39,7 @@ class SearchStatus:
     low_mass: int = 0
     truncated: int = 0
     took_ms: dict[str, float] = field(default_factory=dict)
+    query_id: str | None = None
 
     def block(self) -> dict[str, Any]:
         """The `_es_rerank` object of an answer."""
@@ -55,7 +57,8 @@ class SearchStatus:
         names = ("missing_text", "missing_fields", "cut", "low_mass", "truncated")
         counts = {name: getattr(self, name) for name in names}
         mode = {} if self.mode is None else {"mode": self.mode}
-        return {**shown, **mode, **{name: count for name, count in counts.items() if count}}
+        query_id = {} if self.query_id is None else {"query_id": self.query_id}
+        return {**shown, **mode, **{name: count for name, count in counts.items() if count}, **query_id}
 
     def warning(self) -> bytes | None:
         """The value of the Warning header if the search was answered worse than configured, else None."""

@@ -11,6 +11,7 @@ import pytest
 
 from tests.conftest import real_engine_process
 from tests.proxy.own.asked import LISTS, RULE, Answer, Asked
+from tests.proxy.own.test_from_clicks import event, row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,7 +20,11 @@ if TYPE_CHECKING:
 
 PASSWORD = "correct horse"
 JUDGMENTS = "es-rerank-judgments"
-ROLES = {"reader": ["read"], "writer": ["read", "write"], "stranger": []}
+ROLES: dict[str, dict[str, list[str]]] = {
+    "reader": {JUDGMENTS: ["read"]},
+    "writer": {JUDGMENTS: ["read", "write"], "es-rerank-hits-*": ["read"], "ubi_events": ["read"]},
+    "stranger": {},
+}
 GRADE = {"query_id": "q1", "object_id": "d1", "grade": 2}
 
 
@@ -40,8 +45,8 @@ def manage(url: str, path: str, body: Any, *, method: str = "PUT", login: str = 
 def secured(run_system: Callable[..., System]) -> Iterator[Asked]:
     """A proxy with a store before an Elasticsearch with security and three users."""
     with real_engine_process("elasticsearch", "--security") as engine:
-        for name, privileges in ROLES.items():
-            indices = [{"names": [JUDGMENTS], "privileges": privileges}] if privileges else []
+        for name, rights in ROLES.items():
+            indices = [{"names": [index], "privileges": privileges} for index, privileges in rights.items()]
             role = {"cluster": ["manage_own_api_key"], "indices": indices}
             manage(engine.url, f"/_security/role/{name}", role)
             manage(engine.url, f"/_security/user/{name}", {"password": PASSWORD, "roles": [name]})
@@ -76,6 +81,12 @@ def test_the_engines_roles_decide(secured: Asked) -> None:
         assert (method, path, answer.status) == (method, path, 403)
     assert secured("GET", LISTS, authorization=basic("writer", "wrong")).status == 401
     assert ask("writer", "GET", f"{LISTS}/a").value[0]["grade"] == 2
+    rows = [row(f"a{n}", "red", "d", 1) for n in range(10)]
+    for index, documents in (("es-rerank-hits-2026.11", rows), ("ubi_events", [event("a0", "d")])):
+        for document in documents:
+            manage(secured.engine.url, f"/{index}/_doc?refresh=true", document, method="POST")
+    assert ask("writer", "POST", f"{LISTS}/a/_from_clicks").status == 200
+    assert ask("reader", "POST", f"{LISTS}/a/_from_clicks").status in (403, 404)
     key = manage(
         secured.engine.url, "/_security/api_key", {"name": "of the shop"}, method="POST", login=basic("writer")
     )

@@ -165,6 +165,8 @@ def test_our_key_in_a_body_that_we_cannot_read_is_refused(body: bytes) -> None:
         ({"deadline_s": 30}, Controls(deadline_s=30)),
         ({"deadline_s": 0.001}, Controls(deadline_s=0.001)),
         ({"include": []}, Controls()),
+        ({"query_id": "q", "client_id": "c" * 256}, Controls(query_id="q", client_id="c" * 256)),
+        ({"application": "shop"}, Controls(application="shop")),
         ({"include": ["scores", "status", "status"]}, Controls(include=frozenset({"scores", "status"}))),
     ],
 )
@@ -205,7 +207,7 @@ def test_what_is_allowed(asked: dict[str, Any], controls: Controls) -> None:
             {"Alpha": 1},
             (
                 "[ext.es_rerank] unknown field [Alpha]; allowed are [rerank, alpha, method, window, deadline_s, "
-                "instruction, mode, budget_tokens, think_top, score, include]"
+                "instruction, mode, budget_tokens, think_top, score, include, query_id, client_id, application]"
             ),
         ),
         ({"mode": "deep"}, '[ext.es_rerank.mode] must be one of [think, direct, cascade], was ["deep"]'),
@@ -213,6 +215,9 @@ def test_what_is_allowed(asked: dict[str, Any], controls: Controls) -> None:
         ({"score": 1}, "[ext.es_rerank.score] must be one of [paper, expected], was [1]"),
         ({"budget_tokens": 0}, "[ext.es_rerank.budget_tokens] must be a whole number from 1 up, was [0]"),
         ({"think_top": 201}, "[ext.es_rerank.think_top] must be a whole number from 1 to 200, was [201]"),
+        ({"query_id": ""}, '[ext.es_rerank.query_id] must be a text of 1 to 256 characters, was [""]'),
+        ({"client_id": 7}, "[ext.es_rerank.client_id] must be a text of 1 to 256 characters, was [7]"),
+        ({"application": None}, "[ext.es_rerank.application] must be a text of 1 to 256 characters, was [null]"),
         ({"instruction": " "}, '[ext.es_rerank.instruction] must be a text of 1 to 2000 characters, was [" "]'),
     ],
 )

@@ -46,6 +46,12 @@ def test_hits_without_text_are_counted_where_there_are_some() -> None:
     assert "missing_text" not in SearchStatus(status="full", window=3, scored=3).block()
 
 
+def test_the_id_of_the_event_is_named_where_events_are_written() -> None:
+    """`query_id` is in the block of a search that has one, and last there."""
+    assert list(SearchStatus(status="full", query_id="q-1").block().items())[-1] == ("query_id", "q-1")
+    assert "query_id" not in SearchStatus(status="full").block()
+
+
 @pytest.mark.parametrize(
     ("status", "warning"),
     [

@@ -1,0 +1,39 @@
+"""The shipped file as values, and engines with sample documents."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from es_rerank.dashboards.bundle import shipped
+from tests.dashboards.asked import Saved, View, parsed
+from tests.dashboards.samples import load, remove
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.conftest import Engine
+
+
+@pytest.fixture(scope="session")
+def saved_objects() -> list[Saved]:
+    """Every line of the shipped file, with its texts of JSON as values."""
+    return [parsed(json.loads(line)) for line in shipped().splitlines()]
+
+
+@pytest.fixture(scope="session")
+def view() -> View:
+    """The last month."""
+    now = datetime.now(UTC)
+    return View(start=now - timedelta(days=30), end=now)
+
+
+@pytest.fixture(scope="module")
+def sampled_engine(any_engine: Engine, view: View) -> Iterator[Engine]:
+    """Each engine with the sample documents in our indices, and in `ubi_events`."""
+    indices = load(any_engine.url, view.end)
+    yield any_engine
+    remove(any_engine.url, indices)
