@@ -17,6 +17,7 @@ from es_rerank.dashboards import cli as dashboards
 from es_rerank.doubts import doubts_about
 from es_rerank.errors import EsRerankError, SettingsError
 from es_rerank.front import cli as front
+from es_rerank.proxy.replay import cli as replay
 from es_rerank.settings import Settings, load_settings
 from es_rerank.telemetry import start_logging
 from es_rerank.tune import cli as tune
@@ -145,6 +146,14 @@ def _make_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     demo.add_arguments(show)
     show.set_defaults(run=demo.run)
+
+    record = _add_command(
+        commands, "replay", "record the windows of a query set, for sweeps and comparisons", replay.DESCRIPTION,
+        "--config es-rerank.toml --index articles --queries queries.jsonl --out run.jsonl",
+    )  # fmt: skip
+    _add_config(record)
+    replay.add_arguments(record)
+    record.set_defaults(run=_replay)
     _add_tuning(commands)
     _add_judgments(commands)
     return parser
@@ -296,6 +305,10 @@ def _worker(options: argparse.Namespace) -> int:
 
 def _front(options: argparse.Namespace) -> int:
     return front.run(_load_to_print(options.config), options)
+
+
+def _replay(options: argparse.Namespace) -> int:
+    return replay.run(_load_to_print(options.config), options)
 
 
 def _check_config(options: argparse.Namespace) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from es_rerank.outage import REDIS_ERRORS
 
@@ -20,7 +20,7 @@ LOG = logging.getLogger(__name__)
 CANCEL_AGAIN_S = 0.1
 
 
-async def end(task: asyncio.Future[None]) -> None:
+async def end(task: asyncio.Future[Any]) -> None:
     """Cancel a task, as often as it takes, and wait until it has ended."""
     while not task.done():
         task.cancel()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from es_rerank.clock import SystemClock
 from es_rerank.memory import MemoryBudget
 from es_rerank.proxy.events.opening import open_recorder
+from es_rerank.proxy.jobs import Jobs
 from es_rerank.proxy.scoring.opening import open_score_source
 from es_rerank.proxy.search.absent_fields import AbsentFields
 from es_rerank.proxy.search.large_windows import LargeWindows
@@ -22,7 +23,7 @@ from es_rerank.supervised import end
 from es_rerank.upstream import Upstream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
     from contextlib import AbstractAsyncContextManager
 
     from es_rerank.clock import Clock
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from es_rerank.proxy.scoring.source import ScoreSource
     from es_rerank.records import Reply, Request
     from es_rerank.rules.source import RuleSource
+    from es_rerank.scorers.kinds import ScorerSettings
     from es_rerank.settings import Settings
     from es_rerank.store.rules import StoredRules
     from es_rerank.tables import LimitSettings
@@ -71,6 +73,7 @@ class Parts:
 
     `store` is None where es-rerank keeps no indices of its own, and so is `stored_rules`, which else are the `rules`.
     `events` is None where searches leave no events, and `rerank_api` where that API is not answered.
+    `scorers` are all that the configuration knows, by name, and `jobs` those that run in this process.
     """
 
     clock: Clock
@@ -84,6 +87,8 @@ class Parts:
     events: EventRecorder | None = None
     stored_rules: StoredRules | None = None
     rerank_api: RerankApi | None = None
+    scorers: Mapping[str, ScorerSettings] = field(default_factory=dict)
+    jobs: Jobs = field(default_factory=Jobs)
     large_windows: LargeWindows = field(default_factory=LargeWindows)
     absent_fields: AbsentFields = field(default_factory=AbsentFields)
     stats: SearchStats = field(default_factory=lambda: SearchStats(SystemClock()))
@@ -109,17 +114,22 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             base = RuleBase(rules=settings.rules, scorers=settings.known_scorers(), limits=settings.limits)
             following = follow_rules(store, base, clock, pause_s=settings.store.poll_s)
             stored_rules = await stack.enter_async_context(following)
+        scores = await stack.enter_async_context(open_score_source(settings, clock))
+        jobs = Jobs()
+        stack.push_async_callback(jobs.close)
         yield Parts(
             clock=clock,
             engine=engine,
             rules=stored_rules or FileRules(settings.book()),
-            scores=await stack.enter_async_context(open_score_source(settings, clock)),
+            scores=scores,
             limits=settings.limits,
             memory=memory,
             store=store,
             events=events,
             stored_rules=stored_rules,
             rerank_api=settings.bound_rerank_api(),
+            scorers=settings.known_scorers(),
+            jobs=jobs,
             forwarded_headers=settings.upstream.forwarded_headers,
         )
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from es_rerank.proxy.own import (
     cat,
+    comparisons,
     explain,
     health,
+    job_answers,
     judgment_sources,
     judgments,
     overview,
     rank_eval,
+    replays,
     rules,
+    sweeps,
 )
 from es_rerank.proxy.own.call import Route
 
@@ -24,6 +28,15 @@ ROUTES: tuple[Route, ...] = (
         about="what there is here",
     ),
     Route(methods=("GET",), path="/_es_rerank/health", answer=health.answer, about="how each part of this proxy is"),
+    Route(
+        methods=("POST",), path="/_es_rerank/replays", answer=replays.begin, about="record the windows of a query set"
+    ),
+    Route(
+        methods=("POST",), path="/_es_rerank/replays/{id}/_resume", answer=replays.resume, about="go on with a replay"
+    ),
+    Route(methods=("POST",), path="/_es_rerank/sweeps", answer=sweeps.begin, about="try many settings on a recording"),
+    Route(methods=("POST",), path="/_es_rerank/comparisons", answer=comparisons.begin, about="compare two settings"),
+    *job_answers.routes(),
     Route(methods=("GET",), path="/_es_rerank/judgments", answer=judgments.answer_all, about="all judgment lists"),
     Route(methods=("GET",), path=LIST, answer=judgments.export, about="a judgment list as JSON, CSV or TREC's qrels"),
     Route(methods=("PUT", "POST"), path=LIST, answer=judgments.put, about="import judgments: JSON, TREC, BEIR or CSV"),

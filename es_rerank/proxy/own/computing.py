@@ -1,0 +1,85 @@
+"""Jobs that compute: their work is done in a process of its own, one job at a time, and what it finds is written."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from es_rerank.errors import CallerError
+from es_rerank.proxy.own import jobs, windows
+from es_rerank.proxy.own.arithmetic import name_metrics
+from es_rerank.proxy.own.fields import wrong
+from es_rerank.proxy.own.jobs import JobKeeper
+from es_rerank.proxy.process import in_process
+from es_rerank.tuning.errors import TuningError, check_installed
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from es_rerank.proxy.own.arithmetic import Computed
+    from es_rerank.proxy.own.call import OwnCall
+    from es_rerank.proxy.own.jobs import Job
+
+MAX_WAITING = 8
+
+
+def need_tuning(call: OwnCall) -> None:
+    """Raise CallerError where the packages for it are missing, or as many jobs compute and wait here as may."""
+    try:
+        check_installed()
+    except TuningError as error:
+        raise CallerError(str(error), status=501) from error
+    if call.parts.jobs.count("sweep") + call.parts.jobs.count("comparison") >= MAX_WAITING:
+        raise CallerError(f"{MAX_WAITING} jobs compute or wait in this proxy: try again when one has ended", status=503)
+
+
+async def check_metrics(names: Sequence[Any]) -> tuple[str, ...]:
+    """The names of these metrics in full, each once. Raises CallerError for one that is not taken."""
+    for name in names:
+        if not isinstance(name, str):
+            raise wrong("metric", "must be the name of a metric, as in nDCG@10", name)
+    try:
+        return await in_process(name_metrics, tuple(names), _nothing)
+    except TuningError as error:
+        raise CallerError(str(error)) from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComputingJob:
+    """A job that computes in this process's name. `prepare` reads what `compute` is given."""
+
+    call: OwnCall
+    job: Job
+    prepare: Callable[[OwnCall], Awaitable[Any]]
+    compute: Callable[[Any, Callable[[int, int], None]], Computed]
+    _progress: dict[str, int] = field(default_factory=dict)
+
+    def start(self) -> None:
+        """Begin, and let it run."""
+        self.call.parts.jobs.start(self.job.kind, self.job.id, self._run())
+
+    async def _run(self) -> None:
+        keeper = JobKeeper(self.call, self.job)
+        await jobs.run_to_end(keeper, self._work(keeper), ended_early="failed")
+
+    async def _work(self, keeper: JobKeeper) -> Mapping[str, Any]:
+        computed = await jobs.while_beating(keeper, asyncio.create_task(self._compute()), self._beat)
+        rows = {windows.row_id(self.job.id, number): row for number, row in enumerate(computed.rows)}
+        await windows.write_rows(self.call, rows)
+        result = {**computed.result, "rows": len(rows)}
+        return {**self._progress, "verdict": computed.verdict, "result": result}
+
+    async def _compute(self) -> Computed:
+        async with self.call.parts.jobs.computing:
+            return await in_process(self.compute, await self.prepare(self.call), self._note)
+
+    def _note(self, done: int, total: int) -> None:
+        self._progress.update(done=done, total=total)
+
+    async def _beat(self) -> Mapping[str, Any]:
+        return self._progress
+
+
+def _nothing(_: int, __: int) -> None:
+    pass

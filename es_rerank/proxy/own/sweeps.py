@@ -1,0 +1,102 @@
+"""`POST /_es_rerank/sweeps`: many settings are tried on a recording, without engine, Redis or model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from es_rerank.errors import CallerError
+from es_rerank.proxy.own import jobs, windows
+from es_rerank.proxy.own.arithmetic import SweepTask, compute_sweep
+from es_rerank.proxy.own.call import OwnAnswer
+from es_rerank.proxy.own.computing import ComputingJob, check_metrics, need_tuning
+from es_rerank.proxy.own.fields import text_in, whole_in, wrong
+from es_rerank.proxy.own.jobs import Job
+from es_rerank.proxy.own.judgment_lists import check_store, read_judgments
+from es_rerank.proxy.own.who import who_asks
+from es_rerank.tuning.errors import TuningError
+from es_rerank.tuning.grid import default_grid, grid_from, parse_grid
+from es_rerank.tuning.metrics import PRIMARY, USUAL
+from es_rerank.tuning.order import check_settings
+
+if TYPE_CHECKING:
+    from es_rerank.proxy.own.call import OwnCall
+    from es_rerank.tuning.grid import Grid
+    from es_rerank.tuning.recording import RecordingHead, Setting
+
+ASKED = ("recording", "judgments", "source", "grid", "metric", "measures", "folds", "label")
+FOLDS = 5
+MAX_FOLDS = 100
+
+
+async def begin(call: OwnCall) -> OwnAnswer:
+    """Begins a sweep, and answers at once with its id."""
+    call.allow()
+    check_store(call)
+    need_tuning(call)
+    body = call.json_object(*ASKED)
+    recording, label = text_in(body, "recording"), text_in(body, "label", default="")
+    folds = whole_in(body, "folds", 2, MAX_FOLDS, default=FOLDS)
+    metrics = await check_metrics(_metrics(body))
+    head = await windows.read_head(call, recording)
+    await jobs.may_search(call, head.index)
+    settings = _settings(body, head)
+    judgments = await read_judgments(
+        call, text_in(body, "judgments"), text_in(body, "source") if "source" in body else None
+    )
+    identity, time = jobs.new_id(), jobs.utc()
+    run = {"run": identity, "job": identity, "timestamp": time, "label": label}
+
+    async def prepare(caller: OwnCall) -> SweepTask:
+        return SweepTask(
+            recording=await windows.read_recording(caller, recording),
+            judgments=judgments,
+            settings=settings,
+            metrics=metrics,
+            folds=folds,
+            run=run,
+        )
+
+    job = Job(
+        id=identity,
+        kind="sweep",
+        state="running",
+        timestamp=time,
+        updated=time,
+        who=who_asks(call.request),
+        index=head.index,
+        rule=head.rule,
+        scorer=head.scorer,
+        judgments=judgments.name,
+        recording=recording,
+        label=label,
+        proxy=call.parts.jobs.proxy,
+        request=body,
+    )
+    await jobs.create(call, job)
+    ComputingJob(call=jobs.detached(call), job=job, prepare=prepare, compute=compute_sweep).start()
+    return OwnAnswer(status=202, value={"id": identity, "state": "running", "settings": len(settings)})
+
+
+def _metrics(body: dict[str, Any]) -> list[Any]:
+    """The metric that chooses, and then the others."""
+    others = body.get("measures", list(USUAL))
+    if not isinstance(others, list):
+        raise wrong("measures", "must be a list of metrics", others)
+    return [body.get("metric", PRIMARY), *others]
+
+
+def _settings(body: dict[str, Any], head: RecordingHead) -> tuple[Setting, ...]:
+    """The settings that the grid asks for. Raises CallerError for one that the recording can't tell of."""
+    try:
+        settings = _grid(body.get("grid")).settings(head.setting)
+        check_settings(head, settings)
+    except TuningError as error:
+        raise CallerError(str(error)) from error
+    return settings
+
+
+def _grid(asked: Any) -> Grid:
+    """The grid as JSON or as on a command line; without one, all methods with alphas from 0 to 1."""
+    if asked is None:
+        return default_grid()
+    return parse_grid(asked) if isinstance(asked, str) else grid_from(asked)
