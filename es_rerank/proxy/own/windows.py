@@ -134,8 +134,8 @@ async def delete_recording(call: OwnCall, recording: str, total: int) -> None:
 
 
 async def write_rows(call: OwnCall, rows: Mapping[str, Any]) -> None:
-    """Write documents by id into the index of runs. Raises WriteRefusedError."""
-    await _write(call, RUNS.name, rows)
+    """Write documents by id into the index of runs, where searches find them at once. Raises WriteRefusedError."""
+    await _write(call, RUNS.name, rows, refresh=True)
 
 
 async def delete_rows(call: OwnCall, job: str, count: int) -> None:
@@ -151,22 +151,23 @@ async def _get(call: OwnCall, recording: str, positions: range, *, fields: str =
     return documents
 
 
-async def _write(call: OwnCall, index: str, documents: Mapping[str, Any]) -> None:
+async def _write(call: OwnCall, index: str, documents: Mapping[str, Any], *, refresh: bool = False) -> None:
     lines = [
         msgspec.json.encode({"index": {"_id": key}}) + b"\n" + msgspec.json.encode(document) + b"\n"
         for key, document in documents.items()
     ]
-    await _bulk(call, index, lines)
+    await _bulk(call, index, lines, refresh=refresh)
 
 
 async def _delete(call: OwnCall, index: str, keys: Sequence[str]) -> None:
     await _bulk(call, index, [msgspec.json.encode({"delete": {"_id": key}}) + b"\n" for key in keys])
 
 
-async def _bulk(call: OwnCall, index: str, actions: Iterable[bytes]) -> None:
+async def _bulk(call: OwnCall, index: str, actions: Iterable[bytes], *, refresh: bool = False) -> None:
     """Each action is a line, with the line of its document if it has one."""
+    target = f"/{index}/_bulk" + ("?refresh=true" if refresh else "")
     for body in _portions(actions):
-        answer = await ask(call, "POST", f"/{index}/_bulk", body)
+        answer = await ask(call, "POST", target, body)
         for item in answer["items"] if answer["errors"] else ():
             [outcome] = item.values()
             if outcome["status"] >= 400 and outcome["status"] != 404:
