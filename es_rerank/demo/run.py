@@ -24,6 +24,7 @@ from es_rerank.demo.embedded import start_engine, start_redis
 from es_rerank.demo.processes import ProcessError, Supervisor, free_port, is_listening
 from es_rerank.demo.questions import JudgedQuestions, Question, read_questions
 from es_rerank.demo.report import Answered, Thought, pick_examples, side_by_side, table_of_means, thoughts
+from es_rerank.demo.tuning import requests_of, tune
 from es_rerank.official.client import Client, connect
 from es_rerank.official.login import API_KEY_VARIABLE, ApiKey, Password
 
@@ -52,7 +53,7 @@ host = "127.0.0.1"
 port = {port}
 [limits]
 max_deadline_s = 120.0
-{tables}[[rules]]
+{store}{tables}[[rules]]
 name = "python-docs"
 indices = ["{index}"]
 fields = {fields}
@@ -111,10 +112,30 @@ class Demo:
             else:
                 self._show(answers, judged)
             print(self._scorer.said_last, flush=True)
+            if self._tunes:
+                self._tune(asked)
             if self._stay:
                 with contextlib.suppress(KeyboardInterrupt):
                     self._serve_on(supervisor, judged.questions[0])
         return 0
+
+    @property
+    def _tunes(self) -> bool:
+        """Whether tuning is shown. It writes indices of es-rerank, which only the demo's own engine has to keep."""
+        return self._engine_url is None and not self._scorer.shows_reasoning
+
+    @property
+    def _proxy_url(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    def _tune(self, questions: Sequence[Question]) -> None:
+        """Let a sweep say whether another setting were better."""
+        sweep, verdict = tune(self._proxy_url, INDEX, questions)
+        print(
+            f"\nTuning: the questions were replayed, and sweep {sweep} tried other settings on what was recorded,\n"
+            f"without asking the model again. It says:\n  {verdict}",
+            flush=True,
+        )
 
     def _start_parts(self, supervisor: Supervisor) -> str:
         """Start Redis, the engine, a worker and the proxy. Returns the engine's URL."""
@@ -137,6 +158,7 @@ class Demo:
                 fields=json.dumps(FIELDS),
                 window=self._scorer.window,
                 deadline_s=self._scorer.deadline_s,
+                store="[store]\n" if self._tunes else "",
                 tables=self._scorer.tables,
                 rule=self._scorer.rule,
             )
@@ -183,7 +205,7 @@ class Demo:
 
     def _ask(self, engine_url: str, questions: Sequence[Question]) -> list[Answered]:
         """Ask every question twice: the engine itself, and the proxy, by the same client library."""
-        direct, proxied = self._connect(engine_url), self._connect(f"http://127.0.0.1:{self._port}")
+        direct, proxied = self._connect(engine_url), self._connect(self._proxy_url)
         answers = []
         began_s = time.monotonic()
         cached = scored = 0
@@ -250,11 +272,13 @@ class Demo:
         elif self._login is not None:
             login = f' -H "authorization: ApiKey ${API_KEY_VARIABLE}"'
         print(
-            f"\nStill up on http://127.0.0.1:{self._port} (Ctrl-C ends it). Try:\n\n"
-            f"curl -s{login} 'http://127.0.0.1:{self._port}/{INDEX}/_search?pretty' \\\n"
+            f"\nStill up on {self._proxy_url} (Ctrl-C ends it). Try:\n\n"
+            f"curl -s{login} '{self._proxy_url}/{INDEX}/_search?pretty' \\\n"
             f"  -H 'content-type: application/json' -d '{json.dumps(body)}'",
             flush=True,
         )
+        if self._tunes:
+            print(f"\nTo tune (docs/replays.md):\n\n{requests_of(self._proxy_url, INDEX)}", flush=True)
         while True:
             ended = supervisor.ended()
             if ended is not None:

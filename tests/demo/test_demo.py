@@ -112,6 +112,7 @@ def test_real_questions_are_answered_better(demo_dir: Path) -> None:
     assert min(values["Judged@10"][:2]) > 0.9
     assert len(re.findall(r"^ +1 .*(up \d+ from \d+|stays|down \d+)$", said, re.MULTILINE)) == 4
     assert "The embedded engine shows the path, not figures" in said
+    assert re.search(r"^  .*: nDCG@10 .* over 50 queries: .+\.$", said, re.MULTILINE)
     assert "asking" in progress
 
 
@@ -123,6 +124,9 @@ def test_a_later_run_is_warm_stays_up_and_ends_on_ctrl_c(demo_dir: Path) -> None
         query = {"query": {"match": {"text": "sort a list"}}, "ext": {"es_rerank": {"include": ["status"]}}}
         answer = send_json(f"http://127.0.0.1:{run.port}/rerank-demo/_search", query, method="POST")
         assert answer["_es_rerank"]["status"] == "full"
+        run.await_output("^curl .*/replays")
+        runs = send_json(f"http://127.0.0.1:{run.port}/_es_rerank/_cat/runs?format=json")
+        assert {one["kind"]: one["state"] for one in runs} == {"replay": "done", "sweep": "done"}
         children = run.children()
         run.process.send_signal(signal.SIGINT)
         _, progress = run.process.communicate()

@@ -264,18 +264,18 @@ def test_searches_are_counted(system: System) -> None:
 def test_runs_are_those_that_the_caller_may_read(
     engine: Engine, run_system: Callable[..., System], redis_url: str
 ) -> None:
-    """With the store, `_cat/runs` has the newest jobs first; before there is any, it is empty."""
+    """`_cat/runs` has the newest jobs first; one that no proxy runs any more is interrupted."""
     rules = '[store]\n[[rules]]\nname = "films"\nindices = ["films*"]\nfields = ["text"]\n'
     system = run_system(engine.url, extra=rules)
     ask(engine.url, "/es-rerank-jobs", method="DELETE")
     assert ask(system.url, "/_es_rerank/_cat/runs", method="GET")[0::2] == (200, "")
     for number, state in enumerate(("done", "running"), start=1):
         job = {"id": f"r{number}", "kind": "replay", "state": state, "done": number, "total": 9}
-        job["timestamp"] = f"2026-11-0{number}T00:00:00Z"
+        job["timestamp"] = job["updated"] = f"2026-11-0{number}T00:00:00Z"
         ask(engine.url, f"/es-rerank-jobs/_doc/r{number}?refresh=true", job, method="PUT")
     said = ask(system.url, "/_es_rerank/_cat/runs?v&h=id,state,done,total", method="GET")[2]
     ask(engine.url, "/es-rerank-jobs", method="DELETE")
-    assert said == "id state   done total\nr2 running    2     9\nr1 done       1     9\n"
+    assert said == "id state       done total\nr2 interrupted    2     9\nr1 done           1     9\n"
 
 
 def test_hits_that_were_not_scored_say_so(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
+
+import msgspec
 
 from es_rerank.errors import CallerError
 from es_rerank.proxy.own.call import OwnAnswer, Table
 from es_rerank.proxy.own.health import check_scoring
+from es_rerank.proxy.own.jobs import Job, Kind, state_of
 from es_rerank.store.indices import JOBS
 
 if TYPE_CHECKING:
@@ -119,18 +122,21 @@ async def runs(call: OwnCall) -> OwnAnswer:
         raise CallerError(f"[size] must be a whole number from 1 to {MOST_RUNS}, was [{size}]")
     newest = {"timestamp": {"order": "desc", "unmapped_type": "date"}}
     hidden = {"excludes": ["request", "result"]}
-    search = {"size": int(size), "sort": [newest], "_source": hidden}
+    search = {"query": {"terms": {"kind": get_args(Kind)}}, "size": int(size), "sort": [newest], "_source": hidden}
     found = await call.ask_engine("POST", f"/{JOBS.name}/_search", search, allowed=(404,))
     now = datetime.now(UTC)
-    jobs = [] if found is None else [hit["_source"] for hit in found["hits"]["hits"]]
-    rows = [{**{name: job.get(name) for name in RUN_COLUMNS}, "age": _age(job.get("timestamp"), now)} for job in jobs]
+    jobs = [] if found is None else [msgspec.convert(hit["_source"], Job) for hit in found["hits"]["hits"]]
+    rows = [
+        {**{name: getattr(job, name, None) for name in RUN_COLUMNS}, "state": state_of(job), "age": _age(job, now)}
+        for job in jobs
+    ]
     return OwnAnswer(value=_table(RUN_COLUMNS, rows))
 
 
-def _age(timestamp: Any, now: datetime) -> str | None:
-    """How long ago that was, in the largest unit that fits: 45s, 12m, 3h, 2d. None for what is no time."""
+def _age(job: Job, now: datetime) -> str | None:
+    """How long ago it was asked for, in the largest unit that fits: 45s, 12m, 3h, 2d. None for what is no time."""
     try:
-        then = datetime.fromisoformat(str(timestamp))
+        then = datetime.fromisoformat(job.timestamp)
     except ValueError:
         return None
     seconds = max(0, int((now - then.replace(tzinfo=then.tzinfo or UTC)).total_seconds()))
