@@ -26,6 +26,7 @@ HEAD = RecordingHead(
     rules_version="1",
     scorer="erank",
     fingerprint="f1",
+    window=4,
     setting=Setting(window=4, method="zscore", alpha=0.2),
 )
 QUERY = RecordedQuery(

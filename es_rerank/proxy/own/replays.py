@@ -47,10 +47,10 @@ async def begin(call: OwnCall) -> OwnAnswer:
     limits = call.parts.limits
     window = whole_in(body, "window", 1, limits.max_window, default=0) if "window" in body else None
     book = call.parts.rules.book
-    rule = rule_for(index, object_in(body, "rule"), window, book)
+    rule = rule_for(index, object_in(body, "rule"), book)
     identity, time = jobs.new_id(), jobs.utc()
     plan = make_plan(
-        rule, identity=identity, time=time, index=index, request=body.get("request"), book=book,
+        rule, window=window, identity=identity, time=time, index=index, request=body.get("request"), book=book,
         scorers=call.parts.scorers,
     )  # fmt: skip
     _check_room(call)
@@ -131,8 +131,8 @@ def _plan_again(call: OwnCall, job: Job) -> ReplayPlan:
     try:
         rule = Rule.model_validate(job.request["effective_rule"])
         plan = make_plan(
-            rule, identity=job.id, time=job.timestamp, index=job.index, request=job.request.get("request"),
-            book=book, scorers=call.parts.scorers,
+            rule, window=job.request.get("window"), identity=job.id, time=job.timestamp, index=job.index,
+            request=job.request.get("request"), book=book, scorers=call.parts.scorers,
         )  # fmt: skip
     except (ValueError, CallerError) as error:
         raise CallerError(f"the replay [{job.id}] can't go on: its rule no longer fits: {error}", status=409) from error
