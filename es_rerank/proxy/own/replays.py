@@ -95,7 +95,7 @@ async def resume(call: OwnCall) -> OwnAnswer:
     if call.parts.jobs.runs("replay", job.id):  # it waits for an engine that is gone, and can't say so
         raise CallerError(f"this proxy still runs the replay [{job.id}], or is about to end it", status=409)
     _check_room(call)
-    plan = _plan_again(call, job)
+    plan = plan_again(call, job)
     queries = await windows.read_queries(call, job.id)
     counts = await windows.count_recorded(call, job.id, job.total)
     changes = {"state": "running", "cancel": False, "error": "", "proxy": call.parts.jobs.proxy, **counts.fields()}
@@ -124,7 +124,7 @@ async def _query_set(call: OwnCall, body: dict[str, Any]) -> tuple[JudgedQuery, 
     return with_words(listed)
 
 
-def _plan_again(call: OwnCall, job: Job) -> ReplayPlan:
+def plan_again(call: OwnCall, job: Job) -> ReplayPlan:
     """The plan of a replay that began earlier, by the rule that held then. Raises CallerError (409)."""
     book = call.parts.rules.book
     kept = windows.head_of(job)
