@@ -112,7 +112,7 @@ def _graded(queries: int) -> GradedRecording:
         ]
     head = RecordingHead(
         id="bench", time="", index="bench", rule="bench", rules_version="1", scorer="bench", fingerprint="bench",
-        setting=Setting(window=WINDOW, method="zscore", alpha=0.2),
+        window=WINDOW, setting=Setting(window=WINDOW, method="zscore", alpha=0.2),
     )  # fmt: skip
     return grade_recording(Recording(head=head, queries=tuple(recorded)), judgment_list("bench", grades))
 

@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from es_rerank.trec import read_judgments, read_queries
+from es_rerank.trec import read_queries
 from es_rerank.tuning.errors import TuningError, check_installed
+from es_rerank.tuning.forms import FORMS
+from es_rerank.tuning.grade_files import read_grade_file
 from es_rerank.tuning.graded import grade_recording
 from es_rerank.tuning.grid import default_grid, parse_grid, parse_setting
-from es_rerank.tuning.judged import Grade, judgment_list
+from es_rerank.tuning.judged import judgment_list
 from es_rerank.tuning.metrics import PRIMARY, USUAL
 from es_rerank.tuning.recordings import read_recording
 from es_rerank.tuning.trec_run import trec_run
@@ -19,7 +21,6 @@ from es_rerank.tuning.trec_run import trec_run
 if TYPE_CHECKING:
     from es_rerank.tuning.graded import GradedRecording
     from es_rerank.tuning.grid import Grid
-    from es_rerank.tuning.judged import JudgmentList
     from es_rerank.tuning.recording import Recording, Setting
 
 SWEEP = """\
@@ -135,7 +136,14 @@ def _add_judged(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="FILE",
-        help="which document is how relevant to which query: TREC qrels, BEIR's qrels.tsv, or CSV with a header",
+        help="which document is how relevant to which query: TREC, BEIR, CSV or JSON, as `es-rerank judgments import` "
+        "reads it, .gz or not",
+    )
+    parser.add_argument(
+        "--form", choices=FORMS, help="the form of the judgments (default: as name and first line show; book: Quepid's)"
+    )
+    parser.add_argument(
+        "--source", metavar="NAME", help="whose judgments count, such as people (default: the only ones in the file)"
     )
     parser.add_argument(
         "--queries",
@@ -152,15 +160,10 @@ def _add_judged(parser: argparse.ArgumentParser) -> None:
 
 
 def _graded(options: argparse.Namespace, *recordings: Recording) -> list[GradedRecording]:
-    judgments = _judgments(options.judgments)
+    grades = read_grade_file(options.judgments, options.form)
+    judgments = judgment_list(options.judgments.name, grades, source=options.source)
     only = None if options.queries is None else {query.id for query in read_queries(options.queries)}
     return [grade_recording(recording, judgments, only=only) for recording in recordings]
-
-
-def _judgments(file: Path) -> JudgmentList:
-    read = read_judgments(file)
-    grades = [Grade(query_id=one.query_id, object_id=one.document_id, grade=one.grade) for one in read]
-    return judgment_list(file.name, grades)
 
 
 def _setting(option: str, text: str, recording: Recording) -> Setting | None:

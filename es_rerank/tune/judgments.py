@@ -5,11 +5,9 @@ What concerns a list is asked of a running proxy, over the paths that Dev Tools 
 
 from __future__ import annotations
 
-import gzip
 import os
 import sys
 import warnings
-import zlib
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,19 +16,21 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from es_rerank.official.login import API_KEY_VARIABLE, PASSWORD_VARIABLE, read_login
-from es_rerank.trec import is_csv
 from es_rerank.tuning.agreement import agreement_of
 from es_rerank.tuning.documents import fields_of, read_grade
 from es_rerank.tuning.errors import TuningError
 from es_rerank.tuning.exports import to_csv, to_json, to_trec
-from es_rerank.tuning.forms import FORMS, form_of, read_grades
-from es_rerank.tuning.judged import PEOPLE, Grade, judgment_list
+from es_rerank.tuning.forms import FORMS
+from es_rerank.tuning.grade_files import read_grade_file
+from es_rerank.tuning.judged import PEOPLE, judgment_list
 from es_rerank.tuning.model_grades import MAX_GRADE, model_grades
 from es_rerank.tuning.recordings import read_recording
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
+
+    from es_rerank.tuning.judged import Grade
 
 DESCRIPTION = """\
 Judgment lists: which document is how relevant to which query, and who says so.
@@ -109,11 +109,9 @@ def add_agreement_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_import(options: argparse.Namespace) -> int:
     """Put a file into a list. Raises EsRerankError; what is wrong in the file is found before anything is sent."""
-    text = _text(options.file)
-    form = options.form
-    if options.queries is not None:
-        text, form = _text(options.queries) + b"\n" + text, "beir"
-    grades = _grades(options.file, text, form, source=options.source, index=options.index)
+    grades = read_grade_file(
+        options.file, options.form, queries=options.queries, source=options.source, index=options.index
+    )
     created = 0
     with closing(_Lists(options)) as lists:
         for start in range(0, len(grades), CHUNK_GRADES):
@@ -163,7 +161,7 @@ def run_from_model(options: argparse.Namespace) -> int:
 
 def run_agreement(options: argparse.Namespace) -> int:
     """Say how far two files agree. Raises EsRerankError."""
-    lists = [judgment_list(file.name, _grades(file, _text(file), None)) for file in (options.one, options.other)]
+    lists = [judgment_list(file.name, read_grade_file(file)) for file in (options.one, options.other)]
     print(agreement_of(*lists).sentence)
     return 0
 
@@ -215,19 +213,6 @@ def _add_list(parser: argparse.ArgumentParser) -> None:
 
 def _add_printed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--form", choices=PRINTED, default="json", help="what to print (default: json)")
-
-
-def _text(file: Path) -> bytes:
-    try:
-        text = file.read_bytes()
-        return gzip.decompress(text) if file.suffix == ".gz" else text
-    except (OSError, EOFError, zlib.error) as error:
-        raise TuningError(f"{file}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
-
-
-def _grades(file: Path, text: bytes, form: Any, *, source: str = PEOPLE, index: str = "") -> tuple[Grade, ...]:
-    form = form or form_of(text, is_csv=is_csv(file))
-    return read_grades(str(file), text, form, source=source, index=index)
 
 
 def _print(grades: Sequence[Grade], form: str) -> None:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from es_rerank.tuning.errors import TuningError
-from es_rerank.tuning.judged import MODEL_PREFIX, keys_of
+from es_rerank.tuning.judged import keys_of
+from es_rerank.tuning.model_grades import warning_about
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,13 +42,14 @@ class GradedQuery:
 class GradedRecording:
     """The judged queries, in the order of the judgment list, with their windows.
 
-    `unjudged` are the ids of recorded queries that nobody has judged: they count in no figure.
+    `warning` is a sentence where the recorded model is measured by its own grades, else None. `unjudged` are the ids of
+    recorded queries that nobody has judged: they count in no figure.
     """
 
     head: RecordingHead
     judgments: str
     source: str
-    own_judgments: bool
+    warning: str | None
     queries: tuple[GradedQuery, ...]
     unjudged: tuple[str, ...]
 
@@ -82,13 +84,11 @@ def grade_recording(
             f"and the list {', '.join(repr(query.query_id) for query in judged[:3])}"
         )
     known = {query.query_id for query in judgments.queries()}
-    fingerprint = recording.head.fingerprint
     return GradedRecording(
         head=recording.head,
         judgments=judgments.name,
         source=judgments.source,
-        own_judgments=judgments.source.startswith(MODEL_PREFIX)
-        and any(grade.fingerprint == fingerprint for grade in judgments.grades),
+        warning=warning_about(judgments, recording.head),
         queries=tuple(
             [_graded(query, recorded.get(query.query_id), graded[query.query_id], recording.head) for query in judged]
         ),

@@ -11,7 +11,7 @@ from es_rerank.tuning.judged import MODEL_PREFIX, Grade
 if TYPE_CHECKING:
     from es_rerank.judgment import Judgment
     from es_rerank.tuning.judged import JudgmentList
-    from es_rerank.tuning.recording import RecordedQuery, Recording, RecordingHead
+    from es_rerank.tuning.recording import RecordedQuery, RecordingHead
 
 MAX_GRADE = 3
 
@@ -48,11 +48,11 @@ def model_grade(judgment: Judgment, max_grade: int = MAX_GRADE) -> int:
     return math.floor(judgment.score("expected") * max_grade / LARGEST_SCORE + 0.5)
 
 
-def warning_about(judged: JudgmentList, recording: Recording) -> str | None:
+def warning_about(judged: JudgmentList, head: RecordingHead) -> str | None:
     """A sentence where a recording is measured by grades that its own model gave; None for any other grades."""
-    if all(one.fingerprint != recording.head.fingerprint for one in judged.grades):
+    if not any(one.fingerprint == head.fingerprint for one in judged.grades if one.fingerprint):
         return None
     return (
-        f"the judgment list {judged.name!r} ({judged.source}) was made by the model that is measured here: it agrees "
-        "with itself, and the figures say nothing of how good it is"
+        f"The judgments {judged.name!r} ({judged.source}) are those of the scorer {head.scorer!r} itself: the figures "
+        "say how well an order agrees with the model, not how good it is."
     )

@@ -62,10 +62,10 @@ def check_settings(head: RecordingHead, settings: Iterable[Setting]) -> None:
     """
     recorded = head.setting
     for setting in settings:
-        if setting.window > recorded.window:
+        if setting.window > head.window:
             raise TuningError(
-                f"window: {setting.window} is more than the {recorded.window} hits that were recorded; allowed are 1 "
-                f"to {recorded.window}"
+                f"window: {setting.window} is more than the {head.window} hits that were recorded; allowed are 1 "
+                f"to {head.window}"
             )
         for name in ("window", "score"):
             asked, given = getattr(setting, name), getattr(recorded, name)

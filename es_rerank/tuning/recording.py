@@ -54,8 +54,9 @@ class RecordedQuery(msgspec.Struct, frozen=True, kw_only=True):
 class RecordingHead(msgspec.Struct, frozen=True, kw_only=True):
     """What all queries of a replay have in common.
 
-    `setting` is the one in force when it was recorded; its window is the largest that can be tried. `mode` is the mode
-    of a scorer that thinks, else None. `time` is UTC, as in 2026-11-28T09:00:00Z.
+    `window` is how many hits of each query were recorded at most, and so the largest window that can be tried.
+    `setting` is the one in force when it was recorded; its window is never larger. `mode` is the mode of a scorer that
+    thinks, else None. `time` is UTC, as in 2026-11-28T09:00:00Z.
     """
 
     id: str
@@ -66,6 +67,7 @@ class RecordingHead(msgspec.Struct, frozen=True, kw_only=True):
     scorer: str
     fingerprint: str
     mode: str | None = None
+    window: int
     setting: Setting
 
 

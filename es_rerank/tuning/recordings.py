@@ -47,8 +47,11 @@ def read_recording(file: Path) -> Recording:
     except OSError as error:
         raise TuningError(f"{file}: cannot be read: {error.strerror or error}") from error
     head = _decoded(f"{file}, line 1", lines[0], RecordingHead)
-    if head.setting.window < 1 or not 0 <= head.setting.alpha <= 1:
-        raise TuningError(f"{file}, line 1: the setting must have a window from 1 on and an alpha from 0 to 1")
+    if not 1 <= head.setting.window <= head.window or not 0 <= head.setting.alpha <= 1:
+        raise TuningError(
+            f"{file}, line 1: the setting must have a window from 1 to the recorded {head.window} and an alpha from 0 "
+            "to 1"
+        )
     queries: dict[str, RecordedQuery] = {}
     for number, line in enumerate(lines[1:], start=2):
         where = f"{file}, line {number}"
@@ -72,8 +75,8 @@ def problem_of(query: RecordedQuery, head: RecordingHead) -> str | None:
             f"ids, engine_scores and judgments must be of one length, were {count}, {len(query.engine_scores)} and "
             f"{len(query.judgments)}"
         )
-    if count > head.setting.window:
-        return f"ids: has {count} hits, more than the window of {head.setting.window} in the first line"
+    if count > head.window:
+        return f"ids: has {count} hits, more than the window of {head.window} in the first line"
     if not all(map(math.isfinite, query.engine_scores)):
         return "engine_scores: must be finite numbers"
     return None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from es_rerank.tuning.verdict import OWN_JUDGMENTS, case_of, p_text, verdict
+from es_rerank.tuning.verdict import case_of, p_text, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -50,8 +50,12 @@ def compare_report(comparison: Comparison, remarks: Sequence[str] = ()) -> str:
 def remarks_of(*graded: GradedRecording) -> list[str]:
     """What has to be said with a comparison of these, each once."""
     said = [note for one in graded for note in notes(one)]
-    own = [OWN_JUDGMENTS] if any(one.own_judgments for one in graded) else []
-    return list(dict.fromkeys((*said, *own)))
+    return list(dict.fromkeys((*said, *warnings_of(*graded))))
+
+
+def warnings_of(*graded: GradedRecording) -> list[str]:
+    """A sentence for each model among these that is measured by its own grades."""
+    return list(dict.fromkeys(one.warning for one in graded if one.warning is not None))
 
 
 def notes(graded: GradedRecording) -> list[str]:

@@ -15,15 +15,15 @@ SIGNIFICANT = 0.05
 LEAST_QUERIES = 10
 LEAST_JUDGED = 0.5
 SAME = 0.0005  # figures that are nearer are printed alike
-OWN_JUDGMENTS = (
-    "The judgments are the scorer's own: the figures say how well the order agrees with the model, not how good it is."
-)
 FIELDS = ("alpha", "method", "window", "score")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """What a verdict rests on: means of the metric, and the p of the best setting, corrected for their number."""
+    """What a verdict rests on: means of the metric, and the p of the best setting, corrected for their number.
+
+    `warning` is that of `GradedRecording`.
+    """
 
     metric: str
     present: Setting
@@ -34,7 +34,7 @@ class Case:
     queries: int
     settings: int
     judged_at_10: float
-    own_judgments: bool
+    warning: str | None
 
 
 def case_of(findings: Findings) -> Case:
@@ -50,7 +50,7 @@ def case_of(findings: Findings) -> Case:
         queries=len(findings.graded.queries),
         settings=len(findings.sweep.settings),
         judged_at_10=min(figures.mean(SHOWN_JUDGED) for figures in findings.figures[1:]),
-        own_judgments=findings.graded.own_judgments,
+        warning=findings.graded.warning,
     )
 
 
@@ -62,8 +62,8 @@ def verdict(case: Case) -> str:
             f"Only {case.judged_at_10:.0%} of the first 10 hits are judged, and the others count as not relevant: "
             "judge more before you trust a small difference."
         )
-    if case.own_judgments:
-        warnings.append(OWN_JUDGMENTS)
+    if case.warning is not None:
+        warnings.append(case.warning)
     return " ".join((f"{_sentence(case)}.", *warnings))
 
 

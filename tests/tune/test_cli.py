@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from es_rerank.cli import main
@@ -54,6 +56,41 @@ def test_only_the_queries_of_a_set_count(
     options = ["--judgments", qrels, "--queries", str(tmp_path / "queries.jsonl"), "--grid", "alpha=0,0.5"]
     assert main(["sweep", run, *options]) == 0
     assert "nDCG@10 of 12 queries" in capsys.readouterr().out
+
+
+def test_judgments_come_in_each_form_that_is_imported(
+    files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """JSON packed by gzip gives what TREC gives; of several sources one is chosen; Quepid's book is named."""
+    run, qrels = files
+    compared = ["--grid", "alpha=0,0.5", "--metric", "nDCG@10"]
+    assert main(["sweep", run, "--judgments", qrels, *compared]) == 0
+    said = capsys.readouterr().out.replace("qrels.tsv", "grades.json.gz")
+    grades = [msgspec.to_builtins(one) for one in by_chance(3, queries=20, window=15)[1].grades]
+    clicks = {"query_id": "q1", "object_id": "d1", "grade": 1, "source": "clicks"}
+    file = tmp_path / "grades.json.gz"
+    file.write_bytes(gzip.compress(json.dumps([*grades, clicks]).encode()))
+    assert main(["sweep", run, "--judgments", str(file), *compared, "--source", "people"]) == 0
+    assert capsys.readouterr().out == said
+    assert main(["compare", run, "--judgments", str(file)]) == 1
+    assert "choose one of clicks, people" in capsys.readouterr().err
+    book = tmp_path / "book.csv"
+    book.write_text("query,docid,Ann,Bob\nq1,d1,2,1\n", encoding="utf-8")
+    assert main(["compare", run, "--judgments", str(book), "--form", "book"]) == 0
+    assert "0 better, 1 worse, 0 alike" in capsys.readouterr().out
+
+
+def test_a_model_is_not_measured_by_itself_without_a_word(
+    files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Judgments made from the recording come with a sentence, in both commands."""
+    assert main(["judgments", "from-model", files[0]]) == 0
+    own = tmp_path / "own.json"
+    own.write_text(capsys.readouterr().out, encoding="utf-8")
+    for command in ("sweep", "compare"):
+        assert main([command, files[0], "--judgments", str(own)]) == 0
+        said = capsys.readouterr().out.splitlines()[-1]
+        assert "The judgments 'own.json' (llm:erank) are those of the scorer 'erank' itself: " in said
 
 
 def test_compare_prints_both_sides(files: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:

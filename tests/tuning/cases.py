@@ -21,11 +21,11 @@ INDEX = "notes"
 PRESENT = Setting(window=10, method="zscore", alpha=0.2)
 
 
-def head_of(**changes: Any) -> RecordingHead:
-    """The head of a recording."""
+def head_of(*, setting: Setting = PRESENT, **changes: Any) -> RecordingHead:
+    """The head of a recording, whose window is that of its setting if it is not said."""
     given = {
         "id": "run-1", "time": "2026-11-28T09:00:00Z", "index": INDEX, "rule": "notes", "rules_version": "v1",
-        "scorer": "erank", "fingerprint": "f1", "setting": PRESENT,
+        "scorer": "erank", "fingerprint": "f1", "window": setting.window, "setting": setting,
     }  # fmt: skip
     return RecordingHead(**{**given, **changes})
 

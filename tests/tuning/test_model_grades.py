@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from es_rerank.judgment import Judgment
 from es_rerank.tuning.judged import Grade, judgment_list
 from es_rerank.tuning.model_grades import model_grade, model_grades, warning_about
-from es_rerank.tuning.recording import RecordedQuery, Recording, RecordingHead, Setting
+from es_rerank.tuning.recording import RecordedQuery, RecordingHead, Setting
 
 
 def spread(**shares: float) -> Judgment:
@@ -26,6 +26,7 @@ HEAD = RecordingHead(
     rules_version="1",
     scorer="erank",
     fingerprint="f1",
+    window=4,
     setting=Setting(window=4, method="zscore", alpha=0.2),
 )
 QUERY = RecordedQuery(
@@ -92,12 +93,12 @@ def test_a_grade_is_whole_and_on_its_scale(shares: list[float], max_grade: int) 
 
 def test_a_model_is_never_measured_by_itself_without_a_word() -> None:
     """The fingerprint decides, not the name; grades of people and of other models are no cause for a word."""
-    recording = Recording(head=HEAD, queries=(QUERY,))
     own = judgment_list("mine", model_grades(HEAD, QUERY))
-    said = warning_about(own, recording)
-    assert said is not None
-    assert said.startswith("the judgment list 'mine' (llm:erank) was made by the model that is measured here")
-    other = Recording(head=msgspec.structs.replace(HEAD, fingerprint="f2"), queries=(QUERY,))
-    assert warning_about(own, other) is None
+    assert warning_about(own, HEAD) == (
+        "The judgments 'mine' (llm:erank) are those of the scorer 'erank' itself: the figures say how well an order "
+        "agrees with the model, not how good it is."
+    )
+    assert warning_about(own, msgspec.structs.replace(HEAD, fingerprint="f2")) is None
     people = judgment_list("mine", [Grade(query_id="q1", object_id="a", grade=1)])
-    assert warning_about(people, recording) is None
+    assert warning_about(people, HEAD) is None
+    assert warning_about(people, msgspec.structs.replace(HEAD, fingerprint="")) is None

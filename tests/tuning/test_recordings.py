@@ -52,6 +52,7 @@ QUERY = msgspec.to_builtins(query_of("q1", [1, None]))
         (lines_of({**QUERY, "judgments": [{}, None]}), "line 2: .*either a rank score or a distribution"),
         (lines_of(query_of("q1", [1] * 11)), "line 2: ids: has 11 hits, more than the window of 10"),
         (lines_of(QUERY).replace(b'"alpha":0.2', b'"alpha":2'), "line 1: the setting must have"),
+        (lines_of(QUERY).replace(b'"window":10,', b'"window":9,', 1), "line 1: .* from 1 to the recorded 9 and"),
         (lines_of(QUERY).replace(b'"alpha":0.2', b'"alpha":NaN'), "line 1: is not the head"),
         (b"\xff\xfe" + lines_of(QUERY), "line 1: is not the head"),
         (b"[" * 100_000, "line 1: is not the head"),

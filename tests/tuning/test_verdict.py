@@ -21,7 +21,7 @@ def case(**changes: Any) -> Case:
     """A case without reason to change."""
     given = {
         "metric": "nDCG@10", "present": NOW, "best": BEST, "present_mean": 0.557, "held_out_mean": 0.561, "p": 0.21,
-        "queries": 225, "settings": 1000, "judged_at_10": 0.9, "own_judgments": False,
+        "queries": 225, "settings": 1000, "judged_at_10": 0.9, "warning": None,
     }  # fmt: skip
     return Case(**{**given, **changes})
 
@@ -91,12 +91,11 @@ def case(**changes: Any) -> Case:
             False,
         ),
         (
-            {"best": NOW, "judged_at_10": 0.31, "own_judgments": True},
+            {"best": NOW, "judged_at_10": 0.31, "warning": "A word."},
             (
                 "alpha 0.2, zscore, window 100, paper (now): nDCG@10 0.557, none of 999 other settings is better over "
                 "225 queries: no reason to change. Only 31% of the first 10 hits are judged, and the others count as "
-                "not relevant: judge more before you trust a small difference. The judgments are the scorer's own: the "
-                "figures say how well the order agrees with the model, not how good it is."
+                "not relevant: judge more before you trust a small difference. A word."
             ),
             False,
         ),

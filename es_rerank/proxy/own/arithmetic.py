@@ -81,6 +81,7 @@ def compute_comparison(task: ComparisonTask, progress: Callable[[int, int], None
     """The comparison. Raises TuningError."""
     from es_rerank.tuning.compare import Side, compare  # noqa: PLC0415
     from es_rerank.tuning.findings import figures_of  # noqa: PLC0415
+    from es_rerank.tuning.report import warnings_of  # noqa: PLC0415
     from es_rerank.tuning.results import figures_rows  # noqa: PLC0415
 
     before = Side(graded=grade_recording(task.before, task.judgments), setting=task.before_setting)
@@ -96,7 +97,8 @@ def compute_comparison(task: ComparisonTask, progress: Callable[[int, int], None
         figures = [figures_of(graded, setting, metrics) for setting in shown[graded.head.id]]
         rows += figures_rows(graded, figures, task.run)
     progress(1, 1)
-    return Computed(rows=rows, verdict=_sentence(found), result=_compared(found, after.graded))
+    verdict = " ".join((_sentence(found), *warnings_of(before.graded, after.graded)))
+    return Computed(rows=rows, verdict=verdict, result=_compared(found, after.graded))
 
 
 def name_metrics(asked: tuple[str, ...], progress: Callable[[int, int], None]) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from es_rerank.errors import CallerError
 from es_rerank.proxy.own import jobs, windows
 from es_rerank.proxy.own.call import EngineRefusedError, OwnAnswer, Route
 from es_rerank.proxy.own.judgment_lists import check_store
+from es_rerank.proxy.own.reasoning import with_reasoning
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -51,7 +52,8 @@ def one(kind: Kind) -> Callable[[OwnCall], Awaitable[OwnAnswer]]:
 
     async def answer(call: OwnCall) -> OwnAnswer:
         call.allow()
-        return OwnAnswer(value=jobs.shown(await _find(call, kind)))
+        job = await _find(call, kind)
+        return OwnAnswer(value=jobs.shown(await with_reasoning(call, job) if kind == "comparison" else job))
 
     return answer
 

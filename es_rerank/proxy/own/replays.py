@@ -47,10 +47,10 @@ async def begin(call: OwnCall) -> OwnAnswer:
     limits = call.parts.limits
     window = whole_in(body, "window", 1, limits.max_window, default=0) if "window" in body else None
     book = call.parts.rules.book
-    rule = rule_for(index, object_in(body, "rule"), window, book)
+    rule = rule_for(index, object_in(body, "rule"), book)
     identity, time = jobs.new_id(), jobs.utc()
     plan = make_plan(
-        rule, identity=identity, time=time, index=index, request=body.get("request"), book=book,
+        rule, window=window, identity=identity, time=time, index=index, request=body.get("request"), book=book,
         scorers=call.parts.scorers,
     )  # fmt: skip
     _check_room(call)
@@ -95,7 +95,7 @@ async def resume(call: OwnCall) -> OwnAnswer:
     if call.parts.jobs.runs("replay", job.id):  # it waits for an engine that is gone, and can't say so
         raise CallerError(f"this proxy still runs the replay [{job.id}], or is about to end it", status=409)
     _check_room(call)
-    plan = _plan_again(call, job)
+    plan = plan_again(call, job)
     queries = await windows.read_queries(call, job.id)
     counts = await windows.count_recorded(call, job.id, job.total)
     changes = {"state": "running", "cancel": False, "error": "", "proxy": call.parts.jobs.proxy, **counts.fields()}
@@ -124,15 +124,15 @@ async def _query_set(call: OwnCall, body: dict[str, Any]) -> tuple[JudgedQuery, 
     return with_words(listed)
 
 
-def _plan_again(call: OwnCall, job: Job) -> ReplayPlan:
+def plan_again(call: OwnCall, job: Job) -> ReplayPlan:
     """The plan of a replay that began earlier, by the rule that held then. Raises CallerError (409)."""
     book = call.parts.rules.book
     kept = windows.head_of(job)
     try:
         rule = Rule.model_validate(job.request["effective_rule"])
         plan = make_plan(
-            rule, identity=job.id, time=job.timestamp, index=job.index, request=job.request.get("request"),
-            book=book, scorers=call.parts.scorers,
+            rule, window=job.request.get("window"), identity=job.id, time=job.timestamp, index=job.index,
+            request=job.request.get("request"), book=book, scorers=call.parts.scorers,
         )  # fmt: skip
     except (ValueError, CallerError) as error:
         raise CallerError(f"the replay [{job.id}] can't go on: its rule no longer fits: {error}", status=409) from error

@@ -97,7 +97,7 @@ async def read_recording(call: OwnCall, recording: str) -> Recording:
     """A whole recording. Raises CallerError (404, and 409 for one that is not complete)."""
     job = await _complete(call, recording)
     head = head_of(job)
-    at_once = max(1, min(AT_ONCE, HITS_AT_ONCE // head.setting.window))
+    at_once = max(1, min(AT_ONCE, HITS_AT_ONCE // head.window))
     queries: list[RecordedQuery] = []
     for first in range(0, job.total, at_once):
         for document in await _get(call, recording, range(first, min(job.total, first + at_once))):

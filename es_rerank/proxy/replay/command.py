@@ -54,7 +54,8 @@ async def _record(settings: Settings, options: argparse.Namespace, caller: Heade
     queries = read_query_file(options.queries, options.judgments)
     async with open_parts(settings) as parts:
         plan = make_plan(
-            rule_for(options.index, _object("--rule", options.rule), options.window, parts.rules.book),
+            rule_for(options.index, _object("--rule", options.rule), parts.rules.book),
+            window=options.window,
             identity=options.out.stem,
             time=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             index=options.index,

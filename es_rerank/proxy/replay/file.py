@@ -8,8 +8,9 @@ import msgspec
 
 from es_rerank.errors import CallerError
 from es_rerank.proxy.replay.queries import read_query
-from es_rerank.trec import read_judgments, read_queries
+from es_rerank.trec import read_queries
 from es_rerank.tuning.errors import TuningError
+from es_rerank.tuning.grade_files import read_grade_file
 from es_rerank.tuning.judged import JudgedQuery
 from es_rerank.tuning.recording import RecordedQuery, RecordingHead
 from es_rerank.tuning.recordings import read_recording, recording_lines
@@ -89,14 +90,14 @@ class RecordingFile:
 def read_query_file(file: Path, judgments: Path | None) -> tuple[JudgedQuery, ...]:
     """The queries of a BEIR queries.jsonl (`_id` and `text`), or of lines with query_id, user_query and group.
 
-    With a file of judgments, only those queries that it judges. Raises TrecError and CallerError for what can't be
-    read, and where no query is left.
+    With a file of judgments, only those queries that it judges. Raises TrecError, TuningError, JudgmentListError and
+    CallerError for what can't be read, and where no query is left.
     """
     queries = _own_lines(file)
     if queries is None:
         queries = tuple(JudgedQuery(query_id=one.id, user_query=one.text) for one in read_queries(file))
     if judgments is not None:
-        judged = {one.query_id for one in read_judgments(judgments)}
+        judged = {one.query_id for one in read_grade_file(judgments)}
         queries = tuple(query for query in queries if query.query_id in judged)
     if not queries:
         raise CallerError(f"{file}: no query is left to search for")

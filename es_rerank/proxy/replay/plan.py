@@ -49,8 +49,8 @@ class ReplayPlan:
         return fill_template(self.template, words)
 
 
-def rule_for(index: str, overrides: Mapping[str, Any], window: int | None, book: RuleBook) -> Rule:
-    """The rule of `book` for an index expression, changed by the keys of `overrides` and by the window.
+def rule_for(index: str, overrides: Mapping[str, Any], book: RuleBook) -> Rule:
+    """The rule of `book` for an index expression, changed by the keys of `overrides`.
 
     Where no rule covers the expression, the overrides alone make one. Keys about thinking that the rule in force has
     are left out if another scorer is named, since they belong to its scorer. Raises CallerError.
@@ -70,9 +70,10 @@ def rule_for(index: str, overrides: Mapping[str, Any], window: int | None, book:
         base = {"name": OWN_RULE, "indices": named_in(index)}
     else:
         raise CallerError(f"[index] no rule holds for [{index}] ({found}); a [rule] with fields makes one")
-    values = {**base, **overrides}
-    if window is not None:
-        values["window"] = window
+    return _read({**base, **overrides})
+
+
+def _read(values: Mapping[str, Any]) -> Rule:
     try:
         return read_rule(values)
     except ValueError as error:
@@ -82,6 +83,7 @@ def rule_for(index: str, overrides: Mapping[str, Any], window: int | None, book:
 def make_plan(
     rule: Rule,
     *,
+    window: int | None,
     identity: str,
     time: str,
     index: str,
@@ -89,17 +91,21 @@ def make_plan(
     book: RuleBook,
     scorers: Mapping[str, ScorerSettings],
 ) -> ReplayPlan:
-    """The plan of a replay by this rule. `identity` and `time` are those of the recording, `book` the one in force.
+    """The plan of a replay by this rule. `window` is how many hits are recorded, None for as many as the rule says.
 
-    Raises CallerError.
+    `identity` and `time` are those of the recording, `book` is the one in force. Raises CallerError.
     """
+    recorded = rule if window is None else _read({**rule.model_dump(exclude_unset=True), "window": window})
     try:
-        own = make_book([rule], scorers, book.limits)
+        own = make_book([recorded], scorers, book.limits)
     except ValueError as error:
         raise CallerError(f"[rule] {str(error).removeprefix('rules[0].')}") from None
     [bound] = own.rules
     in_force = book.find(index)
     unchanged = isinstance(in_force, BoundRule) and in_force.rule == rule
+    mode = rule.mode if bound.scorer.abilities.thinks else None
+    # Under a cascade the window decides which documents are thought about: the recorded one is the only one to be told.
+    told = recorded.window if mode == "cascade" else min(rule.window, recorded.window)
     head = RecordingHead(
         id=identity,
         time=time,
@@ -108,7 +114,8 @@ def make_plan(
         rules_version=book.version if unchanged else own.version,
         scorer=rule.scorer,
         fingerprint=bound.fingerprint,
-        mode=rule.mode if bound.scorer.abilities.thinks else None,
-        setting=Setting(window=rule.window, method=rule.method, alpha=bound.alpha, score=rule.score),
+        mode=mode,
+        window=recorded.window,
+        setting=Setting(window=told, method=rule.method, alpha=bound.alpha, score=rule.score),
     )
     return ReplayPlan(head=head, template=read_template(request, rule.text.names), book=own)

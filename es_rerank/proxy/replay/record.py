@@ -53,9 +53,7 @@ async def record_query(query: JudgedQuery, plan: ReplayPlan, headers: Headers, p
     A search that may go better at once is sent up to three times; then it is recorded as it went. A search that was not
     reranked is recorded in the engine's order, without judgments. Raises OutageError and RefusedError.
     """
-    target = f"/{quote(plan.head.index, safe=',*')}/_search".encode()
-    body = msgspec.json.encode(plan.search(query.user_query))
-    request = Request(method="POST", target=target, headers=headers, body=body)
+    request = request_of(query.user_query, plan, headers)
     for attempt in range(1, ATTEMPTS + 1):
         recorded = await _record_once(query, request, plan, parts)
         if recorded.reason in OUTAGES:
@@ -65,6 +63,12 @@ async def record_query(query: JudgedQuery, plan: ReplayPlan, headers: Headers, p
             break
         await asyncio.sleep(AGAIN_S)
     return recorded
+
+
+def request_of(words: str, plan: ReplayPlan, headers: Headers) -> Request:
+    """The search of one query's words, as it would come to the proxy."""
+    target = f"/{quote(plan.head.index, safe=',*')}/_search".encode()
+    return Request(method="POST", target=target, headers=headers, body=msgspec.json.encode(plan.search(words)))
 
 
 async def _record_once(query: JudgedQuery, request: Request, plan: ReplayPlan, parts: Parts) -> RecordedQuery:

@@ -14,7 +14,7 @@ from es_rerank.cache.keys import score_keys
 from es_rerank.outage import REDIS_ERRORS, reason_of
 from es_rerank.proxy.offload import compute
 from es_rerank.proxy.scoring.ask import WindowScores
-from es_rerank.proxy.scoring.workers import RENDER_MARGIN_S
+from es_rerank.proxy.scoring.workers import RENDER_MARGIN_S, NoWorkers
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -91,7 +91,7 @@ class ScoreSource:
             and (one := scores.judgments[place]) is not None
             and one.think_tokens
         }
-        found = await self._kept_reasoning(thought, deadline)
+        found = await self.kept_reasoning(thought, deadline)
         missing = {
             text: key
             for place, key in thought.items()
@@ -100,8 +100,20 @@ class ScoreSource:
         if missing and deadline.remaining_s() > RENDER_MARGIN_S:
             stage = request.scoring.stages[-1]
             await self._workers.ask(request.scoring, stage, [*missing], [*missing.values()], deadline)
-            found = await self._kept_reasoning(thought, deadline)
+            found = await self.kept_reasoning(thought, deadline)
         return found
+
+    async def kept_reasoning(self, key_of: Mapping[int, str], deadline: Deadline) -> dict[int, str]:
+        """The reasoning that is kept under the keys of these places, by place.
+
+        Nobody thinks again: what is not kept, or does not come in time, is left out.
+        """
+        found = await _last_look(self._cache.get_reasoning, [*key_of.values()], deadline)
+        return {place: text for place, text in zip(key_of, found, strict=False) if text is not None}
+
+    def cached_only(self) -> ScoreSource:
+        """The same cache without workers behind it, for who wants to cost no model any time."""
+        return ScoreSource(self._cache, NoWorkers())
 
     async def check(self, fingerprints: Sequence[str]) -> Condition:
         """How Redis and the workers of these scorers are."""
@@ -167,10 +179,6 @@ class ScoreSource:
         )
         found = {text: old.judgment for text, old in zip(key_of, cut, strict=False) if old is not None}
         return found | {text: new for text, new in zip(key_of, full, strict=False) if new is not None}
-
-    async def _kept_reasoning(self, key_of: Mapping[int, str], deadline: Deadline) -> dict[int, str]:
-        found = await _last_look(self._cache.get_reasoning, [*key_of.values()], deadline)
-        return {place: text for place, text in zip(key_of, found, strict=False) if text is not None}
 
 
 def best_texts(

@@ -56,6 +56,20 @@ class Workers(Protocol):
         ...
 
 
+class NoWorkers:
+    """Nobody who judges: what the cache lacks stays a gap."""
+
+    async def ask(
+        self, scoring: Scoring, stage: Stage, texts: Sequence[str], keys: Sequence[str], deadline: Deadline  # noqa: ARG002
+    ) -> Answered:  # fmt: skip
+        """See `Workers`."""
+        return Answered(judgments=[None] * len(texts), reason="no_worker")
+
+    async def check(self, fingerprints: Sequence[str]) -> Condition:
+        """See `Workers`."""
+        return Condition(reachable=True, writable=True, readable=True, error=None, workers=(0,) * len(fingerprints))
+
+
 class _Presence(Protocol):
     async def count(self, fingerprints: Sequence[str]) -> list[int]: ...
     async def try_write(self) -> None: ...

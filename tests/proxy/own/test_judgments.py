@@ -164,6 +164,7 @@ def test_a_model_judges_from_a_recording(asked: Asked) -> None:
         rules_version="1",
         scorer="erank",
         fingerprint="f1",
+        window=4,
         setting=Setting(window=4, method="zscore", alpha=0.2),
     )
     sure = Judgment(distribution=(0.0,) * 10 + (0.9,))

@@ -112,6 +112,17 @@ def test_a_sweep_finds_a_setting_and_says_whether_to_change(system: System, engi
     assert not ask(engine.url, "POST", "/es-rerank-runs/_search", query).value["hits"]["hits"]
 
 
+def test_wider_windows_are_tried_against_the_rules_own(system: System) -> None:
+    """A replay that records more hits than the rule reranks leaves the rule's window as the current one."""
+    replayed = begin(system.url, REPLAYS, {"index": "films", "judgments": "people", "window": 30})
+    finish(system.url, f"{REPLAYS}/{replayed}")
+    body = {"recording": replayed, "judgments": "people", "grid": {"window": [20, 30]}}
+    result = finish(system.url, f"{SWEEPS}/{begin(system.url, SWEEPS, body)}")["result"]
+    assert (result["current"]["window"], result["settings"]) == (WINDOW, 2)
+    refused = ask(system.url, "POST", SWEEPS, {**body, "grid": {"window": [31]}})
+    assert (refused.status, "31 is more than the 30 hits that were recorded" in refused.reason) == (400, True)
+
+
 def test_what_a_sweep_finds_is_what_the_proxy_gives(system: System, recording: str) -> None:
     """A setting that moves everything to the engine's order has the engine's figure, and so has the comparison."""
     body = {"recording": recording, "judgments": "people", "grid": "alpha=1"}

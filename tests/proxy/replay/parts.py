@@ -79,7 +79,8 @@ def parts_on(engine: FakeEngine, workers: LengthWorkers | None = None) -> Parts:
 def films_plan(**overrides: Any) -> ReplayPlan:
     """The plan of a replay of films."""
     return make_plan(
-        rule_for("films", overrides, None, BOOK),
+        rule_for("films", overrides, BOOK),
+        window=None,
         identity="r1",
         time="2026-11-28T09:00:00Z",
         index="films",

@@ -66,7 +66,7 @@ def test_a_replay_ended_by_ctrl_c_goes_on_where_it_was(system: System, tmp_path:
     whole = file.read_bytes()
     recording = read_recording(file)
     assert [query.query_id for query in recording.queries] == [query["query_id"] for query in QUERIES]
-    assert (recording.head.id, recording.head.index, recording.head.setting.window) == ("run", "films-command", 20)
+    assert (recording.head.id, recording.head.index, recording.head.window) == ("run", "films-command", 20)
     assert all(len(query.ids) == 20 and None not in query.judgments for query in recording.queries)
     # What is recorded again is the same; what is whole is not touched.
     file.write_bytes(b"".join(whole.splitlines(keepends=True)[:6]) + b'{"query')

@@ -9,6 +9,7 @@ import pytest
 from es_rerank.errors import CallerError
 from es_rerank.proxy.replay.plan import ReplayPlan, make_plan, rule_for
 from es_rerank.settings import Settings
+from es_rerank.tuning.order import check_settings
 from es_rerank.tuning.recording import Setting
 
 SETTINGS = Settings.model_validate(
@@ -28,7 +29,8 @@ BOOK = SETTINGS.book()
 def plan_of(index: str, overrides: dict[str, Any], window: int | None = None, request: Any = None) -> ReplayPlan:
     """The plan of a replay."""
     return make_plan(
-        rule_for(index, overrides, window, BOOK),
+        rule_for(index, overrides, BOOK),
+        window=window,
         identity="r1",
         time="2026-11-28T09:00:00Z",
         index=index,
@@ -48,17 +50,30 @@ def test_without_changes_the_rule_in_force_holds() -> None:
         BOOK.version,
         bound.fingerprint,
     )
-    assert (plan.head.setting, plan.head.mode) == (Setting(window=50, method="zscore", alpha=0.4), None)
+    assert (plan.head.window, plan.head.mode) == (50, None)
+    assert plan.head.setting == Setting(window=50, method="zscore", alpha=0.4)
     assert plan.search("robots")["ext"] == {"es_rerank": {"deadline_s": SETTINGS.limits.max_deadline_s}}
     assert "ext" not in plan.plain_search("robots")
 
 
 def test_a_change_holds_for_this_replay_alone() -> None:
     """The changed rule is in a book of its own, under a version of its own; the book in force stays as it was."""
-    plan = plan_of("films", {"scorer": "e5", "method": "rrf", "alpha": 0}, window=120)
+    plan = plan_of("films", {"scorer": "e5", "method": "rrf", "alpha": 0, "window": 120})
     assert plan.head.setting == Setting(window=120, method="rrf", alpha=0.0)
     assert (plan.head.scorer, plan.head.rules_version != BOOK.version) == ("e5", True)
     assert BOOK.rules[0].rule.scorer == "minilm"
+
+
+@pytest.mark.parametrize(
+    ("index", "window", "told"),
+    [("films", 120, 50), ("films", 20, 20), ("books", 120, 120)],
+)
+def test_a_window_of_its_own_is_what_is_recorded_and_no_setting_in_force(index: str, window: int, told: int) -> None:
+    """The setting keeps the rule's window, if so many hits are recorded and the mode is no cascade."""
+    plan = plan_of(index, {}, window)
+    assert (plan.head.window, plan.rule.window, plan.head.setting.window) == (window, window, told)
+    assert plan.head.rules_version == BOOK.version
+    check_settings(plan.head, [plan.head.setting])
 
 
 def test_another_source_of_text_takes_the_place_of_the_first() -> None:

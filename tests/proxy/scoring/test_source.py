@@ -307,6 +307,21 @@ async def test_reasoning_that_was_not_kept_is_thought_again() -> None:
     assert [texts for texts, _ in workers.asked] == [["a", "b"], ["a"]]
 
 
+async def test_without_workers_only_the_cache_counts() -> None:
+    """What is cached is judged, with the keys to its reasoning; the rest are gaps, and no model is asked."""
+    cache, clock = MemoryScoreCache(), VirtualClock()
+    workers = FakeWorkers(lambda text, budget: sure(1, think_tokens=3))
+    key = key_of("a", THINK)
+    await cache.put_many({key: sure(7, think_tokens=3)})
+    await cache.put_reasoning({key: "since"})
+    source, deadline = ScoreSource(cache, workers).cached_only(), Deadline(clock, DEADLINE_S)
+    [scores] = await source.judge([request_of(["b", "a"], THINK)], deadline, Laps(clock))
+    assert (scores.judgments, scores.keys, scores.reason) == ((None, sure(7, think_tokens=3)), (None, key), "no_worker")
+    assert await source.kept_reasoning({1: key, 4: "es-rerank:score:other"}, deadline) == {1: "since"}
+    assert (await source.check([FINGERPRINT])).workers == (0,)
+    assert workers.asked == []
+
+
 async def test_a_look_for_reasoning_that_hangs_ends_with_the_margin() -> None:
     """If the read for reasoning hangs, the search is answered without reasoning, in time."""
     clock, workers = VirtualClock(), FakeWorkers(lambda text, budget: sure(1, think_tokens=3))
