@@ -25,7 +25,6 @@ Foreign = Literal[
     "rescore",
     "terminate_after",
     "search_pipeline",
-    "explain",
 ]
 """The search has an order, a first stage or a paging of its own; the word is the name of its key."""
 

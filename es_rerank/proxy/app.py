@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 from es_rerank.errors import CallerError, UpstreamError
 from es_rerank.proxy.http.exchange import CallerLeftError, Exchange, check_head
 from es_rerank.proxy.http.own import UPSTREAM_KIND, error_reply, is_own
+from es_rerank.proxy.own.answer import write_error
 from es_rerank.proxy.own.router import answer_own
 from es_rerank.proxy.own.routes import ROUTES
 from es_rerank.proxy.parts import open_parts
 from es_rerank.proxy.pipeline import answer, settle, with_warning
 from es_rerank.proxy.search.call import search_expression
 from es_rerank.proxy.search.control import may_ask
+from es_rerank.proxy.search.query_string import parse_query
 from es_rerank.proxy.search.status import SearchStatus
 from es_rerank.telemetry import SEARCH_LOG, log_event
 from es_rerank.upstream import end_to_end
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from es_rerank.proxy.parts import Parts
-    from es_rerank.records import Request
+    from es_rerank.records import Reply, Request
     from es_rerank.rules.book import RuleBook
     from es_rerank.settings import Settings
 
@@ -98,13 +100,18 @@ async def serve(exchange: Exchange, parts: Parts) -> None:
         if isinstance(error, UpstreamError):
             kind = UPSTREAM_KIND
             LOG.warning("no answer of the engine: %s (%s)", error, error.detail or "no more is known")
-        reply = error_reply(exchange.request, error.status, kind, str(error), product)
-        await exchange.reply(reply)
+        write = _write_own_error if is_own(exchange.request.path) else error_reply
+        await exchange.reply(write(exchange.request, error.status, kind, str(error), product))
     except Exception:
         LOG.exception("a request failed")
         if not exchange.started:
             reason = "es-rerank failed; its log has the reason"
             await exchange.reply(error_reply(exchange.request, 500, "es_rerank_exception", reason, product))
+
+
+def _write_own_error(request: Request, status: int, kind: str, reason: str, product: bytes | None) -> Reply:
+    """An error below our path, in the form that its parameters ask for."""
+    return write_error(request, parse_query(request.query_string), status, kind, reason, product)
 
 
 async def _route(exchange: Exchange, parts: Parts) -> None:
@@ -121,7 +128,8 @@ async def _route(exchange: Exchange, parts: Parts) -> None:
         request = replace(request, body=await exchange.read_body(parts.limits.max_request_bytes))
         book = parts.rules.book  # the one reading: what is decided for this search is decided by it
         if book.find(expression) not in UNCOVERED or may_ask(request):
-            await _search(exchange, request, expression, book, parts)
+            with parts.stats.in_flight():
+                await _search(exchange, request, expression, book, parts)
             return
     elif exchange.body_bytes is not None and exchange.body_bytes <= HELD_BODY_BYTES:
         # A small body is read whole first, so that a slow caller does not keep a connection to the engine.
@@ -131,7 +139,7 @@ async def _route(exchange: Exchange, parts: Parts) -> None:
 
 
 async def _search(exchange: Exchange, request: Request, expression: str, book: RuleBook, parts: Parts) -> None:
-    """Answer a search, and log it."""
+    """Answer a search, count it and log it."""
     try:
         outcome = await answer(request, expression, book, parts, exchange.share)
         status = outcome.status
@@ -143,8 +151,10 @@ async def _search(exchange: Exchange, request: Request, expression: str, book: R
                 reply.headers = with_warning(reply.headers, status)
                 await exchange.stream(reply)
     except UpstreamError:
+        parts.stats.count(NO_ENGINE)
         _log(request, expression, NO_ENGINE)
         raise
+    parts.stats.count(status)
     _log(request, expression, status)
 
 

@@ -65,13 +65,31 @@ class Outcome:
     window: Window | None = None
 
 
+@dataclass(slots=True, kw_only=True, eq=False)
+class Trace:
+    """What a search met on its way, for who wants to tell about it. What it did not come to stays None.
+
+    `call` is the search without what it asked of us. `texts` and `scores` are parallel to the window. `verdict` is set
+    only where the window was judged.
+    """
+
+    call: SearchCall | None = None
+    decision: Rerank | Relay | None = None
+    plan: WindowPlan | None = None
+    found: EngineAnswer | None = None
+    texts: Texts | None = None
+    scores: WindowScores | None = None
+    verdict: Verdict | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Run:
-    """What every step of one search has at hand: the process's parts, its stopwatch, and what it may hold."""
+    """What every step of one search has at hand: the process's parts, its stopwatch, what it may hold, its trace."""
 
     parts: Parts
     laps: Laps
     share: Share
+    trace: Trace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,14 +101,17 @@ class _WindowAnswer:
     found: EngineAnswer
 
 
-async def answer(request: Request, expression: str, book: RuleBook, parts: Parts, share: Share) -> Outcome:
+async def answer(  # noqa: PLR0917
+    request: Request, expression: str, book: RuleBook, parts: Parts, share: Share, trace: Trace | None = None
+) -> Outcome:
     """Answer a search for an index expression ('' for none) by the rules of this book.
 
-    `request.body` is a stream only if it can't be held. Answers that have to be held are taken from `share`.
+    `request.body` is a stream only if it can't be held. Answers that have to be held are taken from `share`. What the
+    search meets is noted in `trace`.
     Raises CallerError if the request asks es-rerank for something that isn't allowed, and UpstreamError if no engine
     host answers. Nothing else makes a search fail.
     """
-    run = _Run(parts=parts, laps=Laps(parts.clock), share=share)
+    run = _Run(parts=parts, laps=Laps(parts.clock), share=share, trace=trace or Trace())
     plain = replace(request, headers=without_headers(request.headers, HEADER))
     try:
         max_bytes = parts.limits.max_request_bytes
@@ -99,10 +120,11 @@ async def answer(request: Request, expression: str, book: RuleBook, parts: Parts
         cost = READING_COST * len(call.body)
         asked, call = await compute(cost, take_controls, call)
         plain = call.carrier.request  # from here on the request holds nothing that is meant for es-rerank
+        run.trace.call = call
         if not has_room:
             status = SearchStatus(status="failed", reason="memory_full", took_ms=run.laps.took_ms())
             return Outcome(forward=plain, status=status)
-        decision = await compute(cost, decide, call, asked, book)
+        decision = run.trace.decision = await compute(cost, decide, call, asked, book)
         if isinstance(decision, Relay):
             return await _pass_on(call, decision.include, _relayed(decision), run)
         try:
@@ -122,32 +144,34 @@ async def answer(request: Request, expression: str, book: RuleBook, parts: Parts
 
 async def _rerank(call: SearchCall, decision: Rerank, run: _Run) -> Outcome:
     """The search, reranked as far as the deadline allows."""
-    parts, laps = run.parts, run.laps
+    parts, laps, trace = run.parts, run.laps, run.trace
     deadline = Deadline(parts.clock, laps.started_s + decision.deadline_s)
-    plan = await compute(READING_COST * len(call.body), plan_window, call, decision)
+    plan = trace.plan = await compute(READING_COST * len(call.body), plan_window, call, decision)
     fetched = await _fetch_window(call, plan, decision, deadline, run)
     if isinstance(fetched, Outcome):
         return fetched
     if isinstance(fetched, SearchStatus):
         return await _pass_on(call, decision.include, fetched, run)
     found, cost = fetched.found, fetched.body_bytes
+    trace.found = found
     unfit = _why_unfit(found, decision)
     if unfit is not None:
         return await _answer_unranked(call, plan, decision, fetched, _skipped(unfit, decision.rule), run)
-    read = await compute(cost, read_texts, found, decision)
+    read = trace.texts = await compute(cost, read_texts, found, decision)
     _note_absent_fields(decision, read, parts)
     if not _reads(decision, read):
         return await _answer_unranked(call, plan, decision, fetched, _skipped("language", decision.rule), run)
     request = ScoreRequest(scoring=decision.scoring, texts=read.texts)
     deadline = deadline.before(_writing_s(laps.lap("read"), call, fetched.reply))
     [scores] = await parts.scores.judge([request], deadline, laps)
+    trace.scores = scores
     window = Window(
         ids=found.ids[: len(request.texts)],
         engine_scores=found.scores[: len(request.texts)],
         judgments=scores.judgments,
     )
     ranked = await compute(cost, rank, window.engine_scores, window.judgments, decision.recipe)
-    verdict = Verdict(ranked=ranked, judgments=window.judgments)
+    verdict = trace.verdict = Verdict(ranked=ranked, judgments=window.judgments, from_cache=scores.from_cache)
     if "reasoning" in decision.include:
         places = [index for _, index in page_of(found, decision.page, verdict.ranked.ranking)]
         shown = [index for index in places if index < len(request.texts)]

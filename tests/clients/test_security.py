@@ -208,3 +208,31 @@ def test_a_masked_field_is_not_scored(system: System, changes: dict[str, Any]) -
     _, whole = search(system, "films-open", ADMIN)
     assert rank_scores(hits) == rank_scores(titles_alone)
     assert all(rank_scores(hits)[key] != score for key, score in rank_scores(whole).items())
+
+
+EVALUATION = {"requests": [{"id": "a", "request": QUERY, "ratings": []}], "metric": {"precision": {"k": 10}}}
+
+
+@pytest.mark.parametrize(("user", "status"), [("stranger", 403), ("alias-reader", 403), ("wrong", 401), (None, 401)])
+def test_our_own_paths_open_no_document(secured: Engine, system: System, user: str | None, status: int) -> None:
+    """Who may not search gets the engine's refusal of the search, its challenges too, and no word of es-rerank's."""
+    login = None if user is None else (user, PASSWORD)
+    direct = ask(secured.url, "/films-open/_search", QUERY, user=login)
+    assert direct.status == status
+    for path, body in (("_explain", QUERY), ("_rank_eval", EVALUATION)):
+        answered = ask(system.url, f"/_es_rerank/films-open/{path}", body, user=login)
+        assert (answered.status, answered.challenges) == (direct.status, direct.challenges)
+        assert answered.body["error"]["type"] == direct.body["error"]["type"]
+        assert set(answered.body) == {"error", "status"}
+
+
+def test_our_own_paths_show_a_user_their_own_documents(system: System) -> None:
+    """Under document-level security, and under field-level security, texts and hits are what the user may read."""
+    reader = ("document-reader", PASSWORD)
+    told = ask(system.url, "/_es_rerank/films-open/_explain", QUERY, user=reader).body
+    assert {hit["_id"] for hit in told["hits"]} == {key for key, (owner, *_) in FILMS.items() if owner == "ann"}
+    evaluated = ask(system.url, "/_es_rerank/films-open/_rank_eval?engine", EVALUATION, user=reader).body
+    for order in (evaluated, evaluated["engine"]):
+        assert {one["hit"]["_id"] for one in order["details"]["a"]["hits"]} == {"1", "2", "3"}
+    told = ask(system.url, "/_es_rerank/films-open/_explain", QUERY, user=("title-reader", PASSWORD)).body
+    assert {hit["text"] for hit in told["hits"]} == {title for _, title, _ in FILMS.values()}

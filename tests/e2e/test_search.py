@@ -187,7 +187,6 @@ def test_numbers_keep_their_digits(pair: Pair) -> None:
         ({"from": 100, "size": 10}, "past_window"),
         ({"query": {"match_all": {}}}, "no_text_query"),
         ({"query": {"range": {"year": {"gt": 1950}}}}, "no_text_query"),
-        ({"explain": True, "size": 1}, "explain"),
     ],
 )
 def test_what_is_not_ours_passes_and_says_why(pair: Pair, changes: dict[str, Any], reason: str) -> None:

@@ -22,14 +22,19 @@ def error_reply(request: Request, status: int, kind: str, reason: str, product: 
     return own_reply(request, status, error_body(status, kind, reason), product)
 
 
-def own_reply(request: Request, status: int, body: bytes, product: bytes | None) -> Reply:
-    """An answer of ours: in the media type that was asked for, and with the engine's product header if it has one.
+def own_reply(
+    request: Request, status: int, body: bytes, product: bytes | None, *, media_type: bytes | None = None
+) -> Reply:
+    """An answer of ours, with the engine's product header if it has one.
+
+    It is JSON, in the media type that was asked for, unless another `media_type` is named.
 
     Official clients refuse an Elasticsearch that lacks the header; for an OpenSearch we must never send it. The
     caller's X-Opaque-Id comes back, as from the engines.
     """
     accept = (request.header(b"accept") or b"").strip()
-    media_type = accept if accept.startswith(COMPATIBLE) and b"," not in accept else b"application/json"
+    if media_type is None:
+        media_type = accept if accept.startswith(COMPATIBLE) and b"," not in accept else b"application/json"
     headers: list[tuple[bytes, bytes]] = [(b"content-type", media_type), (b"content-length", b"%d" % len(body))]
     if product is not None:
         headers.insert(0, (b"x-elastic-product", product))

@@ -38,10 +38,14 @@ class EngineRefusedError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """An answer in the manner of `_cat`: rows of cells parallel to `columns`. A cell is a text, a number or None."""
+    """An answer in the manner of `_cat`: rows of cells parallel to `columns`. A cell is a text, a number or None.
+
+    `about`, parallel to `columns` too, says what is in each column; () says nothing.
+    """
 
     columns: tuple[str, ...]
     rows: Sequence[Sequence[Any]]
+    about: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,14 +49,14 @@ class ScoreRequest:
 class WindowScores:
     """The judgments that came in time; the lists are parallel to the window, None for gaps.
 
-    `keys` are the cache keys of the judgments. `cached` counts hits judged from the cache, `missing_text` hits without
-    text. `reason` is the word for why hits with text have no judgment, or only one that was cut; None if all have a
-    full one.
+    `keys` are the cache keys of the judgments. `from_cache`, parallel too, says whose judgment came from the cache.
+    `missing_text` counts hits without text. `reason` is the word for why hits with text have no judgment, or only one
+    that was cut; None if all have a full one.
     """
 
     judgments: tuple[Judgment | None, ...]
     keys: tuple[str | None, ...]
-    cached: int
+    from_cache: tuple[bool, ...]
     missing_text: int
     reason: Reason | None
 
@@ -64,6 +64,11 @@ class WindowScores:
     def scored(self) -> int:
         """How many hits have a judgment."""
         return sum(judgment is not None for judgment in self.judgments)
+
+    @property
+    def cached(self) -> int:
+        """How many hits were judged from the cache."""
+        return sum(self.from_cache)
 
     @property
     def cut(self) -> int:

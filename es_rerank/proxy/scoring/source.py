@@ -223,7 +223,7 @@ def _combine(request: ScoreRequest, rounds: Sequence[_Judged]) -> WindowScores:
     return WindowScores(
         judgments=tuple(None if text is None else judgments.get(text) for text in request.texts),
         keys=tuple(None if text is None else keys.get(text) for text in request.texts),
-        cached=sum(text in cached for text in request.texts),
+        from_cache=tuple(text in cached for text in request.texts),
         missing_text=sum(text is None for text in request.texts),
         reason=reason,
     )

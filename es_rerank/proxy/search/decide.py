@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 DEFAULT_SIZE = 10
 LARGEST_PAGE = 2**31 - 1
 FOREIGN_BODY_KEYS: tuple[Foreign, ...] = get_args(Foreign)
-FOREIGN_PARAMETERS: tuple[Foreign, ...] = ("scroll", "terminate_after", "search_pipeline", "explain")
+FOREIGN_PARAMETERS: tuple[Foreign, ...] = ("scroll", "terminate_after", "search_pipeline")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +92,7 @@ def decide(call: SearchCall, asked: dict[str, Any], book: RuleBook) -> Rerank | 
     rule = bound.rule
     window = controls.window or rule.window
     page = _page(call)
-    question = _question(call)
+    question = question_of(call)
     reason = (
         _unasked(controls)
         or _own_page(call, rule)
@@ -159,7 +159,7 @@ def _stages(mode: Mode | None, controls: Controls, bound: BoundRule) -> tuple[St
     return Stage(budget_tokens=0), Stage(budget_tokens=thinking, top=controls.think_top or rule.think_top)
 
 
-def _question(call: SearchCall) -> Question:
+def question_of(call: SearchCall) -> Question:
     """What the search asks: the parameter `q` if there is one, else the body's query."""
     if "q" in call.parameters:
         return Question(text=strip_syntax(call.parameters["q"]))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from es_rerank.fusion.scale import float32_text, scale_to_engine
+from es_rerank.proxy.search.explanation import explanation_of, fused_hits
 from es_rerank.proxy.search.source_filter import cut_source
 from es_rerank.rawjson import RAW_LIST
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from es_rerank.fusion.rank import Ranked
     from es_rerank.judgment import Judgment
     from es_rerank.proxy.search.decide import Page, Rerank
+    from es_rerank.proxy.search.explanation import FusedHit
     from es_rerank.proxy.search.window import EngineAnswer, WindowPlan
     from es_rerank.rawjson import RawObject
 
@@ -28,11 +30,13 @@ BLOCK = "_es_rerank"
 class Verdict:
     """What is known of the window: its new order, and its judgments, parallel to it with None for gaps.
 
-    `reasoning` holds, by place in the window, what was thought about hits of the page.
+    `from_cache`, parallel too, says whose judgment came from the cache; it is () where nothing was judged. `reasoning`
+    holds, by place in the window, what was thought about hits of the page.
     """
 
     ranked: Ranked
     judgments: Sequence[Judgment | None]
+    from_cache: Sequence[bool] = ()
     reasoning: Mapping[int, str] = field(default_factory=dict)
 
 
@@ -43,11 +47,17 @@ def render_answer(answer: EngineAnswer, plan: WindowPlan, decision: Rerank, verd
     window_scores = answer.scores[: len(order)]
     reranked = ranked.reranked
     scaled = scale_to_engine(window_scores, ranked.ranking) if reranked else window_scores
+    page = page_of(answer, decision.page, ranked.ranking)
+    explained: Mapping[int, FusedHit] = {}
+    if reranked and any("_explanation" in answer.hits[index] for _, index in page):
+        explained = fused_hits(window_scores, ranked, verdict.from_cache, decision.recipe.method)
     hits: list[dict[str, Any]] = []
-    for place, index in page_of(answer, decision.page, ranked.ranking):
+    for place, index in page:
         hit = _as_shown(answer.hits[index], plan)
         if reranked and place < len(order):
             hit = _with_score(hit, scaled[place])
+        if index in explained and "_explanation" in hit:
+            hit["_explanation"] = explanation_of(hit["_score"], explained[index], decision, hit["_explanation"])
         block: dict[str, Any] = {}
         if "scores" in decision.include:
             block = _scores_of(index, answer, verdict)

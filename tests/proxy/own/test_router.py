@@ -12,6 +12,7 @@ from es_rerank.memory import MemoryBudget
 from es_rerank.proxy.own.call import EngineRefusedError, OwnAnswer, OwnCall, Route
 from es_rerank.proxy.own.router import answer_own
 from es_rerank.records import Reply, Request
+from es_rerank.tables import LimitSettings
 
 if TYPE_CHECKING:
     from es_rerank.proxy.parts import Parts
@@ -24,6 +25,8 @@ class FakeParts:
         """An Elasticsearch."""
 
         product = b"Elasticsearch"
+
+    limits = LimitSettings()
 
 
 async def state(call: OwnCall) -> OwnAnswer:

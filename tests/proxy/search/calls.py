@@ -110,7 +110,6 @@ NOT_OURS: dict[Reason, Callable[[], SearchCall]] = {
     "rescore": lambda: call_of({"query": FOX, "rescore": {"query": {}}}),
     "terminate_after": lambda: call_of({"query": FOX}, "terminate_after=5"),
     "search_pipeline": lambda: call_of({"query": FOX}, "search_pipeline=mine"),
-    "explain": lambda: call_of({"query": FOX, "explain": True}),
     "product_origin": lambda: call_of({"query": FOX}, "", (b"X-Elastic-Product-Origin", b"kibana")),
     "asked_off": lambda: call_of({"query": FOX}, "", (b"ES-Rerank", b"off")),
     "no_text_query": lambda: call_of({"query": {"match_all": {}}}),
