@@ -12,8 +12,8 @@ from es_rerank.memory import MemoryBudget
 from es_rerank.proxy.scoring.opening import open_score_source
 from es_rerank.proxy.search.absent_fields import AbsentFields
 from es_rerank.proxy.search.large_windows import LargeWindows
-from es_rerank.rules.merge import RuleBase
 from es_rerank.proxy.stats import SearchStats
+from es_rerank.rules.merge import RuleBase
 from es_rerank.rules.source import FileRules
 from es_rerank.store.engine import StoreEngine, keep_preparing
 from es_rerank.store.rules import follow_rules
