@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import get_args
 
 from es_rerank.fusion.fuse import Method
+from es_rerank.proxy.search.clauses import BODY_TEXT, FIELD_TEXT, INNER_QUERY, SPANS, SYNTAX_TEXT, WORD_PARTS
 from es_rerank.proxy.search.control import ALLOWED, Controls, Include
-from es_rerank.proxy.search.question import BODY_TEXT, FIELD_TEXT, INNER_QUERY, MAX_SYNTAX_CHARS, SYNTAX_TEXT
 from es_rerank.proxy.search.status import SearchStatus
+from es_rerank.proxy.search.syntax import MAX_SYNTAX_CHARS
 from es_rerank.reasons import OUTCOMES, Outcome
 from es_rerank.tables import LimitSettings
 from tests.proxy.search.calls import NOT_OURS
@@ -59,6 +60,7 @@ def test_every_field_of_the_status_is_explained() -> None:
         missing_text=1,
         missing_fields={"title": 1},
         mode="think",
+        question="fox",
         cut=1,
         low_mass=1,
         truncated=1,
@@ -78,7 +80,7 @@ def test_every_wish_is_explained_with_its_limits() -> None:
 
 def test_every_text_query_is_explained() -> None:
     """Every query that gives a text, and every compound query that is followed to find one, is listed."""
-    assert {*FIELD_TEXT, *BODY_TEXT, *SYNTAX_TEXT, *INNER_QUERY} <= WORDS
+    assert {*FIELD_TEXT, *BODY_TEXT, *SYNTAX_TEXT, *SPANS, *WORD_PARTS, *INNER_QUERY} <= WORDS
     assert f"{MAX_SYNTAX_CHARS} characters" in PAGE
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from es_rerank.clock import SystemClock
 from es_rerank.memory import MemoryBudget
+from es_rerank.proxy.field_types import FieldTypes
 from es_rerank.proxy.scoring.opening import open_score_source
 from es_rerank.proxy.search.absent_fields import AbsentFields
 from es_rerank.proxy.search.large_windows import LargeWindows
@@ -66,6 +67,7 @@ class Engine(Protocol):
 class Parts:
     """Everything that outlives a request.
 
+    `field_types` is None where nobody is asked about the types of fields.
     `store` is None where es-rerank keeps no indices of its own, and so is `stored_rules`, which else are the `rules`.
     """
 
@@ -76,6 +78,7 @@ class Parts:
     limits: LimitSettings
     memory: MemoryBudget
     forwarded_headers: bool = False
+    field_types: FieldTypes | None = None
     store: StoreEngine | None = None
     stored_rules: StoredRules | None = None
     large_windows: LargeWindows = field(default_factory=LargeWindows)
@@ -109,6 +112,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             scores=await stack.enter_async_context(open_score_source(settings, clock)),
             limits=settings.limits,
             memory=memory,
+            field_types=FieldTypes(engine, memory, clock),
             store=store,
             stored_rules=stored_rules,
             forwarded_headers=settings.upstream.forwarded_headers,

@@ -14,6 +14,7 @@ from es_rerank.fusion.rank import Recipe
 from es_rerank.proxy.scoring.ask import Scoring, Stage
 from es_rerank.proxy.search.control import take_controls
 from es_rerank.proxy.search.decide import FOREIGN_BODY_KEYS, FOREIGN_PARAMETERS, Page, Relay, Rerank, decide
+from es_rerank.proxy.search.question import find_question
 from es_rerank.reasons import OUTCOMES
 from es_rerank.rules.book import RuleBook, make_book
 from es_rerank.rules.rule import Rule
@@ -78,6 +79,7 @@ def test_a_text_search_is_reranked_as_the_rule_says() -> None:
         text=TextSpec(fields=("text",)),
         window=50,
         page=Page(start=20, size=10),
+        question=find_question(FOX),
         scoring=Scoring(
             fingerprint=MinilmSettings().fingerprint(),
             question="quick fox",
