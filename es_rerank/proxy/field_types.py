@@ -160,21 +160,23 @@ class FieldTypes:
 
 
 def caps_request(call: SearchCall, fields: Sequence[str]) -> Request:
-    """The request for the types of fields in the indices that a search names, with the search's own headers."""
+    """The request for the types of fields in the indices that a search names, with the search's own headers.
+
+    Of many long names, the last ones are left out.
+    """
     path = f"/{quote(call.expression, safe=',*', errors='replace')}" if call.expression else ""
     head = f"{path}/_field_caps?ignore_unavailable=true&allow_no_indices=true&fields="
-    named = ""
-    for field in fields:
-        longer = f"{named},{quote(field, safe='', errors='replace')}" if named else quote(field, safe="")
-        if len(head) + len(longer) > MAX_TARGET_BYTES - len("GET  HTTP/1.1"):
-            break
-        named = longer
+    names = [quote(field, safe="", errors="replace") for field in fields]
+    while names and len(head) + len(",".join(names)) > MAX_TARGET_BYTES - len("GET  HTTP/1.1"):
+        names.pop()
     about_the_body = (
         b"accept", b"accept-encoding", b"content-encoding", b"content-length", b"content-type", b"expect",
         b"transfer-encoding",
     )  # fmt: skip
     headers = without_headers(call.carrier.request.headers, *about_the_body)
-    return Request(method="GET", target=(head + named).encode(), headers=(*headers, (b"accept", b"application/json")))
+    return Request(
+        method="GET", target=(head + ",".join(names)).encode(), headers=(*headers, (b"accept", b"application/json"))
+    )
 
 
 def read_caps(body: bytes) -> Mapping[str, bool]:

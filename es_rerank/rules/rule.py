@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 Mode = Literal["think", "direct", "cascade"]
 Dashboards = Literal["leave", "rerank"]
 MAX_INSTRUCTION_CHARACTERS = 2_000
+# As long as a name in a query that is looked at.
+MAX_FIELD_CHARACTERS = 256
 # As in the fields of a `multi_match`, from which rules are copied.
 BOOST = re.compile(r"\^[0-9.]*$")
 
@@ -44,7 +46,7 @@ def field_pattern(name: str) -> str:
     return name
 
 
-FieldPatterns = tuple[Annotated[StrictStr, AfterValidator(field_pattern)], ...]
+FieldPatterns = tuple[Annotated[StrictStr, Field(max_length=MAX_FIELD_CHARACTERS), AfterValidator(field_pattern)], ...]
 
 
 class Rule(Section):

@@ -47,6 +47,7 @@ ROLES = {
     "alias-reader": {"names": ["films-of-ann"], "privileges": ["read"]},
     "document-reader": {**ALL_OF_OPEN, "query": {"term": {"owner": "ann"}}},
     "title-reader": {**ALL_OF_OPEN, "field_security": {"grant": ["title", "owner"]}},
+    "ownerless-reader": {**ALL_OF_OPEN, "field_security": {"grant": ["title", "text"]}},
 }
 # The index of a session, the client's arguments, and the status of its searches.
 LOGINS: dict[str, tuple[str, dict[str, Any], int]] = {
@@ -236,3 +237,12 @@ def test_our_own_paths_show_a_user_their_own_documents(system: System) -> None:
         assert {one["hit"]["_id"] for one in order["details"]["a"]["hits"]} == {"1", "2", "3"}
     told = ask(system.url, "/_es_rerank/films-open/_explain", QUERY, user=("title-reader", PASSWORD)).body
     assert {hit["text"] for hit in told["hits"]} == {title for _, title, _ in FILMS.values()}
+
+
+def test_what_a_field_is_is_told_to_each_user_alone(system: System) -> None:
+    """A keyword that one user may see is no part of their question; one who may not see it learns nothing of it."""
+    query = {"bool": {"must": [{"match": {"title": "robot"}}], "should": [{"match": {"owner": "ann"}}]}}
+    ext = {"es_rerank": {"include": ["question"]}}
+    for user, question in (("reader", "robot"), ("ownerless-reader", "robot ann"), ("reader", "robot")):
+        status, _ = search(system, "films-open", (user, PASSWORD), query=query, ext=ext)
+        assert status["question"] == question

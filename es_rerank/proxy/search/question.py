@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from es_rerank.proxy.search.clauses import Clause, NotBm25Error, find_clauses
 from es_rerank.proxy.search.syntax import LUCENE_TOKEN, Piece, read_syntax
+from es_rerank.rules.rule import MAX_FIELD_CHARACTERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-# Of how many fields a search may want to know the type, and how long their names may be.
+# Of how many fields a search may want to know the type.
 MAX_FIELDS = 32
-MAX_FIELD_CHARS = 256
 # How many words of the index are taken, and in how much of the other texts they are looked for.
 MAX_WORDS = 256
 MAX_KNOWN_CHARS = 4096
@@ -137,7 +137,7 @@ def _join(clauses: Iterable[Clause]) -> str:
 
 def _names(patterns: tuple[str, ...], field: str) -> bool:
     """Whether one of the names or patterns means this field, or something that it is a part of."""
-    return len(field) <= MAX_FIELD_CHARS and any(_matcher(pattern).fullmatch(field) for pattern in patterns)
+    return len(field) <= MAX_FIELD_CHARACTERS and any(_matcher(pattern).fullmatch(field) for pattern in patterns)
 
 
 @lru_cache
@@ -150,4 +150,4 @@ def _matcher(pattern: str) -> re.Pattern[str]:
 
 def _can_be_asked(field: str) -> bool:
     """Whether the engine can be asked about a field by its name: it takes several, divided by commas."""
-    return 0 < len(field) <= MAX_FIELD_CHARS and not {",", "*"} & set(field)
+    return 0 < len(field) <= MAX_FIELD_CHARACTERS and not {",", "*"} & set(field)

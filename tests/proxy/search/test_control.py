@@ -15,7 +15,15 @@ from hypothesis import strategies as st
 
 from es_rerank.errors import CallerError
 from es_rerank.proxy.search.call import read_call
-from es_rerank.proxy.search.control import ALLOWED, ControlLimits, Controls, check_controls, may_ask, take_controls
+from es_rerank.proxy.search.control import (
+    ALLOWED,
+    MAX_QUERY_CHARACTERS,
+    ControlLimits,
+    Controls,
+    check_controls,
+    may_ask,
+    take_controls,
+)
 from es_rerank.records import LongBody, Request
 from tests.proxy.search.calls import JSON_HEADER, MAX_BYTES, raw_call
 
@@ -166,6 +174,9 @@ def test_our_key_in_a_body_that_we_cannot_read_is_refused(body: bytes) -> None:
         ({"deadline_s": 0.001}, Controls(deadline_s=0.001)),
         ({"include": []}, Controls()),
         ({"include": ["scores", "status", "status"]}, Controls(include=frozenset({"scores", "status"}))),
+        ({"include": ["question"]}, Controls(include=frozenset({"question", "status"}))),
+        ({"query": "a"}, Controls(query="a")),
+        ({"query": "a" * MAX_QUERY_CHARACTERS}, Controls(query="a" * MAX_QUERY_CHARACTERS)),
     ],
 )
 def test_what_is_allowed(asked: dict[str, Any], controls: Controls) -> None:
@@ -197,14 +208,20 @@ def test_what_is_allowed(asked: dict[str, Any], controls: Controls) -> None:
         ),
         (
             {"include": "status"},
-            '[ext.es_rerank.include] must be a list of [status, scores, reasoning], was ["status"]',
+            '[ext.es_rerank.include] must be a list of [status, scores, reasoning, question], was ["status"]',
         ),
-        ({"include": ["all"]}, '[ext.es_rerank.include] must be a list of [status, scores, reasoning], was [["all"]]'),
-        ({"include": [[]]}, "[ext.es_rerank.include] must be a list of [status, scores, reasoning], was [[[]]]"),
+        (
+            {"include": ["all"]},
+            '[ext.es_rerank.include] must be a list of [status, scores, reasoning, question], was [["all"]]',
+        ),
+        (
+            {"include": [[]]},
+            "[ext.es_rerank.include] must be a list of [status, scores, reasoning, question], was [[[]]]",
+        ),
         (
             {"Alpha": 1},
             (
-                "[ext.es_rerank] unknown field [Alpha]; allowed are [rerank, alpha, method, window, deadline_s, "
+                "[ext.es_rerank] unknown field [Alpha]; allowed are [rerank, query, alpha, method, window, deadline_s, "
                 "instruction, mode, budget_tokens, think_top, score, include]"
             ),
         ),
@@ -213,6 +230,12 @@ def test_what_is_allowed(asked: dict[str, Any], controls: Controls) -> None:
         ({"score": 1}, "[ext.es_rerank.score] must be one of [paper, expected], was [1]"),
         ({"budget_tokens": 0}, "[ext.es_rerank.budget_tokens] must be a whole number from 1 up, was [0]"),
         ({"think_top": 201}, "[ext.es_rerank.think_top] must be a whole number from 1 to 200, was [201]"),
+        ({"query": 7}, "[ext.es_rerank.query] must be a text of 1 to 4096 characters, was [7]"),
+        ({"query": " \n"}, '[ext.es_rerank.query] must be a text of 1 to 4096 characters, was [" \\n"]'),
+        (
+            {"query": "a" * (MAX_QUERY_CHARACTERS + 1)},
+            f'[ext.es_rerank.query] must be a text of 1 to 4096 characters, was ["{"a" * 76}...]',
+        ),
         ({"instruction": " "}, '[ext.es_rerank.instruction] must be a text of 1 to 2000 characters, was [" "]'),
     ],
 )

@@ -20,13 +20,13 @@ from es_rerank.proxy.search.clauses import (
     WORD_PARTS,
 )
 from es_rerank.proxy.search.question import (
-    MAX_FIELD_CHARS,
     MAX_FIELDS,
     MAX_WORDS,
     FieldChoice,
     find_question,
     question_in_url,
 )
+from es_rerank.rules.rule import MAX_FIELD_CHARACTERS
 from tests.proxy.search.real_bodies import REAL_BODIES, RealBody
 
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ def test_a_single_text_asks_for_no_types(query: dict[str, Any]) -> None:
 def test_as_many_fields_as_the_engine_can_be_asked_about_are_in_doubt() -> None:
     """Patterns and names with commas are left out, long names too, and of many fields the first are taken."""
     many = [{"match": {f"f{number}": f"word{number}"}} for number in range(MAX_FIELDS + 5)]
-    odd = [{"match": {name: name}} for name in ("a*", "a,b", "", "x" * (MAX_FIELD_CHARS + 1))]
+    odd = [{"match": {name: name}} for name in ("a*", "a,b", "", "x" * (MAX_FIELD_CHARACTERS + 1))]
     found = find_question({"bool": {"should": [*odd, *many]}}).fields_in_doubt()
     assert found == tuple(f"f{number}" for number in range(MAX_FIELDS))
 
@@ -386,7 +386,7 @@ def test_a_persons_own_words_take_the_place_of_all_others() -> None:
 
 def test_no_pattern_takes_long() -> None:
     """A pattern of many stars is tried on long names without trying every way to match it."""
-    field = "a" * (MAX_FIELD_CHARS // 2) + "b" * (MAX_FIELD_CHARS // 2)
+    field = "a" * (MAX_FIELD_CHARACTERS // 2) + "b" * (MAX_FIELD_CHARACTERS // 2)
     question = find_question({"bool": {"must": [{"match": {field: "fox"}}] * 200}})
     assert question.choosing(FieldChoice(ignored=("*a*a*a*a*a*a*a*a*b*a*b*a*",))).text == "fox"
     deep = ".".join("a" * 50_000)
