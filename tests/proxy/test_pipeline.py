@@ -602,7 +602,7 @@ async def test_an_answer_without_room_lets_the_search_go_through(*, tell: bool) 
 
 KEYWORD_AND_TEXT = {"bool": {"must": [{"match": {"genre": "drama"}}, {"match": {"text": "x"}}]}}
 WORD_BY_WORD = {"bool": {"should": [{"term": {"text": "red"}}, {"term": {"text": "fox"}}]}}
-CAPS = {"fields": {"genre": {"keyword": {}}, "text": {"text": {}}}}
+CAPS: dict[str, Any] = {"fields": {"genre": {"keyword": {}}, "text": {"text": {}}}}
 QUESTION = {"ext": {"es_rerank": {"include": ["question"]}}}
 
 
@@ -610,6 +610,12 @@ def types_from(clock: VirtualClock, *replies: Reply | UpstreamError | Late | Non
     """Field types that get these replies, and the engine that gives them."""
     engine = FakeEngine(*replies)
     return FieldTypes(engine, MemoryBudget(1_000_000), clock), engine
+
+
+def sent(request: Request) -> bytes:
+    """The body of a request to the engine."""
+    assert isinstance(request.body, bytes)
+    return request.body
 
 
 async def test_a_question_is_asked_without_what_is_no_text() -> None:
@@ -623,7 +629,7 @@ async def test_a_question_is_asked_without_what_is_no_text() -> None:
         hits, status = answered_by(outcome)
         assert hits == ["1", "2", "0"]
         assert (status["status"], status["question"]) == ("full", "x")
-        assert [json.loads(bytes(request.body or b"")) for request in engine.requests] == [{"query": KEYWORD_AND_TEXT}]
+        assert [json.loads(sent(request)) for request in engine.requests] == [{"query": KEYWORD_AND_TEXT}]
     [request] = asked_of.requests
     assert request.target.startswith(b"/films/_field_caps?")
     assert request.target.endswith(b"&fields=genre,text")
@@ -710,4 +716,4 @@ async def test_a_persons_own_words_are_the_question() -> None:
     hits, status = answered_by(await answer_by(asked(body), "films", BOOK, parts_with(engine)))
     assert hits == ["1", "2", "0"]
     assert (status["status"], status["question"]) == ("full", "a long one")
-    assert json.loads(bytes(engine.requests[0].body or b"")) == {"query": {"match_all": {}}}
+    assert json.loads(sent(engine.requests[0])) == {"query": {"match_all": {}}}

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 # Of how many fields a search may want to know the type.
 MAX_FIELDS = 32
-# How many words of the index are taken, and in how much of the other texts they are looked for.
+# How many words of the index are taken, and in about how much of the longest texts other words are looked for.
 MAX_WORDS = 256
-MAX_KNOWN_CHARS = 4096
+MAX_SEEN_CHARS = 4096
 NOTHING_KNOWN: Mapping[str, bool] = {}
 """By field, whether it is a text; one that is not in it may be or may not be."""
 
@@ -116,23 +116,39 @@ def _of_texts(clause: Clause, is_text: Mapping[str, bool]) -> Clause:
 
 
 def _join(clauses: Iterable[Clause]) -> str:
-    """The clauses' words, each distinct text once. Of words of the index, those that no text has already.
+    """The clauses' texts in order, without those that are a part of another one; and words that no text has.
 
     A word by itself counts only where there is nothing else.
     """
     clauses = [clause for clause in clauses if clause.pieces]
-    known = " ".join(clause.words for clause in clauses if clause.sort == "text")[:MAX_KNOWN_CHARS].casefold()
+    whole, seen = _whole(clause.words for clause in clauses if clause.sort == "text")
     only_words = all(clause.sort == "word" for clause in clauses)
-    texts: dict[str, None] = {}
+    taken: dict[str, None] = {}
     left = MAX_WORDS
     for clause in clauses:
         if clause.sort == "text":
-            texts[clause.words] = None
+            taken.update({clause.words: None} if clause.words in whole else {})
         elif clause.sort == "words" or only_words:
             words = clause.words.split()[:left]
             left -= len(words)
-            texts.update(dict.fromkeys(word for word in words if word.casefold() not in known))
-    return " ".join(texts)
+            taken.update(dict.fromkeys(word for word in words if word.casefold() not in seen))
+    return " ".join(taken)
+
+
+def _whole(texts: Iterable[str]) -> tuple[set[str], str]:
+    """The texts whose words do not stand in a longer one, whatever their case; and where parts were looked for.
+
+    Many front ends ask for each word and for all of them. Of equal texts the first is taken.
+    """
+    whole: set[str] = set()
+    seen = ""
+    for text in sorted(dict.fromkeys(texts), key=len, reverse=True):
+        part = f" {text.casefold()} "
+        if part not in seen:
+            whole.add(text)
+            if len(seen) < MAX_SEEN_CHARS:
+                seen += f"{part[:MAX_SEEN_CHARS]}\n"
+    return whole, seen
 
 
 def _names(patterns: tuple[str, ...], field: str) -> bool:

@@ -1,7 +1,7 @@
 """Searches in the shapes that public front ends send, each with the words that its user typed.
 
-The shapes are those of the named projects' query builders, as read in their public code or known from their manuals;
-fields and words are made up. A shape that several projects share stands here once.
+The shapes follow the query builders of the named projects; fields and words are made up. A shape that several projects
+share stands here once.
 """
 
 from __future__ import annotations
@@ -192,23 +192,30 @@ REAL_BODIES = (
         words="solar panels on balconies",
     ),
     RealBody(
-        name="Mastodon, accounts: a prefix search, boosted by following",
+        name="Mastodon, accounts: names and display names with their sub-fields, boosted by followers and following",
         query=_bool(
-            must=[
-                {
-                    "function_score": {
-                        "query": _multi(
-                            "jane d", "username^2", "username.*^2", "display_name", "display_name.*", type="bool_prefix"
-                        ),
-                        "functions": [{"field_value_factor": {"field": "followers_count", "modifier": "log2p"}}],
-                    }
+            must={
+                "function_score": {
+                    "query": _bool(
+                        must=[
+                            {
+                                "dis_max": {
+                                    "queries": [
+                                        _multi("jane doe", "username", "username.*", type="most_fields"),
+                                        _multi("jane doe", "display_name", "display_name.*", type="most_fields"),
+                                    ]
+                                }
+                            },
+                            {"terms": {"id": [7, 8]}},
+                        ],
+                        must_not=[],
+                    ),
+                    "functions": [{"script_score": {"script": {"source": "Math.log10(2)"}}}],
                 }
-            ],
+            },
             should=[{"terms": {"id": [1, 2, 3], "boost": 100}}],
-            must_not=[{"term": {"properties": "bot"}}],
         ),
-        types={"username": "keyword", "display_name": "text"},
-        words="jane d",
+        words="jane doe",
     ),
     RealBody(
         name="Zammad: a query_string with a wildcard at its end, and rights beside it",
@@ -269,24 +276,30 @@ REAL_BODIES = (
         words="login timeout",
     ),
     RealBody(
-        name="Nextcloud: phrase prefixes on content and title, wildcards beside them",
+        name="Nextcloud: for each word a clause on each field, and wildcards on shared names",
         query=_bool(
             must=_bool(
-                must=[
-                    _bool(
-                        should=[
-                            {"match_phrase_prefix": {"content": "travel costs"}},
-                            {"match_phrase_prefix": {"title": "travel costs"}},
-                            {"wildcard": {"share_names.ann": "*travel costs*"}},
-                            {"wildcard": {"title": "*travel*"}},
-                        ]
-                    )
-                ]
+                should=_bool(
+                    must=[
+                        _bool(
+                            should=[
+                                {"match_phrase_prefix": {"content": word}},
+                                {"match_phrase_prefix": {"title": word}},
+                                {"match_phrase_prefix": {"parts.comments": word}},
+                                {"wildcard": {"share_names.ann": f"*{word}*"}},
+                            ]
+                        )
+                        for word in ("travel", "costs", "berl")
+                    ]
+                )
             ),
-            filter=[_bool(must={"term": {"provider": "files"}})],
+            filter=[
+                _bool(must={"term": {"provider": "files"}}),
+                _bool(should=[{"term": {"owner": "ann"}}, {"term": {"users": "__all"}}]),
+            ],
         ),
-        types={"share_names.ann": "text", "content": "text", "title": "text"},
-        words="travel costs",
+        types={"share_names.ann": "text"},
+        words="travel costs berl",
     ),
     RealBody(
         name="Liferay: localized fields, phrases, and keyword fields in the same should",
@@ -459,6 +472,20 @@ REAL_BODIES = (
         ),
         types={"normalized_name": "keyword", "search_text._2gram": "search_as_you_type"},
         words="cordless hammer dri",
+    ),
+    RealBody(
+        name="names while they are typed: each word as a prefix, the exact name, and all words",
+        query=_bool(
+            must=[
+                _multi(word, "name", "name._2gram", type="bool_prefix", operator="and") for word in ("Sales", "overv")
+            ],
+            should=[
+                {"constant_score": {"filter": {"term": {"name.keyword": "Sales overv"}}}},
+                _multi("Sales overv", "name", "name._2gram", type="bool_prefix", operator="and"),
+            ],
+        ),
+        types={"name": "search_as_you_type", "name._2gram": "search_as_you_type", "name.keyword": "keyword"},
+        words="Sales overv",
     ),
     RealBody(
         name="a shop: query expansion over names, colours that are keywords",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -174,7 +175,7 @@ def test_searches_of_real_front_ends_ask_what_their_users_typed(body: RealBody) 
     """All of a user's words are there, in their order, and nothing else, once the mapping is known."""
     question = find_question(body.query)
     asked = question.fields_in_doubt()
-    caps = {"fields": {name: {body.types.get(name, "text"): {}} for name in asked}}
+    caps: dict[str, Any] = {"fields": {name: {body.types.get(name, "text"): {}} for name in asked}}
     assert question.text_given(read_caps(json.dumps(caps).encode())) == body.words
 
 
@@ -391,3 +392,31 @@ def test_no_pattern_takes_long() -> None:
     assert question.choosing(FieldChoice(ignored=("*a*a*a*a*a*a*a*a*b*a*b*a*",))).text == "fox"
     deep = ".".join("a" * 50_000)
     assert not find_question({"match": {deep: "fox"}}).choosing(FieldChoice(only=("a",))).text
+
+
+@pytest.mark.parametrize(
+    ("texts", "question"),
+    [
+        (("red", "sho", "red sho"), "red sho"),
+        (("red sho", "red", "sho"), "red sho"),
+        (("Red Shoes", "red shoes"), "Red Shoes"),
+        (("red shoes", "Red", "blue"), "red shoes blue"),
+        (("red", "redder"), "red redder"),
+        (("red shoes", "shoes red"), "red shoes shoes red"),
+        (("a b", "b c", "a b c"), "a b c"),
+    ],
+)
+def test_a_text_that_is_a_part_of_another_adds_nothing(texts: tuple[str, ...], question: str) -> None:
+    """Front ends ask for each word and for all of them: whole words that stand in a longer text are not repeated."""
+    assert find_question({"bool": {"should": [{"match": {"text": text}} for text in texts]}}).text == question
+
+
+def test_many_and_long_texts_are_compared_quickly() -> None:
+    """Comparing texts takes no longer than reading them, however many and long they are."""
+    long = [{"match": {"text": f"{number} {'word ' * 20_000}"}} for number in range(20)]
+    short = [{"match": {"text": f"w{number} x"}} for number in range(20_000)]
+    terms = {"terms_set": {"text": {"terms": [f"t{number}" for number in range(50_000)]}}}
+    question = find_question({"bool": {"must": [*long, *short, terms]}})
+    began_s = time.process_time()
+    assert len(question.text_given(KEYWORD).split()) > 400_000
+    assert time.process_time() - began_s < 5.0
