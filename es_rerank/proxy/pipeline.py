@@ -152,9 +152,8 @@ async def _rerank(call: SearchCall, decision: Rerank, run: _Run) -> Outcome:
     """The search, reranked as far as the deadline allows."""
     parts, laps, trace = run.parts, run.laps, run.trace
     deadline = Deadline(parts.clock, laps.started_s + decision.deadline_s)
-    in_doubt = decision.question.fields_in_doubt()
-    if in_doubt and parts.field_types is not None:
-        parts.field_types.begin(call, in_doubt)  # beside the window, which needs no question
+    if decision.in_doubt and parts.field_types is not None:
+        parts.field_types.begin(call, decision.in_doubt)  # beside the window, which needs no question
     plan = trace.plan = await compute(READING_COST * len(call.body), plan_window, call, decision)
     fetched = await _fetch_window(call, plan, decision, deadline, run)
     if isinstance(fetched, Outcome):
@@ -166,9 +165,9 @@ async def _rerank(call: SearchCall, decision: Rerank, run: _Run) -> Outcome:
     unfit = _why_unfit(found, decision)
     if unfit is not None:
         return await _answer_unranked(call, plan, decision, fetched, _skipped(unfit, decision), run)
-    if in_doubt:
+    if decision.in_doubt:
         wait_s = min(TYPES_WAIT_S, deadline.remaining_s() / 2)
-        is_text = await _types_of(call, in_doubt, run, parts.clock.monotonic_s() + wait_s)
+        is_text = await _types_of(call, decision.in_doubt, run, parts.clock.monotonic_s() + wait_s)
         decision = trace.decision = await compute(READING_COST * len(call.body), with_types, decision, is_text)
         laps.lap("engine")
     read = trace.texts = await compute(cost, read_texts, found, decision)

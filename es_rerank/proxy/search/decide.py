@@ -66,7 +66,7 @@ class Relay:
 class Rerank:
     """The search is reranked: by what rule and scorer, on what text, over what window, and which page is answered.
 
-    `question` is what the text of `scoring.question` was made from.
+    `question` is what the text of `scoring.question` was made from, `in_doubt` the fields whose types may change it.
     `language` is the only one in which the window is scored, None for any. `mode` is None for a scorer that does not
     think. `may_reach_system` says that the search may find hits of system indices, which are never reranked.
     """
@@ -77,6 +77,7 @@ class Rerank:
     window: int
     page: Page
     question: Question
+    in_doubt: tuple[str, ...] = ()
     scoring: Scoring
     recipe: Recipe
     language: Language | None
@@ -133,6 +134,7 @@ def decide(
         window=window,
         page=page,
         question=question,
+        in_doubt=question.fields_in_doubt(),
         scoring=Scoring(
             fingerprint=bound.fingerprint,
             question=text,

@@ -79,6 +79,8 @@ class Question:
 
     def choosing(self, choice: FieldChoice) -> Question:
         """The question made of these fields."""
+        if not (choice.only or choice.ignored):
+            return self
         clauses = (
             replace(clause, pieces=tuple(piece for piece in map(choice.of, clause.pieces) if piece is not None))
             for clause in self.clauses

@@ -482,6 +482,7 @@ def test_what_is_known_of_fields_makes_the_question() -> None:
     assert isinstance(late, Rerank)
     assert (early.scoring.question, late.scoring.question) == ("shoes quick fox", "quick fox")
     assert with_types(early, known) == late
+    assert late.in_doubt == ("category", "text")
 
 
 def test_words_of_the_index_are_a_question_once_the_field_is_known() -> None:
@@ -503,7 +504,7 @@ def test_a_request_may_say_what_the_question_is(search: dict[str, Any], query: s
     decision = decide(call_of(search, query), {"query": " a  red fox "}, BOOK)
     assert isinstance(decision, Rerank)
     assert decision.scoring.question == "a red fox"
-    assert not decision.question.fields_in_doubt()
+    assert not decision.in_doubt
 
 
 def test_a_question_of_its_own_changes_nothing_else() -> None:
