@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import urllib.error
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -75,6 +77,8 @@ class Films:
 def films(any_engine: Engine, system_on: Callable[[Engine], System]) -> Films:
     """One film whose fields are of many types."""
     films = Films(any_engine, system_on(any_engine))
+    with contextlib.suppress(urllib.error.HTTPError):  # pytest may come back to an engine
+        send_json(f"{any_engine.url}/{INDEX}", method="DELETE")
     send_json(f"{any_engine.url}/{INDEX}", {"mappings": {"properties": films.fields}}, method="PUT")
     film = {name: value for name, value in FILM.items() if name in films.fields}
     send_json(f"{any_engine.url}/{INDEX}/_doc/1?refresh=true", film, method="PUT")
@@ -143,7 +147,7 @@ def test_a_persons_own_words_rank_a_search_without_a_text(films: Films) -> None:
     status = films.asked(query, query="a  film about a fox")
     assert (status["status"], status["question"], status["scored"]) == ("full", "a film about a fox", 1)
     body = json.dumps({"query": query, "ext": {"es_rerank": {"query": ""}}}).encode()
-    with pytest.raises(Exception, match="400"):
+    with pytest.raises(urllib.error.HTTPError, match="400"):
         send_json(f"{films.system.url}/{INDEX}/_search", body, method="POST")
 
 
