@@ -9,12 +9,17 @@ from pathlib import Path
 from typing import get_args
 
 from es_rerank.fusion.fuse import Method
-from es_rerank.proxy.search.control import ALLOWED, MAX_NAME_CHARACTERS, Controls, Include
-from es_rerank.proxy.search.question import BODY_TEXT, FIELD_TEXT, INNER_QUERY, MAX_SYNTAX_CHARS, SYNTAX_TEXT
+from es_rerank.proxy.field_types import KEPT_S, KEPT_UNKNOWN_S, MAX_ASKING, MAX_KEPT, TEXT_TYPES
+from es_rerank.proxy.pipeline import TYPES_WAIT_S
+from es_rerank.proxy.search.clauses import BODY_TEXT, FIELD_TEXT, INNER_QUERY, SPANS, SYNTAX_TEXT, WORD_PARTS
+from es_rerank.proxy.search.control import ALLOWED, MAX_NAME_CHARACTERS, MAX_QUERY_CHARACTERS, Controls, Include
+from es_rerank.proxy.search.question import MAX_WORDS, find_question
 from es_rerank.proxy.search.status import SearchStatus
+from es_rerank.proxy.search.syntax import MAX_SYNTAX_CHARS
 from es_rerank.reasons import OUTCOMES, Outcome
 from es_rerank.tables import LimitSettings
 from tests.proxy.search.calls import NOT_OURS
+from tests.proxy.search.real_bodies import REAL_BODIES
 
 PAGE = (Path(__file__).parents[1] / "docs" / "search.md").read_text(encoding="utf-8")
 WORDS = set(re.findall(r"`\"?([a-z_0-9]+)\"?`", PAGE))
@@ -59,6 +64,7 @@ def test_every_field_of_the_status_is_explained() -> None:
         missing_text=1,
         missing_fields={"title": 1},
         mode="think",
+        question="fox",
         cut=1,
         low_mass=1,
         truncated=1,
@@ -80,8 +86,28 @@ def test_every_wish_is_explained_with_its_limits() -> None:
 
 def test_every_text_query_is_explained() -> None:
     """Every query that gives a text, and every compound query that is followed to find one, is listed."""
-    assert {*FIELD_TEXT, *BODY_TEXT, *SYNTAX_TEXT, *INNER_QUERY} <= WORDS
+    assert {*FIELD_TEXT, *BODY_TEXT, *SYNTAX_TEXT, *SPANS, *WORD_PARTS, *INNER_QUERY} <= WORDS
     assert f"{MAX_SYNTAX_CHARS} characters" in PAGE
+
+
+def test_what_is_known_of_fields_is_explained() -> None:
+    """The types of texts are listed, and the numbers that bound what is asked and kept are those of the code."""
+    types = ", ".join(f"`{name}`" for name in sorted(TEXT_TYPES)[:-1]) + " and `text`"
+    text = " ".join(PAGE.split())
+    assert f"Texts are fields of the types {types}." in text
+    assert (KEPT_S, KEPT_UNKNOWN_S, TYPES_WAIT_S) == (5 * 60, 30, 0.5)
+    assert "Kept for five minutes" in text
+    assert f"At most {MAX_KEPT:,} fields are kept, and {MAX_ASKING} requests run at a time" in text
+    assert f"at most {MAX_WORDS} count" in text
+    assert f"a text of at most {MAX_QUERY_CHARACTERS:,} characters" in text
+
+
+def test_the_queries_of_front_ends_are_counted() -> None:
+    """The page says how many there are, and of how many the question is right before any type is known."""
+    right = sum(find_question(body.query).text == body.words for body in REAL_BODIES)
+    text = " ".join(PAGE.split())
+    assert f"A test has {len(REAL_BODIES)} queries in the shapes that front ends send" in text
+    assert f"If nothing is known of the fields, it is so for {right}." in text
 
 
 def test_the_warnings_are_quoted() -> None:

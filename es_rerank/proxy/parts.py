@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from es_rerank.clock import SystemClock
 from es_rerank.memory import MemoryBudget
 from es_rerank.proxy.events.opening import open_recorder
+from es_rerank.proxy.field_types import FieldTypes
 from es_rerank.proxy.jobs import Jobs
 from es_rerank.proxy.scoring.opening import open_score_source
 from es_rerank.proxy.search.absent_fields import AbsentFields
@@ -71,6 +72,7 @@ class Engine(Protocol):
 class Parts:
     """Everything that outlives a request.
 
+    `field_types` is None where nobody is asked about the types of fields.
     `store` is None where es-rerank keeps no indices of its own, and so is `stored_rules`, which else are the `rules`.
     `events` is None where searches leave no events, and `rerank_api` where that API is not answered.
     `scorers` are all that the configuration knows, by name, and `jobs` those that run in this process.
@@ -83,6 +85,7 @@ class Parts:
     limits: LimitSettings
     memory: MemoryBudget
     forwarded_headers: bool = False
+    field_types: FieldTypes | None = None
     store: StoreEngine | None = None
     events: EventRecorder | None = None
     stored_rules: StoredRules | None = None
@@ -124,6 +127,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             scores=scores,
             limits=settings.limits,
             memory=memory,
+            field_types=FieldTypes(engine, memory, clock),
             store=store,
             events=events,
             stored_rules=stored_rules,

@@ -23,7 +23,7 @@ from es_rerank.proxy.offload import compute
 from es_rerank.proxy.scoring.ask import ScoreRequest
 from es_rerank.proxy.search.call import read_call
 from es_rerank.proxy.search.control import HEADER, take_controls
-from es_rerank.proxy.search.decide import Relay, decide
+from es_rerank.proxy.search.decide import Relay, decide, with_types
 from es_rerank.proxy.search.render import Verdict, page_of, render_answer
 from es_rerank.proxy.search.status import SearchStatus, outcome_of
 from es_rerank.proxy.search.window import plan_plain, plan_window, read_answer, read_texts
@@ -33,7 +33,7 @@ from es_rerank.records import Reply, first_header, without_headers
 from es_rerank.upstream import AnswerTooLargeError, NoRoomError, UnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from es_rerank.memory import Share
@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 # A request is read into Python's own objects, which takes so much longer than opening an answer as long.
 READING_COST = 4
+# How long a search waits for the types of its fields, once it needs nothing else to go on.
+TYPES_WAIT_S = 0.5
 # No filter makes writing an answer take much longer than this times opening it.
 MOST_WRITING_COST = 10
 
@@ -138,7 +140,11 @@ async def answer(  # noqa: PLR0917
         if not has_room:
             status = SearchStatus(status="failed", reason="memory_full", took_ms=run.laps.took_ms())
             return Outcome(forward=plain, status=status)
-        decision = run.trace.decision = await compute(cost, decide, call, asked, book)
+        decision = await compute(cost, decide, call, asked, book)
+        if isinstance(decision, Relay) and decision.in_doubt:
+            is_text = await _types_of(call, decision.in_doubt, run, parts.clock.monotonic_s() + TYPES_WAIT_S)
+            decision = await compute(cost, decide, call, asked, book, is_text)
+        run.trace.decision = decision
         if isinstance(decision, Relay):
             return await _pass_on(call, decision.include, _relayed(decision), run)
         if parts.events is not None:
@@ -163,6 +169,8 @@ async def _rerank(call: SearchCall, decision: Rerank, run: _Run) -> Outcome:
     """The search, reranked as far as the deadline allows."""
     parts, laps, trace = run.parts, run.laps, run.trace
     deadline = Deadline(parts.clock, laps.started_s + decision.deadline_s)
+    if decision.in_doubt and parts.field_types is not None:
+        parts.field_types.begin(call, decision.in_doubt)  # beside the window, which needs no question
     plan = trace.plan = await compute(READING_COST * len(call.body), plan_window, call, decision)
     fetched = await _fetch_window(call, plan, decision, deadline, run)
     if isinstance(fetched, Outcome):
@@ -175,11 +183,16 @@ async def _rerank(call: SearchCall, decision: Rerank, run: _Run) -> Outcome:
         run = replace(run, searched=run.searched.named_by(found))
     unfit = _why_unfit(found, decision)
     if unfit is not None:
-        return await _answer_unranked(call, plan, decision, fetched, _skipped(unfit, decision.rule), run)
+        return await _answer_unranked(call, plan, decision, fetched, _skipped(unfit, decision), run)
+    if decision.in_doubt:
+        wait_s = min(TYPES_WAIT_S, deadline.remaining_s() / 2)
+        is_text = await _types_of(call, decision.in_doubt, run, parts.clock.monotonic_s() + wait_s)
+        decision = trace.decision = await compute(READING_COST * len(call.body), with_types, decision, is_text)
+        laps.lap("engine")
     read = trace.texts = await compute(cost, read_texts, found, decision)
     _note_absent_fields(decision, read, parts)
     if not _reads(decision, read):
-        return await _answer_unranked(call, plan, decision, fetched, _skipped("language", decision.rule), run)
+        return await _answer_unranked(call, plan, decision, fetched, _skipped("language", decision), run)
     request = ScoreRequest(scoring=decision.scoring, texts=read.texts)
     deadline = deadline.before(_writing_s(laps.lap("read"), call, fetched.reply))
     [scores] = await parts.scores.judge([request], deadline, laps)
@@ -263,7 +276,7 @@ async def _read_window(
         return _failed(decision, "unreadable_answer")
     # A shard may have failed on our window alone. An answer that is incomplete otherwise serves if its page is full.
     if found.shards_failed or not (found.complete or len(found.hits) >= decision.page.end):
-        return _skipped("partial_answer", decision.rule)
+        return _skipped("partial_answer", decision)
     return _WindowAnswer(reply=reply, body_bytes=len(body), found=found)
 
 
@@ -387,6 +400,12 @@ def _reading_cost(request: Request) -> int:
     return READING_COST * (len(body) + inflated_bytes(body, request.header(b"content-encoding")))
 
 
+async def _types_of(call: SearchCall, fields: Sequence[str], run: _Run, due_s: float) -> Mapping[str, bool]:
+    """By field, whether it is a text, as far as that is known at this instant at the latest."""
+    types = run.parts.field_types
+    return {} if types is None else await types.find(call, fields, due_s)
+
+
 def _note_absent_fields(decision: Rerank, read: Texts, parts: Parts) -> None:
     """Warn, once, of a field that no hit of many searches has."""
     fields = decision.text.names
@@ -428,6 +447,7 @@ def _status_of(decision: Rerank, scores: WindowScores, missing_fields: Mapping[s
         missing_text=scores.missing_text,
         missing_fields=missing_fields,
         mode=decision.mode,
+        question=decision.told_question,
         cut=scores.cut,
         low_mass=scores.low_mass,
         truncated=scores.truncated,
@@ -440,12 +460,14 @@ def _relayed(relay: Relay) -> SearchStatus:
     return SearchStatus(status=outcome, reason=relay.reason, rule=relay.rule)
 
 
-def _skipped(reason: Reason, rule: str | None) -> SearchStatus:
-    return SearchStatus(status="skipped", reason=reason, rule=rule)
+def _skipped(reason: Reason, decision: Rerank) -> SearchStatus:
+    return SearchStatus(status="skipped", reason=reason, rule=decision.rule, question=decision.told_question)
 
 
 def _failed(decision: Rerank, reason: Reason) -> SearchStatus:
-    return SearchStatus(status="failed", reason=reason, rule=decision.rule, scorer=decision.scorer)
+    return SearchStatus(
+        status="failed", reason=reason, rule=decision.rule, scorer=decision.scorer, question=decision.told_question
+    )
 
 
 async def _write(  # noqa: PLR0917

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 Mode = Literal["think", "direct", "cascade"]
 Dashboards = Literal["leave", "rerank"]
+# As long as a name in a query that is looked at.
+MAX_FIELD_CHARACTERS = 256
 # As in the fields of a `multi_match`, from which rules are copied.
 BOOST = re.compile(r"\^[0-9.]*$")
 
@@ -34,6 +36,18 @@ def field_name(name: str) -> str:
     return name
 
 
+def field_pattern(name: str) -> str:
+    """The name or pattern, if it can mean a field in a query. Raises ValueError that says what is wrong with it."""
+    if BOOST.search(name):
+        raise ValueError(f"{name!r}: a field has no boost here; write {BOOST.sub('', name)!r}")
+    if any(not part or part.strip() != part for part in name.split(".")):
+        raise ValueError(f"{name!r}: a name without blanks around it, its parts divided by single dots")
+    return name
+
+
+FieldPatterns = tuple[Annotated[StrictStr, Field(max_length=MAX_FIELD_CHARACTERS), AfterValidator(field_pattern)], ...]
+
+
 class Rule(Section):
     """Which indices are reranked, on what text, and how."""
 
@@ -41,6 +55,8 @@ class Rule(Section):
     indices: Annotated[tuple[Annotated[StrictStr, Field(min_length=1)], ...], AfterValidator(not_empty)]
     fields: tuple[Annotated[StrictStr, AfterValidator(field_name)], ...] = ()
     template: StrictStr = ""
+    question_fields: FieldPatterns = ()
+    ignore_fields: FieldPatterns = ()
     window: Annotated[StrictInt, Field(ge=1)] = 100
     alpha: Share | None = None
     method: Method = "zscore"

@@ -50,6 +50,7 @@ ROLES = {
     "alias-reader": {"names": ["films-of-ann"], "privileges": ["read"]},
     "document-reader": {**ALL_OF_OPEN, "query": {"term": {"owner": "ann"}}},
     "title-reader": {**ALL_OF_OPEN, "field_security": {"grant": ["title", "owner"]}},
+    "ownerless-reader": {**ALL_OF_OPEN, "field_security": {"grant": ["title", "text"]}},
 }
 # The index of a session, the client's arguments, and the status of its searches.
 LOGINS: dict[str, tuple[str, dict[str, Any], int]] = {
@@ -268,3 +269,12 @@ def test_events_are_written_with_the_rights_of_the_manual(
         assert set(counts["failed"]) == (set() if written else {"security_exception"})
         assert PASSWORD not in system.proxy.log.read_text()
         system.supervisor.end(system.proxy)
+
+
+def test_what_a_field_is_is_told_to_each_user_alone(system: System) -> None:
+    """A keyword that one user may see is no part of their question; one who may not see it learns nothing of it."""
+    query = {"bool": {"must": [{"match": {"title": "robot"}}], "should": [{"match": {"owner": "ann"}}]}}
+    ext = {"es_rerank": {"include": ["question"]}}
+    for user, question in (("reader", "robot"), ("ownerless-reader", "robot ann"), ("reader", "robot")):
+        status, _ = search(system, "films-open", (user, PASSWORD), query=query, ext=ext)
+        assert status["question"] == question

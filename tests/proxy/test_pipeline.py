@@ -17,6 +17,7 @@ from es_rerank.fusion.rank import Recipe, rank
 from es_rerank.judgment import Judgment
 from es_rerank.memory import MemoryBudget
 from es_rerank.proxy import pipeline
+from es_rerank.proxy.field_types import FieldTypes
 from es_rerank.proxy.http.coding import decode_body, packer_for
 from es_rerank.proxy.parts import Parts
 from es_rerank.proxy.scoring.ask import Condition
@@ -180,10 +181,12 @@ def parts_with(
     workers: LengthWorkers | None = None,
     scores: ScoreSource | None = None,
     events: EventRecorder | None = None,
+    field_types: FieldTypes | None = None,
 ) -> Parts:
-    """The parts of a proxy in front of this engine."""
+    """The parts of a proxy in front of this engine. Field types, if there are any, ask an engine of their own."""
     return Parts(
         clock=clock or VirtualClock(),
+        field_types=field_types,
         engine=engine,
         rules=FileRules(BOOK),
         scores=scores or ScoreSource(MemoryScoreCache(), workers or LengthWorkers()),
@@ -651,3 +654,122 @@ async def test_an_answer_without_room_lets_the_search_go_through(*, tell: bool) 
     assert (outcome.status.status, outcome.status.reason) == ("failed", "memory_full")
     assert len(engine.requests) == 1
     assert parts.memory.held_bytes == 0
+
+
+KEYWORD_AND_TEXT = {"bool": {"must": [{"match": {"genre": "drama"}}, {"match": {"text": "x"}}]}}
+WORD_BY_WORD = {"bool": {"should": [{"term": {"text": "red"}}, {"term": {"text": "fox"}}]}}
+CAPS: dict[str, Any] = {"fields": {"genre": {"keyword": {}}, "text": {"text": {}}}}
+QUESTION = {"ext": {"es_rerank": {"include": ["question"]}}}
+
+
+def types_from(clock: VirtualClock, *replies: Reply | UpstreamError | Late | None) -> tuple[FieldTypes, FakeEngine]:
+    """Field types that get these replies, and the engine that gives them."""
+    engine = FakeEngine(*replies)
+    return FieldTypes(engine, MemoryBudget(1_000_000), clock), engine
+
+
+def sent(request: Request) -> bytes:
+    """The body of a request to the engine."""
+    assert isinstance(request.body, bytes)
+    return request.body
+
+
+async def test_a_question_is_asked_without_what_is_no_text() -> None:
+    """The types are asked for beside the window, once, and the question has no words of keywords."""
+    clock = VirtualClock()
+    types, asked_of = types_from(clock, reply(200, CAPS))
+    for _ in range(2):
+        engine = FakeEngine(reply(200, hits_of(*TEXTS)))
+        parts = parts_with(engine, clock=clock, field_types=types)
+        outcome = await answer_by(asked({"query": KEYWORD_AND_TEXT, **QUESTION}), "films", BOOK, parts)
+        hits, status = answered_by(outcome)
+        assert hits == ["1", "2", "0"]
+        assert (status["status"], status["question"]) == ("full", "x")
+        assert [json.loads(sent(request)) for request in engine.requests] == [{"query": KEYWORD_AND_TEXT}]
+    [request] = asked_of.requests
+    assert request.target.startswith(b"/films/_field_caps?")
+    assert request.target.endswith(b"&fields=genre,text")
+
+
+async def test_a_search_of_one_text_asks_for_no_types() -> None:
+    """Most searches have one text, and cost the engine nothing more."""
+    clock = VirtualClock()
+    types, asked_of = types_from(clock)
+    parts = parts_with(FakeEngine(reply(200, hits_of(*TEXTS))), clock=clock, field_types=types)
+    _, status = answered_by(await answer_by(asked(SEARCH), "films", BOOK, parts))
+    assert status["status"] == "full"
+    assert asked_of.requests == []
+
+
+@pytest.mark.parametrize("refusal", [reply(403, {"error": "forbidden"}), UpstreamError("no answer")])
+async def test_a_caller_who_may_not_read_mappings_is_answered_as_before(refusal: Reply | UpstreamError) -> None:
+    """Where the types are not told, all clauses count, and the search is reranked all the same."""
+    clock = VirtualClock()
+    types, _ = types_from(clock, refusal)
+    parts = parts_with(FakeEngine(reply(200, hits_of(*TEXTS))), clock=clock, field_types=types)
+    _, status = answered_by(await answer_by(asked({"query": KEYWORD_AND_TEXT, **QUESTION}), "films", BOOK, parts))
+    assert (status["status"], status["question"]) == ("full", "drama x")
+
+
+async def test_types_that_come_late_cost_a_short_wait() -> None:
+    """Behind the window a search waits so long for the types and no longer; the next one knows them."""
+    clock = VirtualClock()
+    late = Late(reply(200, CAPS))
+    types, asked_of = types_from(clock, late)
+    request = asked({"query": KEYWORD_AND_TEXT, **QUESTION})
+    replies = [reply(200, hits_of(*TEXTS)), reply(200, hits_of(*TEXTS))]
+    parts = parts_with(FakeEngine(*replies), clock=clock, field_types=types)
+    answering = asyncio.ensure_future(answer_by(request, "films", BOOK, parts))
+    await clock.advance(pipeline.TYPES_WAIT_S - 0.01)
+    assert not answering.done()
+    await clock.advance(0.01)
+    _, status = answered_by(await answering)
+    assert (status["status"], status["question"]) == ("full", "drama x")
+    late.comes.set()
+    await settle()
+    _, status = answered_by(await answer_by(request, "films", BOOK, parts))
+    assert status["question"] == "x"
+    assert len(asked_of.requests) == 1
+
+
+async def test_types_never_cost_more_than_half_of_what_is_left() -> None:
+    """A search with a short deadline waits for its types no longer than half of it, and is still scored."""
+    clock = VirtualClock()
+    types, _ = types_from(clock, None)
+    body = {"query": KEYWORD_AND_TEXT, "ext": {"es_rerank": {"include": ["question"], "deadline_s": 0.4}}}
+    parts = parts_with(FakeEngine(reply(200, hits_of(*TEXTS))), clock=clock, field_types=types)
+    answering = asyncio.ensure_future(answer_by(asked(body), "films", BOOK, parts))
+    await clock.advance(0.2)
+    _, status = answered_by(await answering)
+    assert (status["status"], status["question"]) == ("full", "drama x")
+
+
+async def test_a_search_of_terms_asks_for_types_first() -> None:
+    """A search that may have a question waits a little to know; then it is reranked, or passes through."""
+    for kind, outcome in (("text", ("full", "red fox")), ("keyword", ("skipped", None))):
+        clock = VirtualClock()
+        types, _ = types_from(clock, reply(200, {"fields": {"text": {kind: {}}}}))
+        parts = parts_with(FakeEngine(reply(200, hits_of(*TEXTS))), clock=clock, field_types=types)
+        _, status = answered_by(await answer_by(asked({"query": WORD_BY_WORD, **QUESTION}), "films", BOOK, parts))
+        assert (status["status"], status.get("question")) == outcome
+
+
+async def test_a_search_of_terms_waits_for_types_no_longer_than_others() -> None:
+    """If the types do not come, a search of terms alone passes through unranked."""
+    clock = VirtualClock()
+    types, _ = types_from(clock, None)
+    parts = parts_with(FakeEngine(reply(200, hits_of(*TEXTS))), clock=clock, field_types=types)
+    answering = asyncio.ensure_future(answer_by(asked({"query": WORD_BY_WORD}), "films", BOOK, parts))
+    await clock.advance(pipeline.TYPES_WAIT_S)
+    _, status = answered_by(await answering)
+    assert (status["status"], status["reason"]) == ("skipped", "no_text_query")
+
+
+async def test_a_persons_own_words_are_the_question() -> None:
+    """With `query`, a search without a text query is reranked by these words, and no trace of them is sent on."""
+    engine = FakeEngine(reply(200, hits_of(*TEXTS)))
+    body = {"query": {"match_all": {}}, "ext": {"es_rerank": {"query": "a long one", "include": ["question"]}}}
+    hits, status = answered_by(await answer_by(asked(body), "films", BOOK, parts_with(engine)))
+    assert hits == ["1", "2", "0"]
+    assert (status["status"], status["question"]) == ("full", "a long one")
+    assert json.loads(sent(engine.requests[0])) == {"query": {"match_all": {}}}

@@ -35,6 +35,8 @@ CHANGES: dict[str, dict[str, Any]] = {
     "indices": {"indices": ("films*", "books")},
     "fields": {"fields": ("title", "text")},
     "template": {"template": "{text}", "fields": ()},
+    "question_fields": {"question_fields": ("title",)},
+    "ignore_fields": {"ignore_fields": ("year",)},
     "window": {"window": 99},
     "alpha": {"alpha": 0.3},
     "method": {"method": "rrf"},

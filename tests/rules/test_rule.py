@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from es_rerank.rules.rule import Rule
 from es_rerank.texts import TextSpec
@@ -73,3 +74,19 @@ def test_what_is_no_name_of_a_field_is_refused(name: str, said: str) -> None:
 def test_every_name_that_a_field_can_have_is_taken(name: str) -> None:
     """Engines allow nearly every character in a field's name."""
     assert Rule.model_validate({"name": "r", "indices": ["i"], "fields": [name]}).text.names == (name,)
+
+
+@pytest.mark.parametrize("key", ["question_fields", "ignore_fields"])
+def test_a_rule_names_fields_of_queries_by_name_or_pattern(key: str) -> None:
+    """Names and patterns are taken; a boost, a blank around a part, and an empty part are refused by name."""
+    rule = {"name": "r", "indices": ["a"], "fields": ["text"]}
+    assert getattr(Rule.model_validate({**rule, key: ["title", "a.b", "na*e.*", "*"]}), key)[2] == "na*e.*"
+    for wrong, said in (
+        ("title^3", "write 'title'"),
+        ("a..b", "single dots"),
+        ("", "single dots"),
+        (" a", "blanks"),
+        ("x" * 257, "256"),
+    ):
+        with pytest.raises(ValidationError, match=said):
+            Rule.model_validate({**rule, key: ["title", wrong]})

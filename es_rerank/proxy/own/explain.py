@@ -40,7 +40,7 @@ async def answer(call: OwnCall) -> OwnAnswer:
         "index": index,
         "status": status.block(),
         "why": RERANKED if status.reason is None else SENTENCES[status.reason],
-        "question": None if trace.call is None else question_of(trace.call).text or None,
+        "question": _question(trace),
         "rules": _rules(index, book),
         "rule": _rule(status.rule, book),
         "decision": _decision(trace),
@@ -48,6 +48,13 @@ async def answer(call: OwnCall) -> OwnAnswer:
         "hits": _hits(searched),
     }
     return OwnAnswer(value=value)
+
+
+def _question(trace: Trace) -> str | None:
+    """What was asked of the scorer; for a search that is not reranked, what its query asks."""
+    if isinstance(trace.decision, Rerank):
+        return trace.decision.scoring.question
+    return None if trace.call is None else question_of(trace.call).text or None
 
 
 def _rules(expression: str, book: RuleBook) -> dict[str, Any]:

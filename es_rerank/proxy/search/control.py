@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
 HEADER = b"es-rerank"
 KEY = "es_rerank"
-Include = Literal["status", "scores", "reasoning"]
 MAX_NAME_CHARACTERS = 256
+Include = Literal["status", "scores", "reasoning", "question"]
+# As many as of a query string are read.
+MAX_QUERY_CHARACTERS = 4096
 # A body in the URL, or a parameter whose name has to be decoded before anyone knows it.
 SOURCE_PARAMETER = re.compile(rb"[?&;](?:source=|[^=&;]*[%+])")
 
@@ -35,6 +37,7 @@ class Controls:
     """One request's wishes; None means the rule's own setting."""
 
     rerank: bool = True
+    query: str | None = None
     alpha: float | None = None
     method: Method | None = None
     window: int | None = None
@@ -125,7 +128,9 @@ def check_controls(asked: dict[str, Any], limits: ControlLimits) -> Controls:
         problem = _problem(name, value, limits) or _thinking_problem(name, value, asked, limits)
         if problem:
             raise CallerError(f"[ext.{KEY}.{name}] {problem}, was {_shown(value)}")
-    return Controls(**{**asked, "include": frozenset(asked.get("include", ()))})
+    include = frozenset[Include](asked.get("include", ()))
+    # The question is told in the status.
+    return Controls(**{**asked, "include": include | {"status"} if "question" in include else include})
 
 
 def _problem(name: str, value: Any, limits: ControlLimits) -> str:
@@ -134,6 +139,10 @@ def _problem(name: str, value: Any, limits: ControlLimits) -> str:
     whole = number and isinstance(value, int)
     allowed = {
         "rerank": (isinstance(value, bool), "must be true or false"),
+        "query": (
+            isinstance(value, str) and len(value.strip()) > 0 and len(value) <= MAX_QUERY_CHARACTERS,
+            f"must be a text of 1 to {MAX_QUERY_CHARACTERS} characters",
+        ),
         "alpha": (number and 0 <= value <= 1, "must be a number from 0 to 1"),
         "method": (value in get_args(Method), f"must be one of [{', '.join(get_args(Method))}]"),
         "window": (
@@ -191,7 +200,7 @@ def _thinking_problem(name: str, value: Any, asked: dict[str, Any], limits: Cont
 
 THINKING = ("mode", "budget_tokens", "think_top", "score")
 NAMES = ("query_id", "client_id", "application")
-ALLOWED = ("rerank", "alpha", "method", "window", "deadline_s", "instruction", *THINKING, "include", *NAMES)
+ALLOWED = ("rerank", "query", "alpha", "method", "window", "deadline_s", "instruction", *THINKING, "include", *NAMES)
 
 
 def _read_header(value: bytes) -> dict[str, Any]:

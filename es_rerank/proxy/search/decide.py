@@ -7,19 +7,19 @@ rules and scorers only what is decided here.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, get_args
 
 from es_rerank.fusion.rank import Recipe
 from es_rerank.proxy.scoring.ask import Scoring, Stage
 from es_rerank.proxy.search.control import ControlLimits, check_controls
-from es_rerank.proxy.search.question import Question, find_question, strip_syntax
+from es_rerank.proxy.search.question import NOTHING_KNOWN, FieldChoice, Question, find_question, question_in_url
 from es_rerank.reasons import Foreign
 from es_rerank.rules.book import BoundRule
 from es_rerank.rules.indices import may_reach_system
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from es_rerank.language import Language
     from es_rerank.proxy.search.call import SearchCall
@@ -51,10 +51,14 @@ class Page:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relay:
-    """The search goes through unreranked, for this reason; `rule` is the name of the one that held, if any."""
+    """The search goes through unreranked, for this reason; `rule` is the name of the one that held, if any.
+
+    `in_doubt` are the fields whose types, once known, may give it a question after all.
+    """
 
     reason: Reason
     rule: str | None = None
+    in_doubt: tuple[str, ...] = ()
     include: frozenset[Include] = frozenset()
 
 
@@ -62,6 +66,7 @@ class Relay:
 class Rerank:
     """The search is reranked: by what rule and scorer, on what text, over what window, and which page is answered.
 
+    `question` is what the text of `scoring.question` was made from, `in_doubt` the fields whose types may change it.
     `language` is the only one in which the window is scored, None for any. `mode` is None for a scorer that does not
     think. `may_reach_system` says that the search may find hits of system indices, which are never reranked.
     """
@@ -71,6 +76,8 @@ class Rerank:
     text: TextSpec
     window: int
     page: Page
+    question: Question
+    in_doubt: tuple[str, ...] = ()
     scoring: Scoring
     recipe: Recipe
     language: Language | None
@@ -79,11 +86,19 @@ class Rerank:
     may_reach_system: bool = False
     include: frozenset[Include] = frozenset()
 
+    @property
+    def told_question(self) -> str | None:
+        """The question for the status of a search that wants to know it, else None."""
+        return self.scoring.question if "question" in self.include else None
 
-def decide(call: SearchCall, asked: dict[str, Any], book: RuleBook) -> Rerank | Relay:
+
+def decide(
+    call: SearchCall, asked: dict[str, Any], book: RuleBook, is_text: Mapping[str, bool] = NOTHING_KNOWN
+) -> Rerank | Relay:
     """Whether and how the call is reranked, or why it is relayed. What we can't understand is left to the engine.
 
-    `asked` is what the request asks of us, unchecked. Raises CallerError where that isn't allowed.
+    `asked` is what the request asks of us, unchecked. `is_text` is what is known of the fields that the search names.
+    Raises CallerError where what is asked isn't allowed.
     """
     bound = book.find(call.expression)
     if not isinstance(bound, BoundRule):
@@ -92,7 +107,10 @@ def decide(call: SearchCall, asked: dict[str, Any], book: RuleBook) -> Rerank | 
     rule = bound.rule
     window = controls.window or rule.window
     page = _page(call)
-    question = question_of(call)
+    question = question_of(call).choosing(FieldChoice(only=rule.question_fields, ignored=rule.ignore_fields))
+    if controls.query is not None:
+        question = question.asking(controls.query)
+    text = question.text_given(is_text)
     reason = (
         _unasked(controls)
         or _own_page(call, rule)
@@ -101,10 +119,11 @@ def decide(call: SearchCall, asked: dict[str, Any], book: RuleBook) -> Rerank | 
         or _foreign_format(call)
         or _unfit_page(page, window)
         or _foreign_order(call)
-        or _no_question(question)
+        or _no_question(question, text)
     )
     if reason is not None or page is None:
-        return Relay(reason=reason or "unreadable_page", rule=rule.name, include=controls.include)
+        in_doubt = question.fields_in_doubt() if reason == "no_text_query" else ()
+        return Relay(reason=reason or "unreadable_page", rule=rule.name, in_doubt=in_doubt, include=controls.include)
     abilities = bound.scorer.abilities
     mode = controls.mode or rule.mode if abilities.thinks else None
     score = controls.score or rule.score
@@ -114,9 +133,11 @@ def decide(call: SearchCall, asked: dict[str, Any], book: RuleBook) -> Rerank | 
         text=rule.text,
         window=window,
         page=page,
+        question=question,
+        in_doubt=question.fields_in_doubt(),
         scoring=Scoring(
             fingerprint=bound.fingerprint,
-            question=question.text,
+            question=text,
             instruction=(controls.instruction or rule.instruction) if abilities.reads_instruction else "",
             stages=_stages(mode, controls, bound),
             score=score,
@@ -133,6 +154,11 @@ def decide(call: SearchCall, asked: dict[str, Any], book: RuleBook) -> Rerank | 
         may_reach_system=may_reach_system(call.expression),
         include=controls.include,
     )
+
+
+def with_types(decision: Rerank, is_text: Mapping[str, bool]) -> Rerank:
+    """The decision, once this is known of the fields that the search names."""
+    return replace(decision, scoring=replace(decision.scoring, question=decision.question.text_given(is_text)))
 
 
 def _limits_of(bound: BoundRule | None, limits: LimitSettings) -> ControlLimits:
@@ -160,16 +186,16 @@ def _stages(mode: Mode | None, controls: Controls, bound: BoundRule) -> tuple[St
 
 
 def question_of(call: SearchCall) -> Question:
-    """What the search asks: the parameter `q` if there is one, else the body's query."""
+    """What the search asks, whatever its rule says: the parameter `q` if there is one, else the body's query."""
     if "q" in call.parameters:
-        return Question(text=strip_syntax(call.parameters["q"]))
+        return question_in_url(call.parameters["q"], call.parameters.get("df", ""))
     return find_question((call.search or {}).get("query"))
 
 
-def _no_question(question: Question) -> Reason | None:
+def _no_question(question: Question, text: str) -> Reason | None:
     if question.not_bm25:
         return "not_bm25"
-    return None if question.text else "no_text_query"
+    return None if text else "no_text_query"
 
 
 def _unasked(controls: Controls) -> Reason | None:

@@ -1,155 +1,171 @@
-"""Finds the text that a search asks for, by walking its query tree. Pure; knows nothing of rules or HTTP.
+"""What a search asks for: which of its clauses' words are the question. Pure; asks nobody about the fields.
 
-The rule: text counts where it scores. `match` and its variants, `query_string`, `simple_query_string`, `multi_match`
-and `combined_fields` give text; `bool` is followed through `must` and `should` (not `filter` or `must_not`), and
-compound queries through their inner query. Each distinct text is taken once, in the order of the request, joined by
-a blank. Terms, ids, ranges, geo, `more_like_this` and unknown queries give none. If one query scores by something
-other than BM25 (vectors, hybrids, pinned results), the whole search is not ours to rerank.
+By default a clause counts unless all of its fields are known to be no texts. Where none would be left, all count: a
+question of values alone is better than none.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from es_rerank.proxy.search.clauses import Clause, NotBm25Error, find_clauses
+from es_rerank.proxy.search.syntax import LUCENE_TOKEN, Piece, read_syntax
+from es_rerank.rules.rule import MAX_FIELD_CHARACTERS
 
-FIELD_TEXT = {"match", "match_phrase", "match_phrase_prefix", "match_bool_prefix"}
-BODY_TEXT = {"multi_match", "combined_fields"}
-INNER_QUERY = {  # compound query: the keys under which scoring queries lie
-    "bool": ("must", "should"),
-    "dis_max": ("queries",),
-    "function_score": ("query",),
-    "script_score": ("query",),
-    "boosting": ("positive",),
-    "constant_score": ("filter",),
-    "nested": ("query",),
-}
-NOT_BM25 = {
-    "hybrid",
-    "knn",
-    "neural",
-    "neural_sparse",
-    "percolate",
-    "pinned",
-    "rank_feature",
-    "rule",
-    "rule_query",
-    "semantic",
-    "sparse_vector",
-    "text_expansion",
-    "weighted_tokens",
-}
-MAX_DEPTH = 64
-# How much of all query strings of a search together is parsed: long for a question, and quick to scan.
-MAX_SYNTAX_CHARS = 4096
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+# Of how many fields a search may want to know the type.
+MAX_FIELDS = 32
+# How many words of the index are taken, and in about how much of the longest texts other words are looked for.
+MAX_WORDS = 256
+MAX_SEEN_CHARS = 4096
+NOTHING_KNOWN: Mapping[str, bool] = {}
+"""By field, whether it is a text; one that is not in it may be or may not be."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldChoice:
+    """Which fields a question is made of: names or patterns with `*`, each for what lies below it too.
+
+    With `only`, no other fields count, and these do whatever their type is.
+    """
+
+    only: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+
+    def of(self, piece: Piece) -> Piece | None:
+        """The piece with those of its fields that may count; None if none may. One without fields stays as it is."""
+        if not piece.fields:
+            return piece
+        left = tuple(field for field in piece.fields if not _names(self.ignored, field))
+        if self.only:
+            chosen = any(_names(self.only, field) for field in left)
+            return Piece(piece.words) if chosen else None
+        return replace(piece, fields=left) if left else None
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a query asks: its text ('' where it has none), or why it is not ours to rerank."""
+    """What a query asks: the clauses that have words, or that it is not ours to rerank."""
 
-    text: str = ""
+    clauses: tuple[Clause, ...] = ()
     not_bm25: bool = False
+
+    @property
+    def text(self) -> str:
+        """The text as long as no type of a field is known, '' where there is none."""
+        return self.text_given(NOTHING_KNOWN)
+
+    def text_given(self, is_text: Mapping[str, bool]) -> str:
+        """The text where this is known of the fields: each distinct text once, in the request's order."""
+        counting = tuple(_of_texts(clause, is_text) for clause in self.clauses)
+        return _join(counting) or _join(clause for clause in self.clauses if clause.sort == "text")
+
+    def fields_in_doubt(self) -> tuple[str, ...]:
+        """The fields whose types may change the text, at most MAX_FIELDS; () if none can.
+
+        A single text is the question whatever its fields are. Patterns are not looked up: they count as texts.
+        """
+        texts = {clause.words for clause in self.clauses}
+        by_field = any(len({piece.fields for piece in clause.pieces}) > 1 for clause in self.clauses)
+        if len(texts) < 2 and not by_field and all(clause.sort == "text" for clause in self.clauses):
+            return ()
+        named = dict.fromkeys(field for clause in self.clauses for piece in clause.pieces for field in piece.fields)
+        return tuple(field for field in named if _can_be_asked(field))[:MAX_FIELDS]
+
+    def choosing(self, choice: FieldChoice) -> Question:
+        """The question made of these fields."""
+        if not (choice.only or choice.ignored):
+            return self
+        clauses = (
+            replace(clause, pieces=tuple(piece for piece in map(choice.of, clause.pieces) if piece is not None))
+            for clause in self.clauses
+        )
+        return replace(self, clauses=tuple(clause for clause in clauses if clause.pieces))
+
+    def asking(self, text: str) -> Question:
+        """The same search with another text, in a person's own words."""
+        return replace(self, clauses=(Clause((Piece(" ".join(text.split())),)),))
 
 
 def find_question(query: Any) -> Question:
     """The question of a parsed `query`. Never fails: a malformed query has no text, and the engine says why."""
-    texts: list[str] = []
-    left_chars = MAX_SYNTAX_CHARS
     try:
-        for syntax, text in _texts(query, MAX_DEPTH):
-            if syntax is None:
-                texts.append(text)
-            else:
-                texts.append(strip_syntax(text[:left_chars], syntax))
-                left_chars = max(0, left_chars - len(text))
-    except _NotBm25Error:
+        return Question(find_clauses(query))
+    except NotBm25Error:
         return Question(not_bm25=True)
-    return Question(text=" ".join(dict.fromkeys(filter(None, texts))))
 
 
-_COMMON_TOKENS = r"""
-      (?P<space>\s+)
-    | (?P<phrase>"(?:\\.|[^"\\])*")
-    | (?P<suffix>[~^][0-9.]*)
-    | (?P<open>\() | (?P<close>\))
-    | (?P<operator>\|\| | [|+"])
-    | (?P<term>(?:\\.|[^\s()"^~|])+)
-"""
-LUCENE_TOKEN = re.compile(
-    r"""
-      (?P<negation>(?<![^\s(])(?:NOT(?=[\s(]) | [-!](?=\S)))
-    | (?P<range>[\[{][^\]}]{0,256}[\]}] | (?<![^\s(:])[<>]=?[^\s()]+ | _exists_:\S+)
-    | (?P<regex>(?<![^\s(:])/(?:\\.|[^/\\])*/)
-    | (?P<field>(?:\\.|[\w.*@-])+:(?=\S))
-    | (?P<word>(?<!\S)(?:AND|OR|&&)(?!\S))
-    | """
-    + _COMMON_TOKENS,
-    re.VERBOSE,
-)
-# This syntax has no field names, ranges or operator words: in it, `error: cannot open [file]` is plain text.
-SIMPLE_TOKEN = re.compile(r"(?P<negation>(?<![^\s(|+])-(?=\S)) |" + _COMMON_TOKENS, re.VERBOSE)
-SYNTAX_TEXT = {"query_string": LUCENE_TOKEN, "simple_query_string": SIMPLE_TOKEN}
+def question_in_url(query_string: str, default_field: str = "") -> Question:
+    """The question of the URL's `q`, whose words are sought in the URL's `df`."""
+    pieces = read_syntax(query_string, LUCENE_TOKEN, (default_field,) if default_field else ())
+    return Question((Clause(pieces),) if pieces else ())
 
 
-def strip_syntax(text: str, syntax: re.Pattern[str] = LUCENE_TOKEN) -> str:
-    """The words of a query string, by default one in Lucene's syntax.
+def _of_texts(clause: Clause, is_text: Mapping[str, bool]) -> Clause:
+    """What of a clause is sought in a text. Words of the index are so only if the field is known to be one."""
 
-    It leaves out negated terms, phrases and groups, field names, operators, boosts, fuzziness, ranges and regular
-    expressions. Phrases keep their words, escaped characters stand for themselves, and a wildcard becomes a blank.
+    def counts(piece: Piece) -> bool:
+        if clause.sort == "text":
+            return not piece.fields or any(is_text.get(field) is not False for field in piece.fields)
+        return not piece.fields or any(is_text.get(field) is True for field in piece.fields)
+
+    return replace(clause, pieces=tuple(filter(counts, clause.pieces)))
+
+
+def _join(clauses: Iterable[Clause]) -> str:
+    """The clauses' texts in order, without those that are a part of another one; and words that no text has.
+
+    A word by itself counts only where there is nothing else.
     """
-    words: list[str] = []
-    negated = False
-    groups = [False]  # whether each open group is negated, the whole text first
-    for token in syntax.finditer(text[:MAX_SYNTAX_CHARS]):
-        kind = token.lastgroup
-        if kind in ("space", "field"):
-            continue
-        hidden = negated or groups[-1]
-        negated = kind == "negation"
-        if kind == "open":
-            groups.append(hidden)
-        elif kind == "close":
-            groups = groups[:-1] or [False]
-        elif kind == "phrase" and not hidden:
-            words.extend(re.sub(r"\\(.)", r"\1", token["phrase"][1:-1]).split())
-        elif kind == "term" and not hidden:
-            words.extend(re.sub(r"\\(.)|[*?]", lambda match: match[1] or " ", token["term"]).split())
-    return " ".join(words)
+    clauses = [clause for clause in clauses if clause.pieces]
+    whole, seen = _whole(clause.words for clause in clauses if clause.sort == "text")
+    only_words = all(clause.sort == "word" for clause in clauses)
+    taken: dict[str, None] = {}
+    left = MAX_WORDS
+    for clause in clauses:
+        if clause.sort == "text":
+            taken.update({clause.words: None} if clause.words in whole else {})
+        elif clause.sort == "words" or only_words:
+            words = clause.words.split()[:left]
+            left -= len(words)
+            taken.update(dict.fromkeys(word for word in words if word.casefold() not in seen))
+    return " ".join(taken)
 
 
-class _NotBm25Error(Exception):
-    pass
+def _whole(texts: Iterable[str]) -> tuple[set[str], str]:
+    """The texts whose words do not stand in a longer one, whatever their case; and where parts were looked for.
+
+    Many front ends ask for each word and for all of them. Of equal texts the first is taken.
+    """
+    whole: set[str] = set()
+    seen = ""
+    for text in sorted(dict.fromkeys(texts), key=len, reverse=True):
+        part = f" {text.casefold()} "
+        if part not in seen:
+            whole.add(text)
+            if len(seen) < MAX_SEEN_CHARS:
+                seen += f"{part[:MAX_SEEN_CHARS]}\n"
+    return whole, seen
 
 
-def _texts(query: Any, depth: int) -> Iterator[tuple[re.Pattern[str] | None, str]]:
-    """The texts of a query or a list of them, in order, repeats included, each with the syntax that it is in."""
-    clauses = query if isinstance(query, list) else [query]
-    for clause in clauses if depth else ():
-        for kind, body in clause.items() if isinstance(clause, dict) else ():
-            if kind in NOT_BM25:
-                raise _NotBm25Error
-            if isinstance(body, dict):
-                yield from _clause_texts(kind, body, depth - 1)
+def _names(patterns: tuple[str, ...], field: str) -> bool:
+    """Whether one of the names or patterns means this field, or something that it is a part of."""
+    return len(field) <= MAX_FIELD_CHARACTERS and any(_matcher(pattern).fullmatch(field) for pattern in patterns)
 
 
-def _clause_texts(kind: str, body: dict[str, Any], depth: int) -> Iterator[tuple[re.Pattern[str] | None, str]]:
-    if kind in FIELD_TEXT:
-        for value in body.values():
-            yield None, _plain(value.get("query") if isinstance(value, dict) else value)
-    elif kind in BODY_TEXT:
-        yield None, _plain(body.get("query"))
-    elif kind in SYNTAX_TEXT:
-        yield SYNTAX_TEXT[kind], _plain(body.get("query"))
-    for key in INNER_QUERY.get(kind, ()):
-        yield from _texts(body.get(key), depth)
+@lru_cache
+def _matcher(pattern: str) -> re.Pattern[str]:
+    """What matches a field that a pattern means. Atomic groups keep a pattern of many stars quick."""
+    first, *middle = map(re.escape, pattern.split("*"))
+    last = f".*{middle.pop()}" if middle else ""
+    return re.compile(first + "".join(f"(?>.*?{part})" for part in middle) + last + r"(?:\..*)?", re.DOTALL)
 
 
-def _plain(value: Any) -> str:
-    """A match query's text; numbers are text too, as the engine analyses them."""
-    if isinstance(value, str):
-        return " ".join(value.split())
-    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else ""
+def _can_be_asked(field: str) -> bool:
+    """Whether the engine can be asked about a field by its name: it takes several, divided by commas."""
+    return 0 < len(field) <= MAX_FIELD_CHARACTERS and not {",", "*"} & set(field)

@@ -19,7 +19,8 @@ class SearchStatus:
     order is the engine's. `skipped`: the search isn't ours to rerank, or it asked not to be reranked. `reason` is one
     word, None for `full`. `window` counts the hits of the window, `scored` those with a score (from the cache or not),
     `cached` those from the cache, `missing_text` those without any text, `missing_fields` by field of the rule those
-    that lack it. `mode` is the mode of a scorer that thinks.
+    that lack it. `mode` is the mode of a scorer that thinks,
+    `question` what it was asked, None where nobody wants to know.
     `cut` counts judgments whose thinking a deadline cut, `low_mass` those where the model would probably have answered
     something else than a number from 0 to 10, `truncated` those of cut text. `took_ms` has the milliseconds by step.
     `query_id` is the id of its event, None where no events are written.
@@ -35,6 +36,7 @@ class SearchStatus:
     missing_text: int = 0
     missing_fields: Mapping[str, int] = field(default_factory=dict)
     mode: str | None = None
+    question: str | None = None
     cut: int = 0
     low_mass: int = 0
     truncated: int = 0
@@ -56,9 +58,10 @@ class SearchStatus:
         }
         names = ("missing_text", "missing_fields", "cut", "low_mass", "truncated")
         counts = {name: getattr(self, name) for name in names}
-        mode = {} if self.mode is None else {"mode": self.mode}
         query_id = {} if self.query_id is None else {"query_id": self.query_id}
-        return {**shown, **mode, **{name: count for name, count in counts.items() if count}, **query_id}
+        optional = {"mode": self.mode, "question": self.question}
+        told = {name: value for name, value in optional.items() if value is not None}
+        return {**shown, **told, **{name: count for name, count in counts.items() if count}, **query_id}
 
     def warning(self) -> bytes | None:
         """The value of the Warning header if the search was answered worse than configured, else None."""

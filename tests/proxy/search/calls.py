@@ -9,6 +9,7 @@ from es_rerank.fusion.rank import Recipe
 from es_rerank.proxy.scoring.ask import Scoring, Stage
 from es_rerank.proxy.search.call import SearchCall, read_call
 from es_rerank.proxy.search.decide import Page, Rerank
+from es_rerank.proxy.search.question import Question
 from es_rerank.proxy.search.write import finish_body as finish_started
 from es_rerank.proxy.search.write import start_body
 from es_rerank.records import Request
@@ -64,6 +65,7 @@ def decision_of(
         text=TextSpec(fields=fields, template=template),
         window=window,
         page=Page(start=start, size=size),
+        question=Question(),
         scoring=Scoring(
             fingerprint="minilm-test",
             question="fox",

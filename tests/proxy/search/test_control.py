@@ -15,7 +15,15 @@ from hypothesis import strategies as st
 
 from es_rerank.errors import CallerError
 from es_rerank.proxy.search.call import read_call
-from es_rerank.proxy.search.control import ALLOWED, ControlLimits, Controls, check_controls, may_ask, take_controls
+from es_rerank.proxy.search.control import (
+    ALLOWED,
+    MAX_QUERY_CHARACTERS,
+    ControlLimits,
+    Controls,
+    check_controls,
+    may_ask,
+    take_controls,
+)
 from es_rerank.records import LongBody, Request
 from tests.proxy.search.calls import JSON_HEADER, MAX_BYTES, raw_call
 
@@ -168,6 +176,9 @@ def test_our_key_in_a_body_that_we_cannot_read_is_refused(body: bytes) -> None:
         ({"query_id": "q", "client_id": "c" * 256}, Controls(query_id="q", client_id="c" * 256)),
         ({"application": "shop"}, Controls(application="shop")),
         ({"include": ["scores", "status", "status"]}, Controls(include=frozenset({"scores", "status"}))),
+        ({"include": ["question"]}, Controls(include=frozenset({"question", "status"}))),
+        ({"query": "a"}, Controls(query="a")),
+        ({"query": "a" * MAX_QUERY_CHARACTERS}, Controls(query="a" * MAX_QUERY_CHARACTERS)),
     ],
 )
 def test_what_is_allowed(asked: dict[str, Any], controls: Controls) -> None:
@@ -199,14 +210,20 @@ def test_what_is_allowed(asked: dict[str, Any], controls: Controls) -> None:
         ),
         (
             {"include": "status"},
-            '[ext.es_rerank.include] must be a list of [status, scores, reasoning], was ["status"]',
+            '[ext.es_rerank.include] must be a list of [status, scores, reasoning, question], was ["status"]',
         ),
-        ({"include": ["all"]}, '[ext.es_rerank.include] must be a list of [status, scores, reasoning], was [["all"]]'),
-        ({"include": [[]]}, "[ext.es_rerank.include] must be a list of [status, scores, reasoning], was [[[]]]"),
+        (
+            {"include": ["all"]},
+            '[ext.es_rerank.include] must be a list of [status, scores, reasoning, question], was [["all"]]',
+        ),
+        (
+            {"include": [[]]},
+            "[ext.es_rerank.include] must be a list of [status, scores, reasoning, question], was [[[]]]",
+        ),
         (
             {"Alpha": 1},
             (
-                "[ext.es_rerank] unknown field [Alpha]; allowed are [rerank, alpha, method, window, deadline_s, "
+                "[ext.es_rerank] unknown field [Alpha]; allowed are [rerank, query, alpha, method, window, deadline_s, "
                 "instruction, mode, budget_tokens, think_top, score, include, query_id, client_id, application]"
             ),
         ),
@@ -218,6 +235,12 @@ def test_what_is_allowed(asked: dict[str, Any], controls: Controls) -> None:
         ({"query_id": ""}, '[ext.es_rerank.query_id] must be a text of 1 to 256 characters, was [""]'),
         ({"client_id": 7}, "[ext.es_rerank.client_id] must be a text of 1 to 256 characters, was [7]"),
         ({"application": None}, "[ext.es_rerank.application] must be a text of 1 to 256 characters, was [null]"),
+        ({"query": 7}, "[ext.es_rerank.query] must be a text of 1 to 4096 characters, was [7]"),
+        ({"query": " \n"}, '[ext.es_rerank.query] must be a text of 1 to 4096 characters, was [" \\n"]'),
+        (
+            {"query": "a" * (MAX_QUERY_CHARACTERS + 1)},
+            f'[ext.es_rerank.query] must be a text of 1 to 4096 characters, was ["{"a" * 76}...]',
+        ),
         ({"instruction": " "}, '[ext.es_rerank.instruction] must be a text of 1 to 2000 characters, was [" "]'),
     ],
 )

@@ -13,7 +13,8 @@ from es_rerank.errors import CallerError
 from es_rerank.fusion.rank import Recipe
 from es_rerank.proxy.scoring.ask import Scoring, Stage
 from es_rerank.proxy.search.control import take_controls
-from es_rerank.proxy.search.decide import FOREIGN_BODY_KEYS, FOREIGN_PARAMETERS, Page, Relay, Rerank, decide
+from es_rerank.proxy.search.decide import FOREIGN_BODY_KEYS, FOREIGN_PARAMETERS, Page, Relay, Rerank, decide, with_types
+from es_rerank.proxy.search.question import find_question
 from es_rerank.reasons import OUTCOMES
 from es_rerank.rules.book import RuleBook, make_book
 from es_rerank.rules.rule import Rule
@@ -78,6 +79,7 @@ def test_a_text_search_is_reranked_as_the_rule_says() -> None:
         text=TextSpec(fields=("text",)),
         window=50,
         page=Page(start=20, size=10),
+        question=find_question(FOX),
         scoring=Scoring(
             fingerprint=MinilmSettings().fingerprint(),
             question="quick fox",
@@ -232,7 +234,7 @@ def test_q_takes_the_place_of_the_query() -> None:
         ("no_text_query", None, ""),
         ("no_text_query", {}, ""),
         ("no_text_query", {"query": {"match_all": {}}}, ""),
-        ("no_text_query", {"query": {"more_like_this": {"like": "fox"}}}, ""),
+        ("no_text_query", {"query": {"more_like_this": {"like": {"_id": "1"}}}}, ""),
         ("no_text_query", {"suggest": {"s": {"text": "fxo", "term": {"field": "text"}}}}, ""),
         ("no_text_query", {"query": {"bool": {"filter": [FOX]}}}, ""),
         ("no_text_query", None, "q=-fox"),
@@ -465,3 +467,73 @@ def test_any_search_is_decided(search: Any, parameters: dict[str, str]) -> None:
         assert decision.scoring.question
         assert decision.page.size > 0
         assert 0 <= decision.page.start < decision.window
+
+
+SHOES: dict[str, Any] = {"match": {"category": "shoes"}}
+WORDS: dict[str, Any] = {"bool": {"should": [{"term": {"text": "quick"}}, {"term": {"text": "fox"}}]}}
+
+
+def test_what_is_known_of_fields_makes_the_question() -> None:
+    """A keyword counts until its type is known; then the question is without it, and all else as decided."""
+    call = call_of({"query": {"bool": {"must": [SHOES, FOX]}}})
+    known = {"category": False, "text": True}
+    early, late = decide(call, {}, BOOK), decide(call, {}, BOOK, known)
+    assert isinstance(early, Rerank)
+    assert isinstance(late, Rerank)
+    assert (early.scoring.question, late.scoring.question) == ("shoes quick fox", "quick fox")
+    assert with_types(early, known) == late
+    assert late.in_doubt == ("category", "text")
+
+
+def test_words_of_the_index_are_a_question_once_the_field_is_known() -> None:
+    """A search of terms alone says which fields are in doubt, and is reranked if they are texts."""
+    call = call_of({"query": WORDS})
+    assert decide(call, {}, BOOK) == Relay(reason="no_text_query", rule="notes", in_doubt=("text",))
+    assert decide(call, {}, BOOK, {"text": False}) == Relay(reason="no_text_query", rule="notes", in_doubt=("text",))
+    decision = decide(call, {}, BOOK, {"text": True})
+    assert isinstance(decision, Rerank)
+    assert decision.scoring.question == "quick fox"
+
+
+@pytest.mark.parametrize(
+    "search", [{"query": FOX}, {"query": {"match_all": {}}}, {"query": {"bool": {"filter": FOX}}}, {}]
+)
+@pytest.mark.parametrize("query", ["", "q=cat"])
+def test_a_request_may_say_what_the_question_is(search: dict[str, Any], query: str) -> None:
+    """The user's own words are the question of any search, and one without a text query is reranked by them."""
+    decision = decide(call_of(search, query), {"query": " a  red fox "}, BOOK)
+    assert isinstance(decision, Rerank)
+    assert decision.scoring.question == "a red fox"
+    assert not decision.in_doubt
+
+
+def test_a_question_of_its_own_changes_nothing_else() -> None:
+    """A search that is not ours for another reason stays so, whatever the question."""
+    for reason, make in NOT_OURS.items():
+        if reason not in ("no_rule", "several_rules", "system_index", "no_text_query"):
+            _, call = take_controls(make()) if reason != "asked_off" else ({}, make())
+            asked = {"query": "fox", **({"rerank": False} if reason == "asked_off" else {})}
+            found = decide(call, asked, BOOK)
+            assert isinstance(found, Relay)
+            assert found.reason == reason
+
+
+def test_a_rule_says_which_fields_a_question_is_made_of() -> None:
+    """`question_fields` and `ignore_fields` choose the clauses; with neither left, there is no question."""
+    call = call_of({"query": {"bool": {"must": [SHOES, FOX]}}})
+    for fields, text in (
+        ({"question_fields": ("text",)}, "quick fox"),
+        ({"question_fields": ("cat*",)}, "shoes"),
+        ({"ignore_fields": ("category",)}, "quick fox"),
+    ):
+        decision = decide(call, {}, book_of(RULE.model_copy(update=fields)))
+        assert isinstance(decision, Rerank)
+        assert decision.scoring.question == text
+    none = decide(call, {}, book_of(RULE.model_copy(update={"question_fields": ("title",)})))
+    assert none == Relay(reason="no_text_query", rule="notes")
+
+
+def test_the_question_is_told_only_where_it_is_asked_for() -> None:
+    """A search that wants to know its question is told it."""
+    assert decided_for({}).told_question is None
+    assert decided_for({"include": ["question"]}).told_question == "quick fox"

@@ -2,26 +2,52 @@
 
 from __future__ import annotations
 
+import json
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from es_rerank.proxy.search.question import (
+from es_rerank.proxy.field_types import read_caps
+from es_rerank.proxy.search.clauses import (
+    BODY_TEXT,
     FIELD_TEXT,
     INNER_QUERY,
-    MAX_SYNTAX_CHARS,
     NOT_BM25,
-    find_question,
-    strip_syntax,
+    SPANS,
+    SYNTAX_TEXT,
+    WORD_PARTS,
 )
+from es_rerank.proxy.search.question import (
+    MAX_FIELDS,
+    MAX_WORDS,
+    FieldChoice,
+    find_question,
+    question_in_url,
+)
+from es_rerank.rules.rule import MAX_FIELD_CHARACTERS
+from tests.proxy.search.real_bodies import REAL_BODIES, RealBody
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FOX = {"match": {"text": "fox"}}
 DOG = {"match": {"text": "dog"}}
 KINDS = st.sampled_from(
-    [*FIELD_TEXT, *INNER_QUERY, *NOT_BM25, "multi_match", "query_string", "simple_query_string", "query", "text"]
+    [
+        *FIELD_TEXT,
+        *BODY_TEXT,
+        *SYNTAX_TEXT,
+        *SPANS,
+        *WORD_PARTS,
+        *INNER_QUERY,
+        *NOT_BM25,
+        *(key for keys in INNER_QUERY.values() for key in keys),
+        *("span_term", "intervals", "all_of", "terms_set", "terms", "term", "more_like_this", "like", "clauses"),
+        *("query", "text", "fields", "boost", "value"),
+    ]
 )
 ANY_QUERY = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -89,7 +115,7 @@ def test_compound_queries_give_what_scores_once_and_in_order(query: dict[str, An
         {"ids": {"values": ["1"]}},
         {"range": {"year": {"gte": 2000}}},
         {"prefix": {"text": "fo"}},
-        {"more_like_this": {"like": "fox"}},
+        {"more_like_this": {"like": {"_id": "1"}}},
         {"geo_distance": {"distance": "1km"}},
         {"bool": {"filter": [FOX]}},
         {"bool": {"must_not": [FOX]}},
@@ -125,99 +151,272 @@ def test_nesting_is_followed_to_a_depth() -> None:
     assert find_question(query).text == ""
 
 
-@given(ANY_QUERY)
-def test_any_json_has_a_question(query: Any) -> None:
-    """Whatever stands under `query`, finding its text never fails."""
+@given(ANY_QUERY, st.booleans())
+def test_any_json_has_a_question(query: Any, is_text: bool) -> None:
+    """Whatever stands under `query`, and whatever its fields are, finding its text never fails."""
     question = find_question(query)
-    assert question.text == " ".join(question.text.split())
-    assert not (question.not_bm25 and question.text)
+    in_doubt = question.fields_in_doubt()
+    for text in (question.text, question.text_given(dict.fromkeys(in_doubt, is_text))):
+        assert text == " ".join(text.split())
+        assert not (question.not_bm25 and text)
+    assert len(in_doubt) <= MAX_FIELDS
+    question.choosing(FieldChoice(only=("text", "q*"), ignored=("*.*",)))
+
+
+@given(ANY_QUERY, st.booleans())
+def test_types_take_no_question_away(query: Any, is_text: bool) -> None:
+    """A search that has a question while nothing is known of its fields has one whatever they are."""
+    question = find_question(query)
+    assert not question.text or question.text_given(dict.fromkeys(question.fields_in_doubt(), is_text))
+
+
+@pytest.mark.parametrize("body", REAL_BODIES, ids=lambda body: body.name)
+def test_searches_of_real_front_ends_ask_what_their_users_typed(body: RealBody) -> None:
+    """All of a user's words are there, in their order, and nothing else, once the mapping is known."""
+    question = find_question(body.query)
+    asked = question.fields_in_doubt()
+    caps: dict[str, Any] = {"fields": {name: {body.types.get(name, "text"): {}} for name in asked}}
+    assert question.text_given(read_caps(json.dumps(caps).encode())) == body.words
+
+
+@given(st.sampled_from(REAL_BODIES), st.data())
+def test_only_fields_in_doubt_change_a_question(body: RealBody, data: st.DataObject) -> None:
+    """What is known of other fields makes no difference, so no search has to ask about them."""
+    question = find_question(body.query)
+    in_doubt = question.fields_in_doubt()
+    known = data.draw(st.dictionaries(st.sampled_from(in_doubt or ("",)), st.booleans()))
+    names = [name for name in ("title", "text", "name", "made up") if name not in in_doubt]
+    others = data.draw(st.dictionaries(st.sampled_from(names), st.booleans()))
+    assert question.text_given({**known, **others}) == question.text_given(known)
+
+
+KEYWORD = {"category": False, "text": True}
+SHOES = {"match": {"category": "shoes"}}
+
+
+def test_a_clause_on_a_field_that_is_no_text_does_not_count() -> None:
+    """A keyword in a `must` is no part of the question once that is known; until then it is."""
+    question = find_question({"bool": {"must": [SHOES, FOX]}})
+    assert question.fields_in_doubt() == ("category", "text")
+    assert question.text == "shoes fox"
+    assert question.text_given(KEYWORD) == "fox"
+    assert question.text_given({"category": False}) == "fox"
+
+
+def test_a_question_of_values_alone_is_better_than_none() -> None:
+    """Where no clause is on a text, all count as if nothing were known."""
+    query = {"bool": {"must": [SHOES, {"match": {"brand": "acme"}}]}}
+    assert find_question(query).text_given({"category": False, "brand": False}) == "shoes acme"
+
+
+def test_one_field_that_is_a_text_is_enough() -> None:
+    """A text that is sought in several fields counts if one of them is a text."""
+    query = {"bool": {"must": [{"multi_match": {"query": "fox", "fields": ["category", "text^2"]}}, SHOES]}}
+    assert find_question(query).text_given(KEYWORD) == "fox"
 
 
 @pytest.mark.parametrize(
-    ("query_string", "words"),
+    "query",
     [
-        ("quick fox", "quick fox"),
-        ("quick AND fox OR dog", "quick fox dog"),
-        ("and or", "and or"),
-        ("quick && fox || dog", "quick fox dog"),
-        ("+quick -fox !dog NOT cat", "quick"),
-        ("quick AND NOT fox", "quick"),
-        ("well-known e-mail", "well-known e-mail"),
-        ("title:quick text:fox", "quick fox"),
-        ("title.raw:Quick a\\ b:fox", "Quick fox"),
-        ("-title:quick fox", "fox"),
-        ("title:(quick fox)^2 dog", "quick fox dog"),
-        ("-(quick fox) dog", "dog"),
-        ("NOT(quick fox) dog", "dog"),
-        ("NOT title:(quick (brown fox)) dog", "dog"),
-        ("(quick -(brown -fox)) dog", "quick dog"),
-        ('"quick fox"~2 dog', "quick fox dog"),
-        ('-"quick fox" dog', "dog"),
-        ('title:"say \\"hi\\""', 'say "hi"'),
-        ("fox~ dog~0.8 cat^2.5", "fox dog cat"),
-        ("qu?ck fo*", "qu ck fo"),
-        ("*", ""),
-        ("*:*", ""),
-        ("what is love?", "what is love"),
-        ("year:[2000 TO 2010] fox", "fox"),
-        ("year:{2000 TO *] fox", "fox"),
-        ("year:>=2000 fox", "fox"),
-        ("year:(>2000 AND <2010) fox", "fox"),
-        ("-[a TO b] fox", "fox"),
-        ("_exists_:title fox", "fox"),
-        ("name:/joh?n(ath[oa]n)/ fox", "fox"),
-        ("either/or", "either/or"),
-        ("\\(1\\+1\\)\\:2 \\*", "(1+1):2 *"),
-        ("(fox", "fox"),
-        ("fox) -dog) cat", "fox cat"),
-        ('"fox', "fox"),
-        ("fox\\", "fox\\"),
-        ("naïve 東京", "naïve 東京"),
-        ("", ""),
-        (" \t\n", ""),
+        FOX,
+        {"bool": {"must": [FOX, {"match": {"title": "fox"}}]}},
+        {"multi_match": {"query": "quick fox", "fields": ["category", "text"]}},
+        {"query_string": {"query": "quick fox", "fields": ["text"]}},
+        {"query_string": {"query": "text:(quick fox)"}},
+        {"bool": {"must": [FOX], "filter": [SHOES]}},
+        {"bool": {"must": [{"multi_match": {"query": "a", "fields": ["t*"]}}, {"query_string": {"query": "b"}}]}},
+        {"match_all": {}},
+        {"knn": {"field": "v"}},
     ],
 )
-def test_lucene_syntax_is_stripped(query_string: str, words: str) -> None:
-    """Words stay; what tells the engine how to search, or what not to find, is left out."""
-    assert strip_syntax(query_string) == words
+def test_a_single_text_asks_for_no_types(query: dict[str, Any]) -> None:
+    """No type can change a question that is one text, so nobody has to be asked."""
+    assert find_question(query).fields_in_doubt() == ()
+
+
+def test_as_many_fields_as_the_engine_can_be_asked_about_are_in_doubt() -> None:
+    """Patterns and names with commas are left out, long names too, and of many fields the first are taken."""
+    many = [{"match": {f"f{number}": f"word{number}"}} for number in range(MAX_FIELDS + 5)]
+    odd = [{"match": {name: name}} for name in ("a*", "a,b", "", "x" * (MAX_FIELD_CHARACTERS + 1))]
+    found = find_question({"bool": {"should": [*odd, *many]}}).fields_in_doubt()
+    assert found == tuple(f"f{number}" for number in range(MAX_FIELDS))
+
+
+@pytest.mark.parametrize("boost", [0, 0.0, "0", "0.0"])
+@pytest.mark.parametrize(
+    "silent",
+    [
+        lambda boost: {"match": {"text": {"query": "dog", "boost": boost}}},
+        lambda boost: {"multi_match": {"query": "dog", "fields": ["text"], "boost": boost}},
+        lambda boost: {"multi_match": {"query": "dog", "fields": [f"text^{boost}", f"title^{boost}"]}},
+        lambda boost: {"query_string": {"query": "dog", "boost": boost}},
+        lambda boost: {"query_string": {"query": "dog", "fields": [f"text^{boost}"]}},
+        lambda boost: {"bool": {"must": [DOG], "boost": boost}},
+        lambda boost: {"constant_score": {"filter": DOG, "boost": boost}},
+        lambda boost: {"span_term": {"text": {"value": "dog", "boost": boost}}},
+        lambda boost: {"span_near": {"clauses": [{"span_term": {"text": "dog"}}], "boost": boost}},
+        lambda boost: {"intervals": {"text": {"match": {"query": "dog"}, "boost": boost}}},
+        lambda boost: {"more_like_this": {"like": "dog", "boost": boost}},
+    ],
+)
+def test_a_clause_with_a_boost_of_0_leaves_no_words(silent: Callable[[Any], dict[str, Any]], boost: Any) -> None:
+    """What scores nothing is no part of the question, wherever the boost stands."""
+    assert find_question({"bool": {"must": [FOX, silent(boost)]}}).text == "fox"
+    assert find_question({"bool": {"must": [FOX, silent(0.5)]}}).text == "fox dog"
+
+
+def test_a_field_with_a_boost_of_0_is_none_of_a_query() -> None:
+    """Of several fields, those that score something say whether the text counts."""
+    query = {"bool": {"must": [FOX, {"multi_match": {"query": "shoes", "fields": ["text^0", "category^3"]}}]}}
+    assert find_question(query).text_given(KEYWORD) == "fox"
 
 
 @pytest.mark.parametrize(
-    ("query_string", "words"),
+    ("query", "text"),
     [
-        ("quick +fox | dog", "quick fox dog"),
-        ("quick -fox", "quick"),
-        ("quick+-fox|-dog", "quick+-fox"),
-        ("-(quick fox) dog", "dog"),
-        ('"quick fox"~2 dog~1 ca*', "quick fox dog ca"),
-        ("error: cannot open [file] title:fox", "error: cannot open [file] title:fox"),
-        ("this AND that OR NOT", "this AND that OR NOT"),
-        ("etc/passwd /usr/bin/", "etc/passwd /usr/bin/"),
+        ({"span_term": {"text": "fox"}}, "fox"),
+        ({"span_term": {"text": {"term": "fox"}}}, "fox"),
+        ({"span_or": {"clauses": [{"span_term": {"text": "quick"}}, {"span_term": {"text": "fox"}}]}}, "quick fox"),
+        ({"span_first": {"match": {"span_term": {"text": "fox"}}, "end": 3}}, "fox"),
+        ({"span_not": {"include": {"span_term": {"text": "fox"}}, "exclude": {"span_term": {"text": "dog"}}}}, "fox"),
+        (
+            {"span_containing": {"big": {"span_term": {"text": "quick"}}, "little": {"span_term": {"text": "fox"}}}},
+            "quick fox",
+        ),
+        ({"span_multi": {"match": {"wildcard": {"text": {"value": "fo*"}}}}}, "fo"),
+        ({"span_multi": {"match": {"regexp": {"text": "fo.*"}}}}, ""),
+        ({"field_masking_span": {"query": {"span_term": {"text.stems": "fox"}}, "field": "text"}}, "fox"),
+        ({"intervals": {"text": {"match": {"query": "quick fox", "filter": {"not_containing": FOX}}}}}, "quick fox"),
+        ({"intervals": {"text": {"prefix": {"prefix": "fo"}}}}, "fo"),
+        ({"intervals": {"text": {"wildcard": {"pattern": "f?x"}}}}, "f x"),
+        ({"intervals": {"text": {"fuzzy": {"term": "fxo"}}}}, "fxo"),
+        ({"more_like_this": {"like": "quick fox"}}, "quick fox"),
+        ({"more_like_this": {"like": ["quick", {"_id": "1"}, "fox"], "unlike": "dog"}}, "quick fox"),
+        ({"common": {"text": {"query": "quick fox", "cutoff_frequency": 0.001}}}, "quick fox"),
     ],
 )
-def test_simple_syntax_is_stripped_of_no_more_than_it_has(query_string: str, words: str) -> None:
-    """`simple_query_string` has no fields, ranges or operator words: what looks like one there is text."""
-    assert find_question({"simple_query_string": {"query": query_string}}).text == words
+def test_queries_of_positions_and_of_likeness_are_read(query: dict[str, Any], text: str) -> None:
+    """Spans, intervals and a text to be like give their words in the order of the request."""
+    assert find_question(query).text == text
 
 
-@given(st.lists(st.from_regex(r"\A[a-zäéß0-9]+\Z")))
-def test_plain_words_are_kept(words: list[str]) -> None:
-    """A text without syntax comes back as it was."""
-    text = " ".join(words)[:MAX_SYNTAX_CHARS]
-    assert strip_syntax(text) == text.strip()
-    assert find_question({"simple_query_string": {"query": text}}).text == text.strip()
+@pytest.mark.parametrize(
+    ("query", "text"),
+    [
+        ({"bool": {"should": [{"term": {"text": "quick"}}, {"term": {"text": {"value": "fox"}}}]}}, "quick fox"),
+        ({"bool": {"should": {"term": {"text": "fox"}}}}, "fox"),
+        ({"terms_set": {"text": {"terms": ["quick", "fox"]}}}, "quick fox"),
+        ({"prefix": {"text": "fo"}}, "fo"),
+        ({"wildcard": {"text": {"value": "*quick?fox*"}}}, "quick fox"),
+        ({"fuzzy": {"text": {"value": "fox"}}}, "fox"),
+        ({"bool": {"must": [FOX, {"prefix": {"text": "do"}}]}}, "fox do"),
+        ({"bool": {"must": [{"match": {"text": "Quick Foxes"}}, {"wildcard": {"text": "*fox*"}}]}}, "Quick Foxes"),
+        ({"bool": {"must": [FOX], "should": [{"term": {"text": "red"}}]}}, "fox"),
+        ({"bool": {"must": [FOX], "should": [{"term": {"text": "red"}}, {"term": {"text": "old"}}]}}, "fox red old"),
+        ({"bool": {"should": [{"term": {"text": "red"}}, {"term": {"category": "shoes"}}]}}, ""),
+        ({"bool": {"should": [{"term": {"text": "red"}}, DOG]}}, "dog"),
+        ({"bool": {"must": [{"term": {"text": "red"}}, {"term": {"text": "old"}}]}}, ""),
+        ({"bool": {"should": [{"term": {"category": "shoes"}}, {"term": {"category": "boots"}}]}}, ""),
+        ({"terms_set": {"category": {"terms": ["shoes", "boots"]}}}, ""),
+        ({"prefix": {"category": "sho"}}, ""),
+    ],
+)
+def test_words_of_the_index_count_where_the_field_is_a_text(query: dict[str, Any], text: str) -> None:
+    """Terms in place of a text are read if their field is known to be one, and add only what no text has already."""
+    question = find_question(query)
+    assert question.text_given(KEYWORD) == text
+    assert question.text in ("", *(clause.words for clause in question.clauses if clause.sort == "text"))
 
 
-@given(st.text(alphabet='ab:-!+()[]{}"\\/~^*?<>=&| NOTAND') | st.text())
-def test_any_text_is_stripped(text: str) -> None:
-    """Whatever the syntax in a text, stripping gives words and never fails."""
-    words = strip_syntax(text)
-    assert words == " ".join(words.split())
+def test_many_words_of_the_index_are_cut() -> None:
+    """However many terms a query has, only so many are compared with its texts."""
+    terms = [f"w{number}x" for number in range(MAX_WORDS * 4)]
+    question = find_question({"terms_set": {"text": {"terms": terms}}})
+    assert question.text_given(KEYWORD) == " ".join(terms[:MAX_WORDS])
 
 
-@pytest.mark.parametrize("piece", ["[ ", '" ', "/a ", "a:", "((", "\\", "-", '\\"', "{a "])
-def test_no_text_takes_long_to_strip(piece: str) -> None:
-    """Megabytes of text with brackets and quotes that never close are cut, and the rest is scanned quickly."""
+def test_values_of_fields_in_a_query_string_do_not_count() -> None:
+    """`lang:en` and the like leave no words behind where the field is no text, in a body as in the URL."""
+    known = {"lang": False, "year": False, "title": True}
+    words = "lang:en (title:quick OR year:2024) fox"
+    assert find_question({"query_string": {"query": words}}).text_given(known) == "quick fox"
+    assert question_in_url(words).text_given(known) == "quick fox"
+    assert question_in_url(words, "lang").text_given(known) == "quick"
+    assert question_in_url(words).text == "en quick 2024 fox"
+
+
+@pytest.mark.parametrize(
+    ("only", "ignored", "text"),
+    [
+        ((), (), "fox shoes acme any"),
+        (("text",), (), "fox any"),
+        (("text", "brand"), (), "fox acme any"),
+        (("brand",), (), "acme any"),
+        (("brand.name",), (), "acme any"),
+        (("brand.na*",), (), "acme any"),
+        (("*",), (), "fox shoes acme any"),
+        (("bran",), (), "any"),
+        ((), ("category",), "fox acme any"),
+        ((), ("bra*",), "fox shoes any"),
+        ((), ("*r*",), "fox any"),
+        (("brand", "text"), ("text",), "acme any"),
+    ],
+)
+def test_a_rule_says_which_fields_count(only: tuple[str, ...], ignored: tuple[str, ...], text: str) -> None:
+    """A name means what lies below it too; a text without fields of its own, which searches all of them, counts."""
+    clauses = [FOX, SHOES, {"match": {"brand.name": "acme"}}, {"simple_query_string": {"query": "any"}}]
+    question = find_question({"bool": {"must": clauses}}).choosing(FieldChoice(only=only, ignored=ignored))
+    assert question.text == text
+    if only:
+        assert not question.fields_in_doubt()
+        assert question.text_given({"brand.name": False, "text": False, "category": False}) == text
+
+
+def test_a_rules_choice_is_final() -> None:
+    """Where none of the chosen fields is asked, there is no question."""
+    assert not find_question(FOX).choosing(FieldChoice(only=("title",))).text
+    assert not find_question(FOX).choosing(FieldChoice(ignored=("text",))).text
+
+
+def test_a_persons_own_words_take_the_place_of_all_others() -> None:
+    """A text that is given is the question, whatever the query says; what is not ours stays so."""
+    assert find_question({"bool": {"must": [FOX, SHOES]}}).asking(" my  own\nwords ").text == "my own words"
+    assert find_question({"match_all": {}}).asking("words").text == "words"
+    assert find_question({"knn": {}}).asking("words").not_bm25
+
+
+def test_no_pattern_takes_long() -> None:
+    """A pattern of many stars is tried on long names without trying every way to match it."""
+    field = "a" * (MAX_FIELD_CHARACTERS // 2) + "b" * (MAX_FIELD_CHARACTERS // 2)
+    question = find_question({"bool": {"must": [{"match": {field: "fox"}}] * 200}})
+    assert question.choosing(FieldChoice(ignored=("*a*a*a*a*a*a*a*a*b*a*b*a*",))).text == "fox"
+    deep = ".".join("a" * 50_000)
+    assert not find_question({"match": {deep: "fox"}}).choosing(FieldChoice(only=("a",))).text
+
+
+@pytest.mark.parametrize(
+    ("texts", "question"),
+    [
+        (("red", "sho", "red sho"), "red sho"),
+        (("red sho", "red", "sho"), "red sho"),
+        (("Red Shoes", "red shoes"), "Red Shoes"),
+        (("red shoes", "Red", "blue"), "red shoes blue"),
+        (("red", "redder"), "red redder"),
+        (("red shoes", "shoes red"), "red shoes shoes red"),
+        (("a b", "b c", "a b c"), "a b c"),
+    ],
+)
+def test_a_text_that_is_a_part_of_another_adds_nothing(texts: tuple[str, ...], question: str) -> None:
+    """Front ends ask for each word and for all of them: whole words that stand in a longer text are not repeated."""
+    assert find_question({"bool": {"should": [{"match": {"text": text}} for text in texts]}}).text == question
+
+
+def test_many_and_long_texts_are_compared_quickly() -> None:
+    """Comparing texts takes no longer than reading them, however many and long they are."""
+    long = [{"match": {"text": f"{number} {'word ' * 20_000}"}} for number in range(20)]
+    short = [{"match": {"text": f"w{number} x"}} for number in range(20_000)]
+    terms = {"terms_set": {"text": {"terms": [f"t{number}" for number in range(50_000)]}}}
+    question = find_question({"bool": {"must": [*long, *short, terms]}})
     began_s = time.process_time()
-    strip_syntax(piece * 1_000_000)
-    assert time.process_time() - began_s < 1.0
+    assert len(question.text_given(KEYWORD).split()) > 400_000
+    assert time.process_time() - began_s < 5.0

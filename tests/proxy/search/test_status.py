@@ -40,6 +40,12 @@ def test_the_block_has_every_field() -> None:
     ]
 
 
+def test_the_question_is_told_where_it_is_asked_for() -> None:
+    """`question` is in the block if the search wants to know it."""
+    assert SearchStatus(status="full", question="fox").block()["question"] == "fox"
+    assert "question" not in SearchStatus(status="full").block()
+
+
 def test_hits_without_text_are_counted_where_there_are_some() -> None:
     """`missing_text` is in the block only if it isn't zero."""
     assert SearchStatus(status="full", window=3, scored=1, missing_text=2).block()["missing_text"] == 2
