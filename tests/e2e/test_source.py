@@ -93,8 +93,23 @@ class Shapes:
     def hits(body: bytes) -> list[dict[str, Any]]:
         """The hits of an answer, with `_source` as it was spelled and without scores."""
         hits = RAW_LIST.decode(RAW_OBJECT.decode(RAW_OBJECT.decode(body)["hits"])["hits"])
-        opened = [{key: bytes(value) for key, value in RAW_OBJECT.decode(hit).items()} for hit in hits]
+        opened = [{key: in_order(bytes(value)) for key, value in RAW_OBJECT.decode(hit).items()} for hit in hits]
         return [{**hit, "_id": json.loads(hit["_id"]), "_score": b""} for hit in opened]
+
+
+def in_order(value: bytes) -> bytes:
+    """A value with the members of its objects in order of their names; everything else keeps its bytes.
+
+    Engines put what a filter takes apart into hash tables, so their own order follows from the names.
+    """
+    if value[:1] == b"{":
+        members = sorted(
+            (json.dumps(name).encode(), in_order(bytes(part))) for name, part in RAW_OBJECT.decode(value).items()
+        )
+        return b"{" + b",".join(name + b":" + part for name, part in members) + b"}"
+    if value[:1] == b"[":
+        return b"[" + b",".join(in_order(bytes(part)) for part in RAW_LIST.decode(value)) + b"]"
+    return value
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +123,7 @@ def shapes(real_engine: Engine, system_on: Callable[[Engine], System]) -> Shapes
 def test_whatever_a_search_shows_its_hits_are_the_engines(
     shapes: Shapes, search: dict[str, Any], parameters: dict[str, str]
 ) -> None:
-    """Each hit has the engine's own bytes, the order is that of a search that shows all, a refusal is the engine's."""
+    """Each hit has the engine's own values, byte for byte, the order is that of a search that shows all, a refusal is the engine's."""
     status, direct = shapes.answer("direct", search, parameters)
     through_status, through = shapes.answer("through", search, parameters)
     assert through_status == status

@@ -252,7 +252,8 @@ WHOLE = _Walk.along((EVERYTHING,))
 def _cut_object(members: RawObject, include: _Walk, exclude: _Walk) -> dict[str, Any]:
     """An object as the engines' `XContentMapValues.filter` leaves it, with empty objects and lists as it does.
 
-    The order of its members is that of the object. OpenSearch's own may differ where an object has more than twelve.
+    The order of its members is that of the object. The engines' own may differ, since they put into hash tables what
+    they take apart.
     """
     kept: dict[str, Any] = {}
     for name, value in members.items():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import System, start_system
-from tests.proxy.own.system import FILMS, RULES, await_store, load_judgments
+from tests.proxy.own.system import FILMS, INDEX, RULES, await_store, load_judgments
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,9 +31,9 @@ def tuned_on(
             )
             if not system.workers():
                 system.start_worker()
-            engine.load("films", FILMS)
+            engine.load(INDEX, FILMS)
             await_store(engine.url)
-            load_judgments(engine, "people", "films")
+            load_judgments(engine, "people", INDEX)
             started[engine.url] = system
         return started[engine.url]
 

@@ -32,6 +32,7 @@ deadline_s = 60.0
 window = 20
 alpha = 0.4
 """
+INDEX = "films-tuned"
 WORDS = ("robot", "love", "war", "sea", "garden", "winter", "letter", "city")
 FILMS = {
     str(number): {

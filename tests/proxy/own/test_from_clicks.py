@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import urllib.error
 from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -44,6 +46,9 @@ def asked(request: pytest.FixtureRequest, run_system: Callable[..., System]) -> 
 def indices(asked: Asked) -> Iterator[str]:
     """The engine's URL, with empty indices for rows and events."""
     url = asked.engine.url
+    for index in (ROWS, EVENTS):  # other tests on this engine may have left some
+        with suppress(urllib.error.HTTPError):
+            send_json(f"{url}/{index}", method="DELETE")
     send_json(f"{url}/{ROWS}", HITS.body(), method="PUT")
     send_json(f"{url}/{EVENTS}", {"mappings": {"properties": EVENT_FIELDS}}, method="PUT")
     yield url

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.conftest import COMMAND, Engine, System
-from tests.proxy.own.system import FILMS, QUERIES, RULES, WORDS, ask, await_job, begin, finish
+from tests.proxy.own.system import FILMS, INDEX, QUERIES, RULES, WORDS, ask, await_job, begin, finish
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -64,9 +64,9 @@ class Pair:
         queries = queries_about(word)
         for query in queries[:WARM]:
             search = {"query": {"multi_match": {"query": query["user_query"], "fields": ["title", "text"]}}}
-            assert self.system.search("films", search)["_es_rerank"]["status"] == "full"
+            assert self.system.search(INDEX, search)["_es_rerank"]["status"] == "full"
         self.hold_up()
-        identity = begin(on.url, REPLAYS, {"index": "films", "queries": queries, "concurrency": 1})
+        identity = begin(on.url, REPLAYS, {"index": INDEX, "queries": queries, "concurrency": 1})
         await_job(self.system.url, f"{REPLAYS}/{identity}", lambda job: job["done"] == WARM)
         return identity
 
@@ -100,7 +100,7 @@ def windows_of(engine: Engine, recording: str, total: int) -> list[dict[str, Any
 def test_a_replay_records_what_searches_give(any_engine: Engine, tuned_on: Callable[[Engine], System]) -> None:
     """For each judged query: the hits of the window with the scores that a search shows, and no text of a document."""
     system = tuned_on(any_engine)
-    identity = begin(system.url, REPLAYS, {"index": "films", "judgments": "people", "label": "first"})
+    identity = begin(system.url, REPLAYS, {"index": INDEX, "judgments": "people", "label": "first"})
     job = finish(system.url, f"{REPLAYS}/{identity}")
     assert (job["done"], job["total"], job["statuses"]) == (12, 12, {"full": 12})
     assert (job["judgments"], job["label"], job["rule"], job["scorer"]) == ("people", "first", "films", "minilm")
@@ -108,7 +108,7 @@ def test_a_replay_records_what_searches_give(any_engine: Engine, tuned_on: Calla
     assert {query["query_id"] for query in recorded} == {query["query_id"] for query in QUERIES}
     for query in recorded:
         search = {"query": {"multi_match": {"query": query["user_query"], "fields": ["title", "text"]}}, "size": 20}
-        answer = system.search("films", search, include=["scores"], alpha=1.0)
+        answer = system.search(INDEX, search, include=["scores"], alpha=1.0)
         hits = answer["hits"]["hits"]
         assert [hit["_id"] for hit in hits] == [key for _, key in query["ids"]]
         shown = [hit["_es_rerank"] for hit in hits]
@@ -124,7 +124,7 @@ def test_a_replay_records_what_searches_give(any_engine: Engine, tuned_on: Calla
 def test_a_replay_may_search_in_its_own_way(system: System) -> None:
     """A search body and a window of one's own; both are kept with the job."""
     request = {"query": {"match": {"title": "%SearchText%"}}, "size": 3}
-    body = {"index": "films", "queries": QUERIES, "request": json.dumps(request), "window": 7, "concurrency": 4}
+    body = {"index": INDEX, "queries": QUERIES, "request": json.dumps(request), "window": 7, "concurrency": 4}
     job = finish(system.url, f"{REPLAYS}/{begin(system.url, REPLAYS, body)}")
     assert job["result"]["head"]["setting"] == {"window": 7, "method": "zscore", "alpha": 0.4, "score": "paper"}
     assert (job["request"]["request"], "queries" in job["request"]) == (body["request"], False)
@@ -183,7 +183,7 @@ def test_a_stopped_proxy_says_so(pair: Pair) -> None:
 
 def test_a_proxy_runs_two_replays_at_a_time(pair: Pair) -> None:
     """A third is refused, so that live searches are not slowed, until one has ended."""
-    body = {"index": "films", "queries": queries_about("two")}
+    body = {"index": INDEX, "queries": queries_about("two")}
     first = pair.begin_and_stall(pair.system, "two")
     other = begin(pair.system.url, REPLAYS, body)
     refused = ask(pair.system.url, "POST", REPLAYS, body)
@@ -203,7 +203,7 @@ def test_another_scorer_is_tried_in_one_replay_alone(
     command = [*COMMAND, "worker", "--config", str(both.config), "--scorer", "e5"]
     worker = supervisor.start("worker-e5", command)
     supervisor.await_ready(worker, lambda: bool(both.health()["parts"]["scorers"]["e5"]["workers"]), limit_s=60.0)
-    body = {"index": "films", "judgments": "people"}
+    body = {"index": INDEX, "judgments": "people"}
     ids = [begin(both.url, REPLAYS, {**body, "rule": rule}) for rule in ({}, {"scorer": "e5"})]
     minilm, e5 = (finish(both.url, f"{REPLAYS}/{identity}") for identity in ids)
     supervisor.end(worker)
@@ -249,7 +249,7 @@ def test_another_scorer_is_tried_in_one_replay_alone(
 )
 def test_a_wrong_request_begins_nothing(system: System, change: dict[str, Any], status: int, said: str) -> None:
     """The error names the field, what it was and what is allowed; no job is there afterwards."""
-    body = {"index": "films", "queries": QUERIES, **change}
+    body = {"index": INDEX, "queries": QUERIES, **change}
     before = ids_of_replays(system)
     answer = ask(system.url, "POST", REPLAYS, {key: value for key, value in body.items() if value is not ...})
     assert answer.status == status, answer.value

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from es_rerank.tuning.order import order_of
 from es_rerank.tuning.recording import RecordedQuery, Setting
 from tests.conftest import Engine, System
-from tests.proxy.own.system import QUERIES, RULES, ask, begin, finish
+from tests.proxy.own.system import INDEX, QUERIES, RULES, ask, begin, finish
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +47,7 @@ def system(engine: Engine, tuned_on: Callable[[Engine], System]) -> System:
 @pytest.fixture(scope="module")
 def recording(system: System) -> str:
     """A recording of the judged queries."""
-    identity = begin(system.url, REPLAYS, {"index": "films", "judgments": "people"})
+    identity = begin(system.url, REPLAYS, {"index": INDEX, "judgments": "people"})
     finish(system.url, f"{REPLAYS}/{identity}")
     return identity
 
@@ -79,7 +79,7 @@ def test_a_recording_is_ordered_as_the_proxy_answers(
     wishes = {"window": setting.window, "method": setting.method, "alpha": setting.alpha}
     answered: list[tuple[str, str]] = []
     for start in range(0, len(query.ids), PAGE):
-        hits = system.search("films", {**search, "from": start}, **wishes)["hits"]["hits"]
+        hits = system.search(INDEX, {**search, "from": start}, **wishes)["hits"]["hits"]
         answered += [(hit["_index"], hit["_id"]) for hit in hits]
     assert tuple(answered[: len(query.ids)]) == order_of(query, setting)
 
@@ -114,7 +114,7 @@ def test_a_sweep_finds_a_setting_and_says_whether_to_change(system: System, engi
 
 def test_wider_windows_are_tried_against_the_rules_own(system: System) -> None:
     """A replay that records more hits than the rule reranks leaves the rule's window as the current one."""
-    replayed = begin(system.url, REPLAYS, {"index": "films", "judgments": "people", "window": 30})
+    replayed = begin(system.url, REPLAYS, {"index": INDEX, "judgments": "people", "window": 30})
     finish(system.url, f"{REPLAYS}/{replayed}")
     body = {"recording": replayed, "judgments": "people", "grid": {"window": [20, 30]}}
     result = finish(system.url, f"{SWEEPS}/{begin(system.url, SWEEPS, body)}")["result"]
@@ -139,12 +139,12 @@ def test_what_a_sweep_finds_is_what_the_proxy_gives(system: System, recording: s
 
 def test_two_ways_to_score_are_compared(system: System, recording: str) -> None:
     """A second replay with another text of the documents, in this replay alone; then both, on the same queries."""
-    body = {"index": "films", "judgments": "people", "rule": {"fields": ["text"], "method": "rrf"}, "label": "text"}
+    body = {"index": INDEX, "judgments": "people", "rule": {"fields": ["text"], "method": "rrf"}, "label": "text"}
     other = begin(system.url, REPLAYS, body)
     head = finish(system.url, f"{REPLAYS}/{other}")["result"]["head"]
     assert (head["setting"]["method"], head["rule"]) == ("rrf", "films")
     search = {"query": {"match": {"title": "robot"}}}
-    assert system.search("films", search, include=["status"])["_es_rerank"]["rule"] == "films"
+    assert system.search(INDEX, search, include=["status"])["_es_rerank"]["rule"] == "films"
     asked = {"a": {"recording": recording}, "b": {"recording": other}, "judgments": "people", "metric": "RR@5"}
     job = finish(system.url, f"{COMPARISONS}/{begin(system.url, COMPARISONS, asked)}")
     assert job["result"]["metric"] == "RR@5"
