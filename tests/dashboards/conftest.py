@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from es_rerank.dashboards.bundle import shipped
+from es_rerank.demo.embedded import start_engine
+from es_rerank.demo.processes import free_port
+from tests.conftest import Engine
 from tests.dashboards.asked import Saved, View, parsed
 from tests.dashboards.samples import load, remove
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.conftest import Engine
+    from es_rerank.demo.processes import Supervisor
 
 
 @pytest.fixture(scope="session")
@@ -32,8 +35,13 @@ def view() -> View:
 
 
 @pytest.fixture(scope="module")
-def sampled_engine(any_engine: Engine, view: View) -> Iterator[Engine]:
-    """Each engine with the sample documents in our indices, and in `ubi_events`."""
-    indices = load(any_engine.url, view.end)
-    yield any_engine
-    remove(any_engine.url, indices)
+def sampled_engine(any_engine: Engine, supervisor: Supervisor, view: View) -> Iterator[Engine]:
+    """Each engine with the sample documents in our indices, and in `ubi_events`; an embedded one of its own."""
+    engine = any_engine
+    if engine.name == "osmem":
+        port = free_port()
+        start_engine(supervisor, port)
+        engine = Engine("osmem", f"http://127.0.0.1:{port}")
+    indices = load(engine.url, view.end)
+    yield engine
+    remove(engine.url, indices)

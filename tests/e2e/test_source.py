@@ -123,7 +123,7 @@ def shapes(real_engine: Engine, system_on: Callable[[Engine], System]) -> Shapes
 def test_whatever_a_search_shows_its_hits_are_the_engines(
     shapes: Shapes, search: dict[str, Any], parameters: dict[str, str]
 ) -> None:
-    """Each hit has the engine's own values as bytes, in the order of a search that shows all; a refusal is its own too."""
+    """Each hit has the engine's own values as bytes, the order is that of a search that shows all; a refusal passes."""
     status, direct = shapes.answer("direct", search, parameters)
     through_status, through = shapes.answer("through", search, parameters)
     assert through_status == status
