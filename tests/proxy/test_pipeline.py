@@ -16,7 +16,7 @@ from es_rerank.errors import UpstreamError
 from es_rerank.fusion.rank import Recipe, rank
 from es_rerank.judgment import Judgment
 from es_rerank.memory import MemoryBudget
-from es_rerank.proxy import pipeline
+from es_rerank.proxy import pipeline, steps
 from es_rerank.proxy.http.coding import decode_body, packer_for
 from es_rerank.proxy.parts import Parts
 from es_rerank.proxy.scoring.ask import Condition
@@ -386,9 +386,9 @@ def test_what_takes_long_to_write_gets_its_time_before_the_deadline(
 ) -> None:
     """The wait for scores ends sooner by about what writing takes, as reading took; never by much more."""
     engine = replace(reply(200, {}), headers=((b"content-encoding", coding),) if coding else ())
-    assert pipeline._writing_s(0.5, call_of({}, query), engine) == 0.5 * times
+    assert steps.writing_s(0.5, call_of({}, query), engine) == 0.5 * times
     longest = call_of({}, query + "&filter_path=" + "a*," * 1_000)
-    assert pipeline._writing_s(0.5, longest, engine) == 0.5 * pipeline.MOST_WRITING_COST
+    assert steps.writing_s(0.5, longest, engine) == 0.5 * steps.MOST_WRITING_COST
 
 
 async def test_a_long_request_is_read_beside_the_loop() -> None:
