@@ -10,44 +10,49 @@ import asyncio
 import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
-from uuid import uuid4
 
 import msgspec
 
 from es_rerank.clock import Deadline
 from es_rerank.errors import CallerError, UpstreamError
-from es_rerank.proxy.events.searched import searched_of
 from es_rerank.proxy.http.coding import UnreadableBodyError
 from es_rerank.proxy.http.own import UPSTREAM_KIND, caller_kind, error_body
+from es_rerank.proxy.items import (
+    Answered,
+    Item,
+    choose,
+    decide_item,
+    given_up,
+    in_order,
+    open_responses,
+    open_windows,
+    passed,
+    ranked,
+    sent_of,
+    shape_of,
+    why_useless,
+    with_status,
+)
 from es_rerank.proxy.laps import Laps
 from es_rerank.proxy.offload import compute
-from es_rerank.proxy.scoring.ask import ScoreRequest
-from es_rerank.proxy.search.control import HEADER, take_controls
-from es_rerank.proxy.search.decide import Relay, Rerank, decide
-from es_rerank.proxy.search.many import joined, read_many, read_responses
-from es_rerank.proxy.search.render import BLOCK, render_answer
+from es_rerank.proxy.search.control import HEADER
+from es_rerank.proxy.search.decide import Rerank
+from es_rerank.proxy.search.many import joined, read_many
 from es_rerank.proxy.search.status import SearchStatus, warning_of_all
-from es_rerank.proxy.search.window import plan_plain, plan_window, read_answer, read_texts
+from es_rerank.proxy.search.window import plan_plain
 from es_rerank.proxy.search.write import end_body, start_body, writing_cost
 from es_rerank.proxy.steps import (
     READING_COST,
-    can_read,
     drop,
-    failed,
     fetch,
     holds,
-    lacks_page,
     note_absent_fields,
     reading_cost,
-    relayed,
     scored,
     settle,
-    skipped,
-    unranked,
     useful_by,
     verdict_of,
     why_lost,
-    why_unfit,
     window_of,
     with_reasoning,
     with_warning,
@@ -63,15 +68,15 @@ if TYPE_CHECKING:
 
     from es_rerank.memory import Share
     from es_rerank.proxy.events.searched import Searched
+    from es_rerank.proxy.items import Entry, Windows
     from es_rerank.proxy.parts import Parts
     from es_rerank.proxy.search.call import SearchCall
     from es_rerank.proxy.search.render import Verdict
-    from es_rerank.proxy.search.window import EngineAnswer, WindowPlan, WindowShape
+    from es_rerank.proxy.search.window import WindowShape
     from es_rerank.rawjson import RawObject
     from es_rerank.reasons import Reason
     from es_rerank.records import Request
     from es_rerank.rules.book import RuleBook
-    from es_rerank.texts import Texts
 
 FAILURES = get_args(Failure)
 LOG = logging.getLogger(__name__)
@@ -100,21 +105,6 @@ class ManyOutcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Item:
-    """One search, decided. `plan` is None where it is not reranked; `status` says why, or why not if nothing comes."""
-
-    call: SearchCall
-    decision: Rerank | Relay
-    status: SearchStatus
-    plan: WindowPlan | None = None
-    searched: Searched | None = None
-
-
-_Entry = _Item | CallerError
-"""A search, or what it asked of us that isn't allowed: such a search is not sent to the engine."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Run:
     """What every step has at hand: the process's parts, a stopwatch for all searches, what the request may hold.
 
@@ -126,42 +116,6 @@ class _Run:
     share: Share
     plain: Request
     body: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Windows:
-    """The engine's answer for all windows. `answers` and `found` are parallel to the searches that were sent.
-
-    `found` is an answer opened: None for a search that is not reranked, and for an answer that has no hits.
-    """
-
-    reply: Reply
-    body_bytes: int
-    top: RawObject
-    answers: Sequence[msgspec.Raw]
-    found: Sequence[EngineAnswer | None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Chosen:
-    """A window that is ranked: its texts, and which of the requests for scores is its own."""
-
-    item: _Item
-    decision: Rerank
-    plan: WindowPlan
-    found: EngineAnswer
-    read: Texts
-    request: ScoreRequest
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Answered:
-    """A search's answer, as members or as raw JSON, and what became of it."""
-
-    item: _Item
-    answer: Any
-    status: SearchStatus
-    searched: Searched | None
 
 
 async def answer_many(request: Request, expression: str, book: RuleBook, parts: Parts, share: Share) -> ManyOutcome:
@@ -183,7 +137,7 @@ async def answer_many(request: Request, expression: str, book: RuleBook, parts: 
             return _unread(plain, expression, "memory_full", laps)
         run = _Run(parts=parts, laps=laps, share=share, plain=plain, body=body)
         entries = await compute(READING_COST * len(body), _decide_all, calls, book, parts)
-        if entries and not _sent(entries):
+        if entries and not sent_of(entries):
             return _forward(entries, [], run)
         try:
             return await _rerank(entries, run)
@@ -191,7 +145,7 @@ async def answer_many(request: Request, expression: str, book: RuleBook, parts: 
             raise
         except Exception:
             LOG.exception("reranking many searches broke; they go through")
-            items = [_given_up(item, "internal_error") for item in _sent(entries)]
+            items = [given_up(item, "internal_error") for item in sent_of(entries)]
             return _forward(entries, items, run)
     except (CallerError, UpstreamError):
         raise
@@ -207,42 +161,18 @@ def _unread(plain: Request, expression: str, reason: Reason, laps: Laps) -> Many
     return ManyOutcome(forward=plain, searches=(OneOfMany(expression=expression, status=status),))
 
 
-def _decide_all(calls: Sequence[SearchCall], book: RuleBook, parts: Parts) -> list[_Entry]:
-    return [_decide(call, book, parts) for call in calls]
+def _decide_all(calls: Sequence[SearchCall], book: RuleBook, parts: Parts) -> list[Entry]:
+    return [decide_item(call, book, parts) for call in calls]
 
 
-def _decide(call: SearchCall, book: RuleBook, parts: Parts) -> _Entry:
-    """What is done with one search, whatever the others are."""
-    try:
-        asked, call = take_controls(call)
-        decision = decide(call, asked, book)
-    except CallerError as error:
-        return error
-    if isinstance(decision, Relay):
-        return _Item(call=call, decision=decision, status=relayed(decision))
-    searched = None
-    if parts.events is not None:
-        searched = searched_of(call, asked, decision, rules_version=book.version, new_id=uuid4().hex)
-    plan = plan_window(call, decision)
-    if parts.large_windows.knows(plan.shape, parts.clock.monotonic_s()):
-        return _Item(call=call, decision=decision, status=failed(decision, "answer_too_large"), searched=searched)
-    broken = failed(decision, "internal_error")
-    return _Item(call=call, decision=decision, status=broken, plan=plan, searched=searched)
-
-
-def _sent(entries: Sequence[_Entry]) -> list[_Item]:
-    """The searches that the engine is asked for, in order."""
-    return [entry for entry in entries if isinstance(entry, _Item)]
-
-
-async def _rerank(entries: Sequence[_Entry], run: _Run) -> ManyOutcome:
+async def _rerank(entries: Sequence[Entry], run: _Run) -> ManyOutcome:
     """The searches, reranked as far as the deadline allows. That is the latest one of theirs: all are answered at once.
 
     At the deadline, the client's own searches are sent beside the windows, as for one search.
     """
-    items = _sent(entries)
+    items = sent_of(entries)
     deadlines = [item.decision.deadline_s for item in items if item.plan and isinstance(item.decision, Rerank)]
-    shape = _shape_of(items)
+    shape = shape_of(items)
     if not deadlines or run.parts.large_windows.knows(shape, run.parts.clock.monotonic_s()):
         return await _pass_on(entries, "answer_too_large", run)
     deadline = Deadline(run.parts.clock, run.laps.started_s + max(deadlines))
@@ -259,15 +189,9 @@ async def _rerank(entries: Sequence[_Entry], run: _Run) -> ManyOutcome:
     return await _finish(entries, fetched, deadline, run)
 
 
-def _shape_of(items: Sequence[_Item]) -> WindowShape:
-    """What makes the answer for all windows large."""
-    shapes = [item.plan.shape for item in items if item.plan is not None]
-    return ",".join(shape[0] for shape in shapes), sum(shape[1] for shape in shapes), None
-
-
 async def _read_windows(
-    items: Sequence[_Item], shape: WindowShape, deadline: Deadline, run: _Run
-) -> _Windows | SearchStatus:
+    items: Sequence[Item], shape: WindowShape, deadline: Deadline, run: _Run
+) -> Windows | SearchStatus:
     """The engine's answer for all windows, or the status of each search if it is of no use to any.
 
     Raises UnreachableError, since the client's own searches would not be answered either.
@@ -287,39 +211,21 @@ async def _read_windows(
     run.laps.lap("engine")
     if reply.status != 200:
         return SearchStatus(status="failed", reason="engine_refused")
-    windows = await compute(len(body), _open_windows, reply, body, items)
+    windows = await compute(len(body), open_windows, reply, body, items)
     return windows or SearchStatus(status="failed", reason="unreadable_answer")
 
 
-def _open_windows(reply: Reply, body: bytes, items: Sequence[_Item]) -> _Windows | None:
-    """The answer opened as deep as it is read; None if it does not have one answer for each search."""
-    responses = _open_responses(body, len(items))
-    if responses is None:
-        return None
-    top, answers = responses
-    found = [
-        None if item.plan is None else read_answer(bytes(answer)) for item, answer in zip(items, answers, strict=True)
-    ]
-    return _Windows(reply=reply, body_bytes=len(body), top=top, answers=answers, found=found)
-
-
-def _open_responses(body: bytes, count: int) -> tuple[RawObject, list[msgspec.Raw]] | None:
-    """See `read_responses`; None too where there are more answers than `count`, or fewer."""
-    responses = read_responses(body)
-    return responses if responses is not None and len(responses[1]) == count else None
-
-
-async def _finish(entries: Sequence[_Entry], windows: _Windows, deadline: Deadline, run: _Run) -> ManyOutcome:
+async def _finish(entries: Sequence[Entry], windows: Windows, deadline: Deadline, run: _Run) -> ManyOutcome:
     """The answer to all searches, once the windows are there."""
     parts, laps, cost = run.parts, run.laps, windows.body_bytes
-    items = _sent(entries)
+    items = sent_of(entries)
     useless = [
-        None if item.plan is None else _why_useless(item, answer, found)
+        None if item.plan is None else why_useless(item, answer, found)
         for item, answer, found in zip(items, windows.answers, windows.found, strict=True)
     ]
     again = asyncio.create_task(_ask_again([item for item, why in zip(items, useless, strict=True) if why], run))
     try:
-        chosen = await compute(cost, _choose, items, windows, useless)
+        chosen = await compute(cost, choose, items, windows, useless)
         for one in chosen.values():
             note_absent_fields(one.decision, one.read, parts)
         deadline = deadline.before(writing_s(laps.lap("read"), items[0].call, windows.reply))
@@ -336,31 +242,21 @@ async def _finish(entries: Sequence[_Entry], windows: _Windows, deadline: Deadli
         own = iter(await again)
     finally:
         drop(again)
-    answered: list[_Answered] = []
+    answered: list[Answered] = []
     for place, item in enumerate(items):
         found, why = windows.found[place], useless[place]
         if why is not None:
-            answered.append(_passed(item, next(own), why))
+            answered.append(passed(item, next(own), why))
         elif found is None or item.plan is None or not isinstance(item.decision, Rerank):
-            answered.append(_passed(item, windows.answers[place], item.status))
+            answered.append(passed(item, windows.answers[place], item.status))
         else:
             known = verdicts.get(place)
-            answered.append(await compute(cost // len(items), _ranked, item, item.plan, item.decision, found, known))
+            answered.append(await compute(cost // len(items), ranked, item, item.plan, item.decision, found, known))
     laps.lap("fuse")
-    return await _write(windows.reply, windows.body_bytes, windows.top, _in_order(entries, answered), run)
+    return await _write(windows.reply, windows.body_bytes, windows.top, in_order(entries, answered), run)
 
 
-def _why_useless(item: _Item, answer: msgspec.Raw, found: EngineAnswer | None) -> SearchStatus | None:
-    """The status of a search whose window can't stand for the client's own search, None where it can."""
-    if not isinstance(item.decision, Rerank):
-        return None
-    if found is None:
-        refused = "error" in (open_object(bytes(answer)) or {})
-        return failed(item.decision, "engine_refused" if refused else "unreadable_answer")
-    return skipped("partial_answer", item.decision.rule) if lacks_page(found, item.decision) else None
-
-
-async def _ask_again(items: Sequence[_Item], run: _Run) -> list[msgspec.Raw]:
+async def _ask_again(items: Sequence[Item], run: _Run) -> list[msgspec.Raw]:
     """The engine's answers to the client's own searches, parallel to the items, in one request."""
     if not items:
         return []
@@ -372,77 +268,18 @@ async def _ask_again(items: Sequence[_Item], run: _Run) -> list[msgspec.Raw]:
         return lost
     if reply.status != 200:  # what the engine says of all of them, it says of each
         return lost if open_object(body) is None else [msgspec.Raw(body)] * len(items)
-    responses = await compute(len(body), _open_responses, body, len(items))
+    responses = await compute(len(body), open_responses, body, len(items))
     return lost if responses is None else responses[1]
 
 
-def _choose(items: Sequence[_Item], windows: _Windows, useless: Sequence[SearchStatus | None]) -> dict[int, _Chosen]:
-    """By place: the windows that are judged."""
-    chosen: dict[int, _Chosen] = {}
-    for place, (item, found) in enumerate(zip(items, windows.found, strict=True)):
-        decision, plan = item.decision, item.plan
-        if found is None or plan is None or not isinstance(decision, Rerank) or useless[place] is not None:
-            continue
-        if why_unfit(found, decision) is not None:
-            continue
-        read = read_texts(found, decision)
-        if can_read(decision, read):
-            request = ScoreRequest(scoring=decision.scoring, texts=read.texts)
-            chosen[place] = _Chosen(item=item, decision=decision, plan=plan, found=found, read=read, request=request)
-    return chosen
-
-
-def _ranked(
-    item: _Item,
-    plan: WindowPlan,
-    decision: Rerank,
-    found: EngineAnswer,
-    known: tuple[Verdict, SearchStatus] | None,
-) -> _Answered:
-    """The client's page out of the window: in its new order, or in the engine's where the window was not judged."""
-    if known is None:
-        verdict = unranked(found, decision)
-        status = skipped(why_unfit(found, decision) or "language", decision.rule)
-        members = render_answer(found, plan, replace(decision, include=frozenset()), verdict)
-    else:
-        verdict, status = known
-        members = render_answer(found, plan, decision, verdict)
-    searched = None if item.searched is None else item.searched.named_by(found).with_hits(found, verdict)
-    return _Answered(item=item, answer=members, status=status, searched=searched)
-
-
-def _passed(item: _Item, answer: msgspec.Raw, status: SearchStatus) -> _Answered:
-    """A search with the engine's own answer."""
-    if status.status == "failed":
-        status = settle(status, _http_status(answer))
-    return _Answered(item=item, answer=answer, status=status, searched=item.searched)
-
-
-def _http_status(answer: msgspec.Raw) -> int:
-    """The HTTP status that the engine gives one of many searches."""
-    members = open_object(bytes(answer)) or {}
-    if "error" not in members:
-        return 200
-    try:
-        return msgspec.json.decode(members.get("status", b"500"), type=int)
-    except ValueError:
-        return 500
-
-
-def _in_order(entries: Sequence[_Entry], answered: Sequence[_Answered]) -> list[_Answered | CallerError]:
-    """The answers in the order of the request, with our refusals in their places."""
-    given = iter(answered)
-    return [entry if isinstance(entry, CallerError) else next(given) for entry in entries]
-
-
 async def _pass_on(
-    entries: Sequence[_Entry], reason: Reason, run: _Run, *, held: bool = False, new_connection: bool = False
+    entries: Sequence[Entry], reason: Reason, run: _Run, *, held: bool = False, new_connection: bool = False
 ) -> ManyOutcome:
     """The engine's own answers as they come; held only where `held` asks for that, or something is written into them.
 
     `reason` says why the searches that were to be reranked are not.
     """
-    items = [_given_up(item, reason) for item in _sent(entries)]
+    items = [given_up(item, reason) for item in sent_of(entries)]
     written = len(items) < len(entries) or any("status" in item.decision.include for item in items)
     if not (written or held):
         return _forward(entries, items, run)
@@ -453,11 +290,11 @@ async def _pass_on(
         return _forward(entries, items, run)
     run.laps.lap("engine")
     if reply.status == 200:
-        responses = await compute(len(body), _open_responses, body, len(items))
+        responses = await compute(len(body), open_responses, body, len(items))
         if responses is not None:
             top, answers = responses
-            answered = [_passed(item, answer, item.status) for item, answer in zip(items, answers, strict=True)]
-            return await _write(reply, len(body), top, _in_order(entries, answered), run)
+            answered = [passed(item, answer, item.status) for item, answer in zip(items, answers, strict=True)]
+            return await _write(reply, len(body), top, in_order(entries, answered), run)
     if written and (reply.status == 200 or items[0].call.filter_path):
         return _forward(entries, items, run)  # what we asked for can't be written into, or was not filtered
     searches = [_ended(item, settle(item.status, reply.status), item.searched, run) for item in items]
@@ -465,7 +302,7 @@ async def _pass_on(
     return ManyOutcome(reply=replace(reply, headers=with_warning(reply.headers, warning)), searches=tuple(searches))
 
 
-def _forward(entries: Sequence[_Entry], items: Sequence[_Item], run: _Run) -> ManyOutcome:
+def _forward(entries: Sequence[Entry], items: Sequence[Item], run: _Run) -> ManyOutcome:
     """The client's own searches, whose answer is not read.
 
     Raises CallerError where one of them asked us for what isn't allowed: nothing can be written into that answer.
@@ -477,20 +314,13 @@ def _forward(entries: Sequence[_Entry], items: Sequence[_Item], run: _Run) -> Ma
     return ManyOutcome(forward=_own_request(items, run), searches=tuple(searches))
 
 
-def _own_request(items: Sequence[_Item], run: _Run) -> Request:
+def _own_request(items: Sequence[Item], run: _Run) -> Request:
     """The client's own searches: its request as it came, if nothing had to be taken out of its body."""
     request = joined([item.call.carrier.request for item in items]) if items else run.plain
     return run.plain if request.body == run.body else request
 
 
-def _given_up(item: _Item, reason: Reason) -> _Item:
-    """The item as one that is not reranked; for this reason, if it was to be."""
-    if item.plan is None or not isinstance(item.decision, Rerank):
-        return item
-    return replace(item, plan=None, status=failed(item.decision, reason))
-
-
-def _ended(item: _Item, status: SearchStatus, searched: Searched | None, run: _Run) -> OneOfMany:
+def _ended(item: Item, status: SearchStatus, searched: Searched | None, run: _Run) -> OneOfMany:
     """With what is known last: the time of all steps, which is one for all searches, and the id of the event."""
     query_id = None if searched is None else searched.names.query_id
     status = replace(status, took_ms=run.laps.took_ms(), query_id=query_id)
@@ -498,19 +328,19 @@ def _ended(item: _Item, status: SearchStatus, searched: Searched | None, run: _R
 
 
 async def _write(
-    engine: Reply, body_bytes: int, top: RawObject, answers: Sequence[_Answered | CallerError], run: _Run
+    engine: Reply, body_bytes: int, top: RawObject, answers: Sequence[Answered | CallerError], run: _Run
 ) -> ManyOutcome:
     """The engine's answer with these answers in it, about `body_bytes` long, in the coding that the engine used.
 
     The time of a search ends where the writing begins, since its status is written too.
     """
-    answered = [one for one in answers if isinstance(one, _Answered)]
+    answered = [one for one in answers if isinstance(one, Answered)]
     searches = tuple([_ended(one.item, one.status, one.searched, run) for one in answered])
     statuses = iter(one.status for one in searches)
     responses = [
         msgspec.Raw(error_body(one.status, caller_kind(one.status), str(one)))
         if isinstance(one, CallerError)
-        else _with_status(one, next(statuses))
+        else with_status(one, next(statuses))
         for one in answers
     ]
     call = answered[0].item.call  # how an answer is written is said for all searches
@@ -521,14 +351,3 @@ async def _write(
     headers = (*without_headers(engine.headers, b"content-length"), (b"content-length", b"%d" % len(body)))
     headers = with_warning(headers, warning_of_all([one.status for one in searches]))
     return ManyOutcome(reply=Reply(status=engine.status, headers=headers, body=body), searches=searches)
-
-
-def _with_status(one: _Answered, status: SearchStatus) -> Any:
-    """The answer, and the status of its search as its last member if that was asked for and the engine did not refuse.
-
-    What is not written into keeps its bytes.
-    """
-    if "status" not in one.item.decision.include:
-        return one.answer
-    members = one.answer if isinstance(one.answer, dict) else open_object(bytes(one.answer))
-    return one.answer if members is None or "error" in members else {**members, BLOCK: status.block()}

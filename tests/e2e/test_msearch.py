@@ -142,7 +142,7 @@ def test_each_answer_is_that_of_its_search_alone(
 
 
 def test_a_window_that_the_engine_refuses_costs_no_search_its_hits(engine: Engine, system: System) -> None:
-    """The index takes no more than 50 hits, so its search is answered in the engine's order, and others are reranked."""
+    """The index takes no more than 50 hits: its searches keep the engine's order, and the other one is reranked."""
     if engine.name == "osmem":
         pytest.skip("the embedded engine does not refuse a window")
     wish = {**MATCH, "ext": {"es_rerank": {"include": ["status"]}}}

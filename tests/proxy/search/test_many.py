@@ -170,7 +170,7 @@ def test_a_search_that_is_not_strict_json_is_not_read(search: bytes) -> None:
 
 
 def test_a_search_has_the_parameters_that_say_how_to_write() -> None:
-    """Of the URL those alone, since an engine takes no others of a single search there; and a pipeline of its header."""
+    """Of the URL those alone, since an engine takes no others of one search there; and its header's pipeline."""
     target = b"/_msearch?pretty&filter_path=responses.took&max_concurrent_searches=2&typed_keys"
     [call] = calls_in(many(b'{"search_pipeline":"p","preference":"x"}\n{}\n', target=target))
     assert call.parameters == {"pretty": "", "filter_path": "responses.took", "search_pipeline": "p"}
