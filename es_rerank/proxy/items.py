@@ -69,7 +69,7 @@ class Windows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chosen:
-    """A window that is ranked: its texts, and which of the requests for scores is its own."""
+    """A window that is judged: its texts, and the request for their scores, which another window may have too."""
 
     decision: Rerank
     found: EngineAnswer

@@ -64,11 +64,11 @@ from es_rerank.records import Reply, first_header, without_headers
 from es_rerank.upstream import AnswerTooLargeError, NoRoomError, UnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Coroutine, Mapping, Sequence
 
     from es_rerank.memory import Share
     from es_rerank.proxy.events.searched import Searched
-    from es_rerank.proxy.items import Entry, Windows
+    from es_rerank.proxy.items import Chosen, Entry, Windows
     from es_rerank.proxy.parts import Parts
     from es_rerank.proxy.search.call import SearchCall
     from es_rerank.proxy.search.render import Verdict
@@ -217,28 +217,16 @@ async def _read_windows(
 
 async def _finish(entries: Sequence[Entry], windows: Windows, deadline: Deadline, run: _Run) -> ManyOutcome:
     """The answer to all searches, once the windows are there."""
-    parts, laps, cost = run.parts, run.laps, windows.body_bytes
+    cost = windows.body_bytes
     items = sent_of(entries)
     useless = [
-        None if item.plan is None else why_useless(item, answer, found)
+        why_useless(item, answer, found)
         for item, answer, found in zip(items, windows.answers, windows.found, strict=True)
     ]
     again = asyncio.create_task(_ask_again([item for item, why in zip(items, useless, strict=True) if why], run))
     try:
         chosen = await compute(cost, choose, items, windows, useless)
-        for one in chosen.values():
-            note_absent_fields(one.decision, one.read, parts)
-        deadline = deadline.before(writing_s(laps.lap("read"), items[0].call, windows.reply))
-        scores = await parts.scores.judge([one.request for one in chosen.values()], deadline, laps) if chosen else []
-        verdicts: dict[int, tuple[Verdict, SearchStatus]] = {}
-        for (place, one), score in zip(chosen.items(), scores, strict=True):
-            decision = one.decision
-            verdict = await compute(cost // len(items), verdict_of, window_of(one.found, score), score, decision)
-            if "reasoning" in decision.include:
-                verdict = await with_reasoning(verdict, one.found, decision, one.request, score, deadline, parts)
-            verdicts[place] = verdict, scored(decision, score, one.read.missing_fields)
-        if any("reasoning" in one.decision.include for one in chosen.values()):
-            laps.lap("reasoning")
+        verdicts = await _judge(chosen, windows, items[0].call, deadline, run)
         own = iter(await again)
     finally:
         drop(again)
@@ -252,8 +240,39 @@ async def _finish(entries: Sequence[Entry], windows: Windows, deadline: Deadline
         else:
             known = verdicts.get(place)
             answered.append(await compute(cost // len(items), ranked, item, item.plan, item.decision, found, known))
-    laps.lap("fuse")
-    return await _write(windows.reply, windows.body_bytes, windows.top, in_order(entries, answered), run)
+    run.laps.lap("fuse")
+    return await _write(windows.reply, cost, windows.top, in_order(entries, answered), run)
+
+
+async def _judge(
+    chosen: Mapping[int, Chosen], windows: Windows, call: SearchCall, deadline: Deadline, run: _Run
+) -> dict[int, tuple[Verdict, SearchStatus]]:
+    """By place in the request, each window's new order and what became of it. `call` is any of the searches."""
+    parts, laps = run.parts, run.laps
+    for one in chosen.values():
+        note_absent_fields(one.decision, one.read, parts)
+    deadline = deadline.before(writing_s(laps.lap("read"), call, windows.reply))
+    # Searches for different facets of one question have equal windows.
+    requests = [*dict.fromkeys(one.request for one in chosen.values())]
+    judged = await parts.scores.judge(requests, deadline, laps) if requests else []
+    scores = dict(zip(requests, judged, strict=True))
+    verdicts: dict[int, Verdict] = {}
+    for place, one in chosen.items():
+        score = scores[one.request]
+        cost = windows.body_bytes // len(windows.answers)
+        verdicts[place] = await compute(cost, verdict_of, window_of(one.found, score), score, one.decision)
+    thinking = {place: one for place, one in chosen.items() if "reasoning" in one.decision.include}
+    if thinking:
+        reasoned = [
+            with_reasoning(verdicts[place], one.found, one.decision, one.request, scores[one.request], deadline, parts)
+            for place, one in thinking.items()
+        ]
+        verdicts |= zip(thinking, await asyncio.gather(*reasoned), strict=True)
+        laps.lap("reasoning")
+    return {
+        place: (verdicts[place], scored(one.decision, scores[one.request], one.read.missing_fields))
+        for place, one in chosen.items()
+    }
 
 
 async def _ask_again(items: Sequence[Item], run: _Run) -> list[msgspec.Raw]:

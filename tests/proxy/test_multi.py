@@ -120,7 +120,7 @@ async def test_what_is_not_ours_keeps_its_bytes() -> None:
 
 
 async def test_all_texts_are_judged_together() -> None:
-    """One call of the source of scores, with one request for each window, under the latest of the deadlines."""
+    """One call of the source of scores, with each window once, under the latest of the deadlines."""
     calls: list[tuple[int, float]] = []
 
     class Counting(BrokenSource):
@@ -128,8 +128,10 @@ async def test_all_texts_are_judged_together() -> None:
             calls.append((len(requests), deadline.remaining_s()))
             return await super(BrokenSource, self).judge(requests, deadline, laps)
 
-    parts = parts_with(FakeEngine(answers(FOUND, FOUND)), scores=Counting(MemoryScoreCache(), LengthWorkers()))
-    await answered(many(FILMS, with_wish(deadline_s=1), FILMS, with_wish(deadline_s=2)), parts)
+    engine = FakeEngine(answers(FOUND, FOUND, {**hits_of("another", "one")}))
+    parts = parts_with(engine, scores=Counting(MemoryScoreCache(), LengthWorkers()))
+    request = many(FILMS, with_wish(deadline_s=1), FILMS, with_wish(deadline_s=2), FILMS, with_wish(deadline_s=1.5))
+    assert reasons(await answered(request, parts)) == [("full", None)] * 3
     assert calls == [(2, 2.0)]
 
 
