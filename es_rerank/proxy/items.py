@@ -144,7 +144,7 @@ def open_responses(body: bytes, count: int) -> tuple[RawObject, list[msgspec.Raw
 
 def why_useless(item: Item, answer: msgspec.Raw, found: EngineAnswer | None) -> SearchStatus | None:
     """The status of a search whose window can't stand for the client's own search, None where it can."""
-    if not isinstance(item.decision, Rerank):
+    if item.plan is None or not isinstance(item.decision, Rerank):
         return None
     if found is None:
         refused = "error" in (open_object(bytes(answer)) or {})

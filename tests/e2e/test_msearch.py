@@ -204,6 +204,37 @@ def test_what_an_engine_refuses_as_a_whole_is_refused_in_its_words(engine: Engin
         assert through == direct
 
 
+PIECES = st.sampled_from(
+    [
+        b"{}",
+        b"\n",
+        b"\r\n",
+        b" ",
+        b'{"index":"films-many"}',
+        b'{"index":["books-many"]}',
+        b'{"index":',
+        b"]",
+        b"\x00",
+        b"\xff",
+        json.dumps(MATCH).encode(),
+        b'{"query":{"match":{"text":"love"}},"size":1}',
+        b'{"size":1,"size":2}',
+        b"7",
+        b'"a"',
+    ]
+)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(body=st.lists(PIECES, max_size=8).map(b"".join) | st.binary(max_size=40))
+def test_no_body_gets_another_status_than_from_the_engine(engine: Engine, system: System, body: bytes) -> None:
+    """Broken lines of every kind: no failure of ours, and an answer that is not reranked is the engine's."""
+    direct, through = ask(engine.url, "/_msearch", body), ask(system.url, "/_msearch", body)
+    assert through[0] == direct[0]
+    if b"match" not in body:
+        assert through == direct
+
+
 @pytest.mark.parametrize(
     "media_type",
     [

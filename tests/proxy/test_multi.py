@@ -12,6 +12,8 @@ import pytest
 from es_rerank.cache.scores import MemoryScoreCache
 from es_rerank.errors import CallerError, UpstreamError
 from es_rerank.proxy.multi import answer_many
+from es_rerank.proxy.search.large_windows import IN_A_ROW
+from es_rerank.proxy.search.source_filter import SourceFilter
 from es_rerank.records import Reply, Request
 from es_rerank.upstream import AnswerTooLargeError, UnreachableError
 from tests.proxy.events.test_recorder import recorder_with
@@ -264,6 +266,29 @@ async def test_if_no_window_is_of_use_the_clients_own_request_goes_through(windo
     outcome = await answered(request, parts_with(FakeEngine(window)))
     assert outcome.forward == request
     assert reasons(outcome) == [("failed", reason), ("skipped", "no_rule")]
+
+
+async def test_a_window_that_is_known_to_be_too_large_is_not_asked_for() -> None:
+    """That search is the client's own among the windows of the others."""
+    engine = FakeEngine(answers(FOUND, FOUND))
+    parts = parts_with(engine)
+    for _ in range(IN_A_ROW):
+        parts.large_windows.note_too_large(("films", 100, SourceFilter()), 0.0)
+    outcome = await answered(many(FILMS, SEARCH, FILMS, with_wish(window=50)), parts)
+    assert reasons(outcome) == [("failed", "answer_too_large"), ("full", None)]
+    assert (shown(outcome)[0], ids(shown(outcome)[1])) == (FOUND, ORDER)
+    [sent] = engine.requests
+    assert asked_of(sent) == [FILMS, SEARCH, FILMS, {**SEARCH, "from": 0, "size": 50}]
+
+
+async def test_windows_that_are_too_large_together_are_not_asked_for_again_and_again() -> None:
+    """After three such answers in a row, the client's own request goes through at once."""
+    engine = FakeEngine(*[AnswerTooLargeError("long")] * IN_A_ROW)
+    parts = parts_with(engine)
+    for _ in range(IN_A_ROW + 1):
+        outcome = await answered(many(FILMS, SEARCH, OTHER, SEARCH), parts)
+        assert reasons(outcome) == [("failed", "answer_too_large"), ("skipped", "no_rule")]
+    assert len(engine.requests) == IN_A_ROW
 
 
 async def test_an_engine_that_cant_be_reached_is_not_asked_again() -> None:
