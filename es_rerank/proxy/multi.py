@@ -173,6 +173,7 @@ async def _rerank(entries: Sequence[Entry], run: _Run) -> ManyOutcome:
     items = sent_of(entries)
     deadlines = [item.decision.deadline_s for item in items if item.plan and isinstance(item.decision, Rerank)]
     shape = shape_of(items)
+    # Where none is to be reranked, the reason is given to none.
     if not deadlines or run.parts.large_windows.knows(shape, run.parts.clock.monotonic_s()):
         return await _pass_on(entries, "answer_too_large", run)
     deadline = Deadline(run.parts.clock, run.laps.started_s + max(deadlines))

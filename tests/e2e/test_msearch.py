@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import time
 import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import System
 
+COUNTED_LIMIT_S = 30.0
 INDEX = "films-many"
 NARROW = "films-narrow"
 OTHER = "books-many"
@@ -272,3 +274,26 @@ def test_searches_that_no_rule_covers_are_not_touched(engine: Engine, system: Sy
     """The whole answer is the engine's."""
     body = lines_of([({"index": OTHER}, MATCH), ({"index": ".kibana"}, MATCH)])
     assert ask(system.url, "/_msearch", body) == ask(engine.url, "/_msearch", body)
+
+
+def test_each_search_is_counted_and_logged_once(engine: Engine, system: System) -> None:
+    """With its own rule and reason; a request that no rule covers leaves nothing."""
+
+    def counted() -> int:
+        return int(send_json(f"{system.url}/_es_rerank/_stats")["searches"]["total"])
+
+    before = counted()
+    for pairs in (
+        [({"index": OTHER}, MATCH)] * 2,
+        [({"index": OTHER}, MATCH), ({"index": INDEX}, MATCH), ({"index": INDEX}, {"size": 0})],
+    ):
+        assert ask(system.url, "/_msearch", lines_of(pairs))[0] == 200
+    expected = [(OTHER, "no_rule"), (INDEX, None), (INDEX, "size_zero")]
+    give_up_s = time.monotonic() + COUNTED_LIMIT_S  # an answer is counted when it is sent, and a thread writes the log
+    while True:
+        logged = [json.loads(line) for line in system.proxy.log.read_text().splitlines() if '"index"' in line]
+        last = [(line["index"], line["reason"]) for line in logged[-3:]]
+        if last == expected and counted() == before + 3:
+            break
+        assert time.monotonic() < give_up_s, last
+        time.sleep(0.05)

@@ -33,6 +33,8 @@ LINES_TYPE = re.compile(
 # Of the URL's parameters, those that say how an answer is written. The others that the engines take here are for them
 # alone, and a search's own (`q`, `from`, `sort` and the like) they refuse.
 WRITING = ("filter_path", "pretty", "format")
+# A search is three bytes at least: a body of millions would take seconds to be read.
+MAX_SEARCHES = 2048
 # Either key names the indices.
 INDEX_KEYS = ("index", "indices")
 
@@ -97,10 +99,10 @@ def named_expressions(body: object, expression: str) -> Iterable[str]:
 def split_lines(body: bytes) -> list[bytes] | None:
     """The lines, without their ends: a header line and a search by turns. None where it is the engine's to judge.
 
-    So it is if the last line has no end, or no partner. An empty line at the very beginning is a header line for
-    Elasticsearch, and nothing at all for OpenSearch.
+    So it is if the last line has no end, or no partner, and if there are more than MAX_SEARCHES. An empty line at the
+    very beginning is a header line for Elasticsearch, and nothing at all for OpenSearch.
     """
-    if body[:1] == b"\n" or body[-1:] != b"\n":
+    if body[:1] == b"\n" or body[-1:] != b"\n" or body.count(b"\n") > 2 * MAX_SEARCHES:
         return None
     lines = body[:-1].split(b"\n")
     return None if len(lines) % 2 else lines

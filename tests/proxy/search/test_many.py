@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from es_rerank.proxy.search.many import (
+    MAX_SEARCHES,
     joined,
     many_expression,
     named_expressions,
@@ -24,6 +26,7 @@ from tests.proxy.search.calls import MAX_BYTES, endless
 if TYPE_CHECKING:
     from es_rerank.proxy.search.call import SearchCall
 
+ROOT = Path(__file__).parents[3]
 LINES = (b"content-type", b"application/x-ndjson")
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
@@ -42,9 +45,9 @@ def many(body: Any, *headers: tuple[bytes, bytes], target: bytes = b"/notes/_mse
     return Request(method="POST", target=target, headers=headers or (LINES,), body=body)
 
 
-def calls_in(request: Request) -> list[SearchCall]:
+def calls_in(request: Request, max_bytes: int = MAX_BYTES) -> list[SearchCall]:
     """The searches of a request that can be read."""
-    read = read_many(request, "notes", max_bytes=MAX_BYTES)
+    read = read_many(request, "notes", max_bytes=max_bytes)
     assert isinstance(read, tuple)
     return read[1]
 
@@ -131,6 +134,13 @@ def test_any_body_is_read_or_left_alone(body: bytes) -> None:
 def test_lines_that_engines_read_in_their_own_way_are_theirs(body: bytes) -> None:
     """A line without an end or a partner, and an empty line first, which engines read differently."""
     assert split_lines(body) is None
+
+
+def test_as_many_searches_are_read_as_the_manual_says() -> None:
+    """One more, and the request goes through as it is."""
+    assert f"more than {MAX_SEARCHES} searches" in " ".join((ROOT / "docs" / "search.md").read_text("utf-8").split())
+    assert len(calls_in(many(b"{}\n{}\n" * MAX_SEARCHES), max_bytes=10**6)) == MAX_SEARCHES
+    assert split_lines(b"{}\n{}\n" * (MAX_SEARCHES + 1)) is None
 
 
 @pytest.mark.parametrize(
