@@ -332,7 +332,7 @@ async def odd_framing(caller: Caller) -> None:
 
 
 async def several(caller: Caller) -> None:
-    """An `_msearch`, which passes through."""
+    """An `_msearch`, whose answers have to be those of its searches, in their order."""
     both = [caller.asked(), caller.asked()]
     lines = [line for asked in both for line in ({"index": INDEX}, asked.search())]
     marks = [asked.mark for asked in both]

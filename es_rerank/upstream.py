@@ -455,7 +455,7 @@ def _changes_nothing(request: Request) -> bool:
 
     A scroll moves on with each request.
     """
-    if request.path.rstrip(b"/").endswith(b"/_search"):
+    if request.path.rstrip(b"/").endswith((b"/_search", b"/_msearch")):
         return request.method in ("GET", "POST") and isinstance(request.body, bytes | None)
     return request.method in ("GET", "HEAD") and request.body is None and b"/scroll" not in request.path
 

@@ -10,12 +10,12 @@ from typing import get_args
 
 from es_rerank.fusion.fuse import Method
 from es_rerank.proxy.field_types import KEPT_S, KEPT_UNKNOWN_S, MAX_ASKING, MAX_KEPT, TEXT_TYPES
-from es_rerank.proxy.pipeline import TYPES_WAIT_S
 from es_rerank.proxy.search.clauses import BODY_TEXT, FIELD_TEXT, INNER_QUERY, SPANS, SYNTAX_TEXT, WORD_PARTS
 from es_rerank.proxy.search.control import ALLOWED, MAX_NAME_CHARACTERS, MAX_QUERY_CHARACTERS, Controls, Include
 from es_rerank.proxy.search.question import MAX_WORDS, find_question
 from es_rerank.proxy.search.status import SearchStatus
 from es_rerank.proxy.search.syntax import MAX_SYNTAX_CHARS
+from es_rerank.proxy.steps import TYPES_WAIT_S
 from es_rerank.reasons import OUTCOMES, Outcome
 from es_rerank.tables import LimitSettings
 from tests.proxy.search.calls import NOT_OURS

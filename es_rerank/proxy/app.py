@@ -12,17 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 from es_rerank.errors import CallerError, UpstreamError
 from es_rerank.proxy.http.exchange import CallerLeftError, Exchange, check_head
-from es_rerank.proxy.http.own import UPSTREAM_KIND, error_reply, is_own
+from es_rerank.proxy.http.own import UPSTREAM_KIND, caller_kind, error_reply, is_own
+from es_rerank.proxy.multi import answer_many
 from es_rerank.proxy.own.answer import write_error
 from es_rerank.proxy.own.router import answer_own
 from es_rerank.proxy.own.routes import ROUTES
 from es_rerank.proxy.parts import open_parts
-from es_rerank.proxy.pipeline import answer, settle, with_warning
+from es_rerank.proxy.pipeline import answer
 from es_rerank.proxy.rerank_api.answer import answer_rerank, is_rerank
 from es_rerank.proxy.search.call import opaque_id, search_expression
 from es_rerank.proxy.search.control import may_ask
+from es_rerank.proxy.search.many import many_expression, named_expressions
 from es_rerank.proxy.search.query_string import parse_query
-from es_rerank.proxy.search.status import SearchStatus
+from es_rerank.proxy.search.status import SearchStatus, warning_of_all
+from es_rerank.proxy.steps import settle, with_warning
+from es_rerank.rules.book import may_cover
 from es_rerank.telemetry import SEARCH_LOG, log_event
 from es_rerank.upstream import end_to_end
 
@@ -36,15 +40,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 HELD_BODY_BYTES = 64 * 1024
-CALLER_KIND = "illegal_argument_exception"
-CALLER_KINDS = {
-    404: "resource_not_found_exception",
-    408: "timeout_exception",
-    409: "version_conflict_engine_exception",
-}
 NO_ENGINE = SearchStatus(status="failed", reason="no_engine")
-# With these, no rule can hold for a search, whatever else is in it.
-UNCOVERED = ("no_rule", "system_index")
 
 
 class App:
@@ -95,7 +91,7 @@ async def serve(exchange: Exchange, parts: Parts) -> None:
         if exchange.started:
             LOG.warning("an answer broke off: %s", error)
             return
-        kind = CALLER_KINDS.get(error.status, CALLER_KIND)
+        kind = caller_kind(error.status)
         if isinstance(error, UpstreamError):
             kind = UPSTREAM_KIND
             LOG.warning("no answer of the engine: %s (%s)", error, error.detail or "no more is known")
@@ -129,9 +125,16 @@ async def _route(exchange: Exchange, parts: Parts) -> None:
     if expression is not None:
         request = replace(request, body=await exchange.read_body(parts.limits.max_request_bytes))
         book = parts.rules.book  # the one reading: what is decided for this search is decided by it
-        if book.find(expression) not in UNCOVERED or may_ask(request):
+        if may_cover(book, expression) or may_ask(request):
             with parts.stats.in_flight():
                 await _search(exchange, request, expression, book, parts)
+            return
+    elif (expression := many_expression(request)) is not None:
+        request = replace(request, body=await exchange.read_body(parts.limits.max_request_bytes))
+        book = parts.rules.book
+        if any(may_cover(book, named) for named in named_expressions(request.body, expression)) or may_ask(request):
+            with parts.stats.in_flight():
+                await _many_searches(exchange, request, expression, book, parts)
             return
     elif exchange.body_bytes is not None and exchange.body_bytes <= HELD_BODY_BYTES:
         # A small body is read whole first, so that a slow caller does not keep a connection to the engine.
@@ -150,7 +153,7 @@ async def _search(exchange: Exchange, request: Request, expression: str, book: R
         elif outcome.forward is not None:
             async with parts.engine.send(outcome.forward) as reply:
                 status = settle(status, reply.status)
-                reply.headers = with_warning(reply.headers, status)
+                reply.headers = with_warning(reply.headers, status.warning())
                 await exchange.stream(reply)
     except UpstreamError:
         parts.stats.count(NO_ENGINE)
@@ -160,6 +163,29 @@ async def _search(exchange: Exchange, request: Request, expression: str, book: R
     _log(request, expression, status)
     if parts.events is not None and outcome.searched is not None:
         parts.events.record(outcome.searched, status)
+
+
+async def _many_searches(exchange: Exchange, request: Request, expression: str, book: RuleBook, parts: Parts) -> None:
+    """Answer an `_msearch`, count its searches and log them, each as if it had come alone."""
+    try:
+        outcome = await answer_many(request, expression, book, parts, exchange.share)
+        searches = outcome.searches
+        if outcome.reply is not None:
+            await exchange.reply(outcome.reply)
+        elif outcome.forward is not None:
+            async with parts.engine.send(outcome.forward) as reply:
+                searches = tuple([replace(one, status=settle(one.status, reply.status)) for one in searches])
+                reply.headers = with_warning(reply.headers, warning_of_all([one.status for one in searches]))
+                await exchange.stream(reply)
+    except UpstreamError:
+        parts.stats.count(NO_ENGINE)
+        _log(request, expression, NO_ENGINE)
+        raise
+    for one in searches:
+        parts.stats.count(one.status)
+        _log(request, one.expression, one.status)
+        if parts.events is not None and one.searched is not None:
+            parts.events.record(one.searched, one.status)
 
 
 def _log(request: Request, expression: str, status: SearchStatus) -> None:

@@ -9,33 +9,57 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from es_rerank.clock import Deadline
 from es_rerank.errors import CallerError, UpstreamError
-from es_rerank.fusion.rank import Window, rank
-from es_rerank.language import may_be_in
 from es_rerank.proxy.events.searched import searched_of
-from es_rerank.proxy.http.coding import UnreadableBodyError, decode_body, inflated_bytes
+from es_rerank.proxy.http.coding import UnreadableBodyError
 from es_rerank.proxy.laps import Laps
 from es_rerank.proxy.offload import compute
 from es_rerank.proxy.scoring.ask import ScoreRequest
 from es_rerank.proxy.search.call import read_call
 from es_rerank.proxy.search.control import HEADER, take_controls
 from es_rerank.proxy.search.decide import Relay, decide, with_types
-from es_rerank.proxy.search.render import Verdict, page_of, render_answer
-from es_rerank.proxy.search.status import SearchStatus, outcome_of
+from es_rerank.proxy.search.render import Verdict, render_answer
+from es_rerank.proxy.search.status import SearchStatus
 from es_rerank.proxy.search.window import plan_plain, plan_window, read_answer, read_texts
 from es_rerank.proxy.search.write import finish_body, start_body, writing_cost
+from es_rerank.proxy.steps import (
+    READING_COST,
+    TYPES_WAIT_S,
+    can_read,
+    failed,
+    fetch,
+    holds,
+    lacks_page,
+    note_absent_fields,
+    reading_cost,
+    relayed,
+    scored,
+    settle,
+    skipped,
+    types_of,
+    unranked,
+    useful_by,
+    verdict_of,
+    why_lost,
+    why_unfit,
+    window_of,
+    with_reasoning,
+    with_warning,
+    writing_s,
+)
 from es_rerank.rawjson import open_object
 from es_rerank.records import Reply, first_header, without_headers
 from es_rerank.upstream import AnswerTooLargeError, NoRoomError, UnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Coroutine
     from collections.abc import Set as AbstractSet
 
+    from es_rerank.fusion.rank import Window
     from es_rerank.memory import Share
     from es_rerank.proxy.events.searched import Searched
     from es_rerank.proxy.parts import Parts
@@ -43,18 +67,11 @@ if TYPE_CHECKING:
     from es_rerank.proxy.search.call import SearchCall
     from es_rerank.proxy.search.decide import Rerank
     from es_rerank.proxy.search.window import EngineAnswer, WindowPlan
-    from es_rerank.reasons import Reason
-    from es_rerank.records import Headers, Request
+    from es_rerank.records import Request
     from es_rerank.rules.book import RuleBook
     from es_rerank.texts import Texts
 
 LOG = logging.getLogger(__name__)
-# A request is read into Python's own objects, which takes so much longer than opening an answer as long.
-READING_COST = 4
-# How long a search waits for the types of its fields, once it needs nothing else to go on.
-TYPES_WAIT_S = 0.5
-# No filter makes writing an answer take much longer than this times opening it.
-MOST_WRITING_COST = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,8 +148,8 @@ async def answer(  # noqa: PLR0917
     plain = replace(request, headers=without_headers(request.headers, HEADER))
     try:
         max_bytes = parts.limits.max_request_bytes
-        call = await compute(_reading_cost(request), read_call, request, expression, max_bytes=max_bytes)
-        has_room = _holds(share, call.body, request.body)
+        call = await compute(reading_cost(request), read_call, request, expression, max_bytes=max_bytes)
+        has_room = holds(share, call.body, request.body)
         cost = READING_COST * len(call.body)
         asked, call = await compute(cost, take_controls, call)
         plain = call.carrier.request  # from here on the request holds nothing that is meant for es-rerank
@@ -142,11 +159,11 @@ async def answer(  # noqa: PLR0917
             return Outcome(forward=plain, status=status)
         decision = await compute(cost, decide, call, asked, book)
         if isinstance(decision, Relay) and decision.in_doubt:
-            is_text = await _types_of(call, decision.in_doubt, run, parts.clock.monotonic_s() + TYPES_WAIT_S)
+            is_text = await types_of(call, decision.in_doubt, parts, parts.clock.monotonic_s() + TYPES_WAIT_S)
             decision = await compute(cost, decide, call, asked, book, is_text)
         run.trace.decision = decision
         if isinstance(decision, Relay):
-            return await _pass_on(call, decision.include, _relayed(decision), run)
+            return await _pass_on(call, decision.include, relayed(decision), run)
         if parts.events is not None:
             searched = searched_of(call, asked, decision, rules_version=book.version, new_id=uuid4().hex)
             run = replace(run, searched=searched)
@@ -156,7 +173,7 @@ async def answer(  # noqa: PLR0917
             raise
         except Exception:
             LOG.exception("reranking broke; the search goes through")
-            return await _pass_on(call, decision.include, _failed(decision, "internal_error"), run)
+            return await _pass_on(call, decision.include, failed(decision, "internal_error"), run)
     except (CallerError, UpstreamError):
         raise
     except Exception:  # whatever is wrong with us, the search is answered
@@ -181,37 +198,30 @@ async def _rerank(call: SearchCall, decision: Rerank, run: _Run) -> Outcome:
     trace.found = found
     if run.searched is not None:
         run = replace(run, searched=run.searched.named_by(found))
-    unfit = _why_unfit(found, decision)
+    unfit = why_unfit(found, decision)
     if unfit is not None:
-        return await _answer_unranked(call, plan, decision, fetched, _skipped(unfit, decision), run)
+        return await _answer_unranked(call, plan, decision, fetched, skipped(unfit, decision), run)
     if decision.in_doubt:
         wait_s = min(TYPES_WAIT_S, deadline.remaining_s() / 2)
-        is_text = await _types_of(call, decision.in_doubt, run, parts.clock.monotonic_s() + wait_s)
+        is_text = await types_of(call, decision.in_doubt, parts, parts.clock.monotonic_s() + wait_s)
         decision = trace.decision = await compute(READING_COST * len(call.body), with_types, decision, is_text)
         laps.lap("engine")
     read = trace.texts = await compute(cost, read_texts, found, decision)
-    _note_absent_fields(decision, read, parts)
-    if not _reads(decision, read):
-        return await _answer_unranked(call, plan, decision, fetched, _skipped("language", decision), run)
+    note_absent_fields(decision, read, parts)
+    if not can_read(decision, read):
+        return await _answer_unranked(call, plan, decision, fetched, skipped("language", decision), run)
     request = ScoreRequest(scoring=decision.scoring, texts=read.texts)
-    deadline = deadline.before(_writing_s(laps.lap("read"), call, fetched.reply))
+    deadline = deadline.before(writing_s(laps.lap("read"), call, fetched.reply))
     [scores] = await parts.scores.judge([request], deadline, laps)
     trace.scores = scores
-    window = Window(
-        ids=found.ids[: len(request.texts)],
-        engine_scores=found.scores[: len(request.texts)],
-        judgments=scores.judgments,
-    )
-    ranked = await compute(cost, rank, window.engine_scores, window.judgments, decision.recipe)
-    verdict = trace.verdict = Verdict(ranked=ranked, judgments=window.judgments, from_cache=scores.from_cache)
+    window = window_of(found, scores)
+    verdict = trace.verdict = await compute(cost, verdict_of, window, scores, decision)
     if "reasoning" in decision.include:
-        places = [index for _, index in page_of(found, decision.page, verdict.ranked.ranking)]
-        shown = [index for index in places if index < len(request.texts)]
-        verdict = replace(verdict, reasoning=await parts.scores.find_reasoning(shown, request, scores, deadline))
+        verdict = await with_reasoning(verdict, found, decision, request, scores, deadline, parts)
         laps.lap("reasoning")
     members = await compute(cost, render_answer, found, plan, decision, verdict)
     laps.lap("fuse")
-    status = _status_of(decision, scores, read.missing_fields)
+    status = scored(decision, scores, read.missing_fields)
     run = _with_hits(run, found, verdict)
     outcome = await _write(fetched.reply, cost, members, call, status, decision.include, run)
     return replace(outcome, window=window)
@@ -229,25 +239,16 @@ async def _fetch_window(
 ) -> _WindowAnswer | SearchStatus | Outcome:
     """The engine's answer for the window; or why it is of no use; or the outcome of the client's own search.
 
-    At the deadline the window is not given up: the client's own search is sent beside it, and the first of the two that
-    is answered well counts. So a window that takes much longer than the search costs no more than the deadline, and
-    where the whole engine is slow, scores that are in the cache still count. Raises UpstreamError if no answer came.
+    See `useful_by` for what happens at the deadline. Raises UpstreamError if no answer came.
     """
     if run.parts.large_windows.knows(plan.shape, run.parts.clock.monotonic_s()):
-        return _failed(decision, "answer_too_large")
-    fetching = asyncio.create_task(_read_window(plan, decision, deadline, run))
-    try:
-        async with deadline.limit():
-            return await asyncio.shield(fetching)
-    except TimeoutError:
-        late = _failed(decision, "deadline")
-        own = asyncio.create_task(_pass_on(call, decision.include, late, run, held=True, new_connection=True))
-        try:
-            return await _first_useful(fetching, own)
-        finally:
-            _drop(own)
-    finally:
-        _drop(fetching)
+        return failed(decision, "answer_too_large")
+
+    def pass_on() -> Coroutine[Any, Any, Outcome]:
+        late = failed(decision, "deadline")
+        return _pass_on(call, decision.include, late, run, held=True, new_connection=True)
+
+    return await useful_by(deadline, asyncio.create_task(_read_window(plan, decision, deadline, run)), pass_on)
 
 
 async def _read_window(
@@ -259,55 +260,24 @@ async def _read_window(
     """
     large_windows = run.parts.large_windows
     try:
-        reply, body = await _fetch(plan.request, run, due_s=deadline.due_s)
+        reply, body = await fetch(plan.request, run.parts, run.share, due_s=deadline.due_s)
     except UnreachableError:
         raise
     except (UpstreamError, UnreadableBodyError) as error:
         LOG.warning("the answer for a window is of no use: %s", error)
         if isinstance(error, AnswerTooLargeError):
             large_windows.note_too_large(plan.shape, run.parts.clock.monotonic_s())
-        return _failed(decision, _why_lost(error))
+        return failed(decision, why_lost(error))
     large_windows.note_fit(plan.shape)
     run.laps.lap("engine")
     if reply.status != 200:  # the engine may refuse only our window; if not, the client must get its own refusal
-        return _failed(decision, "engine_refused")
+        return failed(decision, "engine_refused")
     found = await compute(len(body), read_answer, body)
     if found is None:
-        return _failed(decision, "unreadable_answer")
-    # A shard may have failed on our window alone. An answer that is incomplete otherwise serves if its page is full.
-    if found.shards_failed or not (found.complete or len(found.hits) >= decision.page.end):
-        return _skipped("partial_answer", decision)
+        return failed(decision, "unreadable_answer")
+    if lacks_page(found, decision):
+        return skipped("partial_answer", decision)
     return _WindowAnswer(reply=reply, body_bytes=len(body), found=found)
-
-
-def _why_lost(error: Exception) -> Reason:
-    if isinstance(error, AnswerTooLargeError):
-        return "answer_too_large"
-    if isinstance(error, NoRoomError):
-        return "memory_full"
-    return "unreadable_answer" if isinstance(error, UnreadableBodyError) else "window_lost"
-
-
-async def _first_useful(
-    fetching: asyncio.Task[_WindowAnswer | SearchStatus], own: asyncio.Task[Outcome]
-) -> _WindowAnswer | Outcome:
-    """The window if it comes first and is of use, else the client's own search; if that fails, what is left."""
-    await asyncio.wait({fetching, own}, return_when=asyncio.FIRST_COMPLETED)
-    if fetching.done() and fetching.exception() is None and isinstance(window := fetching.result(), _WindowAnswer):
-        return window
-    try:
-        return await own
-    except UpstreamError:
-        window = await fetching
-        if isinstance(window, _WindowAnswer):
-            return window
-        raise
-
-
-def _drop(task: asyncio.Task[Any]) -> None:
-    """Cancel a task whose result nobody needs any more, if it still runs."""
-    task.cancel()
-    task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
 
 
 async def _pass_on(
@@ -326,7 +296,7 @@ async def _pass_on(
         return forwarded
     request = plan_plain(call) if written else call.carrier.request
     try:
-        reply, body = await _fetch(request, run, new_connection=new_connection)
+        reply, body = await fetch(request, run.parts, run.share, new_connection=new_connection)
     except (AnswerTooLargeError, NoRoomError, UnreadableBodyError):
         return forwarded
     run.laps.lap("engine")
@@ -337,15 +307,8 @@ async def _pass_on(
         return await _write(reply, len(body), members, call, status, shown, run)
     if written and call.filter_path:  # what we asked for was not filtered, and can't be filtered here
         return replace(forwarded, status=status)
-    headers = with_warning(reply.headers, status)
+    headers = with_warning(reply.headers, status.warning())
     return Outcome(reply=replace(reply, headers=headers), status=status, searched=run.searched)
-
-
-def settle(status: SearchStatus, engine_status: int) -> SearchStatus:
-    """The status of a search that passed on, once the engine's answer is known: its refusal is not our failure."""
-    if engine_status == 200 or status.status != "failed":
-        return status
-    return replace(status, status="skipped", reason="engine_refused")
 
 
 async def _answer_unranked(  # noqa: PLR0917
@@ -353,121 +316,11 @@ async def _answer_unranked(  # noqa: PLR0917
 ) -> Outcome:
     """The client's page in the engine's order, out of the window's answer: the engine is not asked again."""
     found, cost = window.found, window.body_bytes
-    scores = found.scores[: decision.window]
-    gaps = (None,) * len(scores)
-    verdict = Verdict(ranked=rank(scores, gaps, decision.recipe), judgments=gaps)
+    verdict = unranked(found, decision)
     bare = replace(decision, include=frozenset())
     members = await compute(cost, render_answer, found, plan, bare, verdict)
     run = _with_hits(run, found, verdict)
     return await _write(window.reply, cost, members, call, status, decision.include, run)
-
-
-async def _fetch(
-    request: Request, run: _Run, *, due_s: float | None = None, new_connection: bool = False
-) -> tuple[Reply, bytes]:
-    """The engine's answer, and its body without its coding.
-
-    Raises AnswerTooLargeError, NoRoomError, UnreadableBodyError.
-    """
-    max_bytes = run.parts.limits.max_answer_bytes
-    reply = await run.parts.engine.fetch(
-        request, max_bytes=max_bytes, hold=run.share.take, due_s=due_s, new_connection=new_connection
-    )
-    coding = first_header(reply.headers, b"content-encoding")
-    cost = min(inflated_bytes(reply.body, coding), max_bytes)
-    body = await compute(cost, decode_body, reply.body, coding, max_bytes=max_bytes)
-    if not _holds(run.share, body, reply.body):
-        raise NoRoomError("the engine's answer can't be inflated now: limits.max_held_bytes are held")
-    return reply, body
-
-
-def _holds(share: Share, read: bytes, came: object) -> bool:
-    """Whether there is room for what was read, beside what came: a body that was compressed is there twice."""
-    return read is came or share.take(len(read))
-
-
-def _writing_s(read_s: float, call: SearchCall, engine: Reply) -> float:
-    """About how long the answer takes to write, if opening it took `read_s`: so much sooner the wait for scores ends.
-
-    A long answer takes longer than the margin that is always kept, and everything does on a busy machine.
-    """
-    return read_s * min(MOST_WRITING_COST, writing_cost(1, call, first_header(engine.headers, b"content-encoding")))
-
-
-def _reading_cost(request: Request) -> int:
-    """How much there is to compute for reading a request, 0 where its body is not held."""
-    body = request.body if isinstance(request.body, bytes) else b""
-    return READING_COST * (len(body) + inflated_bytes(body, request.header(b"content-encoding")))
-
-
-async def _types_of(call: SearchCall, fields: Sequence[str], run: _Run, due_s: float) -> Mapping[str, bool]:
-    """By field, whether it is a text, as far as that is known at this instant at the latest."""
-    types = run.parts.field_types
-    return {} if types is None else await types.find(call, fields, due_s)
-
-
-def _note_absent_fields(decision: Rerank, read: Texts, parts: Parts) -> None:
-    """Warn, once, of a field that no hit of many searches has."""
-    fields = decision.text.names
-    hits = len(read.texts)
-    for field in parts.absent_fields.note(decision.rule, fields, hits=hits, missing=read.missing_fields):
-        LOG.warning("rule %r: no hit of the last searches has the field %r in its _source", decision.rule, field)
-
-
-def _why_unfit(found: EngineAnswer, decision: Rerank) -> Reason | None:
-    """Why an answer that has the client's page is not reranked, or None."""
-    if not found.complete:
-        return "partial_answer"
-    return "system_index" if decision.may_reach_system and found.has_system_hits else None
-
-
-def _reads(decision: Rerank, read: Texts) -> bool:
-    """Whether the scorer can read the window. Its first hits decide, so that all pages of a search agree.
-
-    A window without any text is left to scoring, which says so.
-    """
-    language = decision.language
-    return language is None or not any(read.texts) or may_be_in(language, decision.scoring.question, read.texts)
-
-
-def _status_of(decision: Rerank, scores: WindowScores, missing_fields: Mapping[str, int]) -> SearchStatus:
-    """What became of a window."""
-    size = len(scores.judgments)
-    # A hit without text can't be scored. If no hit of a window has text, the rule probably names the wrong fields.
-    expected = size - scores.missing_text or size
-    outcome, reason = outcome_of(window=expected, scored=scores.scored, reason=scores.reason)
-    return SearchStatus(
-        status=outcome,
-        reason=reason,
-        rule=decision.rule,
-        scorer=decision.scorer,
-        window=size,
-        scored=scores.scored,
-        cached=scores.cached,
-        missing_text=scores.missing_text,
-        missing_fields=missing_fields,
-        mode=decision.mode,
-        question=decision.told_question,
-        cut=scores.cut,
-        low_mass=scores.low_mass,
-        truncated=scores.truncated,
-    )
-
-
-def _relayed(relay: Relay) -> SearchStatus:
-    """The status of a search that was never begun. Only where memory is full would it have been reranked."""
-    outcome: Literal["failed", "skipped"] = "failed" if relay.reason == "memory_full" else "skipped"
-    return SearchStatus(status=outcome, reason=relay.reason, rule=relay.rule)
-
-
-def _skipped(reason: Reason, decision: Rerank) -> SearchStatus:
-    return SearchStatus(status="skipped", reason=reason, rule=decision.rule, question=decision.told_question)
-
-
-def _failed(decision: Rerank, reason: Reason) -> SearchStatus:
-    return SearchStatus(
-        status="failed", reason=reason, rule=decision.rule, scorer=decision.scorer, question=decision.told_question
-    )
 
 
 async def _write(  # noqa: PLR0917
@@ -489,11 +342,5 @@ async def _write(  # noqa: PLR0917
     status = run.finished(status)
     body = finish_body(started, call, status, include)
     headers = (*without_headers(engine.headers, b"content-length"), (b"content-length", b"%d" % len(body)))
-    reply = Reply(status=engine.status, headers=with_warning(headers, status), body=body)
+    reply = Reply(status=engine.status, headers=with_warning(headers, status.warning()), body=body)
     return Outcome(reply=reply, status=status, searched=run.searched)
-
-
-def with_warning(headers: Headers, status: SearchStatus) -> Headers:
-    """The headers of an answer, and the Warning where reranking was partial or failed."""
-    warning = status.warning()
-    return headers if warning is None else (*headers, (b"warning", warning))

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from es_rerank.tables import LimitSettings
 
 THINKING_KEYS = ("mode", "budget_tokens", "think_top", "score", "keep_reasoning")
+# With these, no rule can hold for a search, whatever else is in it.
+UNCOVERED = ("no_rule", "system_index")
 # For how many index expressions the rule is remembered: far more than clients use; the bound is for invented ones.
 REMEMBERED_EXPRESSIONS = 1024
 
@@ -80,6 +82,11 @@ class RuleBook:
     def scorers(self) -> dict[str, BoundRule]:
         """By the name of each scorer in use: the first rule that uses it."""
         return {bound.rule.scorer: bound for bound in reversed(self.rules)}
+
+
+def may_cover(book: RuleBook, expression: str) -> bool:
+    """Whether a rule may hold for a search on these indices, whatever else is in it."""
+    return book.find(expression) not in UNCOVERED
 
 
 def _find(rules: Sequence[BoundRule], expression: str) -> BoundRule | NoRule:

@@ -76,13 +76,15 @@ class Recorder:
         return result
 
     async def reranked(self, name: str, method: Callable[..., Any], **named: Any) -> None:
-        """A call whose hits may come in another order and with other scores, but with nothing else changed."""
+        """A call of one search or many, whose hits may change in order and score, but with nothing else changed."""
         if await self.call(name, method, **named) is None:
             return
-        hits = self.calls[name]["value"]["hits"]
-        self.orders[name] = [hit["_id"] for hit in hits["hits"]]
-        hits["hits"] = sorted(({**hit, "_score": None} for hit in hits["hits"]), key=lambda hit: str(hit["_id"]))
-        hits["max_score"] = None
+        value = self.calls[name]["value"]
+        found = [answer["hits"] for answer in value.get("responses", [value]) if "hits" in answer]
+        self.orders[name] = [hit["_id"] for hits in found for hit in hits["hits"]]
+        for hits in found:
+            hits["hits"] = sorted(({**hit, "_score": None} for hit in hits["hits"]), key=lambda hit: str(hit["_id"]))
+            hits["max_score"] = None
 
 
 def plain(value: Any, hidden: frozenset[str]) -> Any:
@@ -189,7 +191,7 @@ class Session:
         filtered = {"query": {"term": {"owner": "owner-1"}}, "aggs": aggs, "sort": ["_doc"]}
         await self.call("filtered", client.search, index=index, body=filtered)
         searches = [{"index": index}, {"query": QUERY}, {"index": f"{index}-none"}, {"query": QUERY}]
-        await self.call("msearch", client.msearch, body=searches)
+        await reranked("msearch", client.msearch, body=searches)
 
     async def page(self) -> None:
         """All hits, by the helper that scrolls and by a point in time."""

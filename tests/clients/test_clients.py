@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.engines
 
-RERANKED = ("reranked", "reranked page", "reranked q", "reranked with options")
+RERANKED = ("reranked", "reranked page", "reranked q", "msearch", "reranked with options")
 WAYS = {"sync": (), "async": ("--async",), "compressed": ("--client", '{"http_compress": true}')}
 WORKING = [
     ("opensearch", "opensearch-py3"),

@@ -158,3 +158,15 @@ def test_the_same_words_have_the_same_scores(films: Films) -> None:
     assert films.asked(words)["cached"] == 0
     assert films.asked({"bool": {"must": [{"match": {"genre": "drama"}}, words]}})["cached"] == 1
     assert films.asked({"match": {"genre": "drama"}}, query=text)["cached"] == 1
+
+
+def test_among_many_searches_each_has_its_own_question(films: Films) -> None:
+    """A search in an `_msearch` has the question that it has alone, also one whose words only a mapping makes texts."""
+    words = {"bool": {"should": [{"term": {"text": "red"}}, {"term": {"text": "fox"}}]}}
+    queries = [{"bool": {"must": [VALUES[0], FOX]}}, words, FOX]
+    ext = {"es_rerank": {"include": ["question"]}}
+    lines = [line for query in queries for line in ({"index": INDEX}, {"query": query, "ext": ext})]
+    body = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    answers = send_json(f"{films.system.url}/_msearch", body, method="POST")["responses"]
+    assert [answer["_es_rerank"]["question"] for answer in answers] == ["red fox"] * 3
+    assert {answer["_es_rerank"]["status"] for answer in answers} == {"full"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import random
 import time
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import pytest
 
 from es_rerank.demo.embedded import start_engine, start_redis
 from es_rerank.demo.processes import Supervisor, free_port
+from tests.conftest import send_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -64,6 +66,16 @@ class Broken:
         body = {"query": {"match": {"text": f"film {next(QUERY_NUMBERS)}"}}, "size": 20}
         answer = self.system.search("films", body, **controls)
         return [hit["_id"] for hit in answer["hits"]["hits"]], answer["_es_rerank"]
+
+    def ask_many(self, count: int) -> list[tuple[int, dict[str, Any]]]:
+        """So many searches in one request, that nobody asked before: how many hits each has, and its status."""
+        lines: list[Any] = []
+        for _ in range(count):
+            body = {"query": {"match": {"text": f"film {next(QUERY_NUMBERS)}"}}, "size": 20}
+            lines += [{"index": "films"}, {**body, "ext": {"es_rerank": {"include": ["status"], "deadline_s": 60}}}]
+        sent = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+        answers = send_json(f"{self.system.url}/_msearch", sent, method="POST")["responses"]
+        return [(len(answer["hits"]["hits"]), answer["_es_rerank"]) for answer in answers]
 
     def await_full_service(self) -> None:
         """Ask until a search is reranked in full."""

@@ -28,6 +28,8 @@ def test_a_worker_killed_in_mid_query_costs_no_search(broken: Broken) -> None:
     assert status["status"] in ("failed", "partial")
     assert status["reason"] == "deadline"
     assert status["window"] == WINDOW
+    for count, one in broken.ask_many(3):
+        assert (count, one["status"], one["reason"]) == (20, "failed", "no_worker")
     hits, status = broken.ask(deadline_s=60)
     assert len(hits) == 20
     assert (status["status"], status["reason"]) == ("failed", "no_worker")
@@ -42,6 +44,7 @@ def test_without_redis_the_engines_order_is_answered(broken: Broken) -> None:
     hits, status = broken.ask()
     assert len(hits) == 20
     assert (status["status"], status["reason"], status["scored"]) == ("failed", "no_redis", 0)
+    assert [(count, one["reason"]) for count, one in broken.ask_many(3)] == [(20, "no_redis")] * 3
     assert broken.system.health()["ready"] is True
     assert broken.system.health()["reranking"] is False
     broken.start_redis()

@@ -16,7 +16,7 @@ from es_rerank.errors import UpstreamError
 from es_rerank.fusion.rank import Recipe, rank
 from es_rerank.judgment import Judgment
 from es_rerank.memory import MemoryBudget
-from es_rerank.proxy import pipeline
+from es_rerank.proxy import pipeline, steps
 from es_rerank.proxy.field_types import FieldTypes
 from es_rerank.proxy.http.coding import decode_body, packer_for
 from es_rerank.proxy.parts import Parts
@@ -389,9 +389,9 @@ def test_what_takes_long_to_write_gets_its_time_before_the_deadline(
 ) -> None:
     """The wait for scores ends sooner by about what writing takes, as reading took; never by much more."""
     engine = replace(reply(200, {}), headers=((b"content-encoding", coding),) if coding else ())
-    assert pipeline._writing_s(0.5, call_of({}, query), engine) == 0.5 * times
+    assert steps.writing_s(0.5, call_of({}, query), engine) == 0.5 * times
     longest = call_of({}, query + "&filter_path=" + "a*," * 1_000)
-    assert pipeline._writing_s(0.5, longest, engine) == 0.5 * pipeline.MOST_WRITING_COST
+    assert steps.writing_s(0.5, longest, engine) == 0.5 * steps.MOST_WRITING_COST
 
 
 async def test_a_long_request_is_read_beside_the_loop() -> None:
@@ -720,7 +720,7 @@ async def test_types_that_come_late_cost_a_short_wait() -> None:
     replies = [reply(200, hits_of(*TEXTS)), reply(200, hits_of(*TEXTS))]
     parts = parts_with(FakeEngine(*replies), clock=clock, field_types=types)
     answering = asyncio.ensure_future(answer_by(request, "films", BOOK, parts))
-    await clock.advance(pipeline.TYPES_WAIT_S - 0.01)
+    await clock.advance(steps.TYPES_WAIT_S - 0.01)
     assert not answering.done()
     await clock.advance(0.01)
     _, status = answered_by(await answering)
@@ -760,7 +760,7 @@ async def test_a_search_of_terms_waits_for_types_no_longer_than_others() -> None
     types, _ = types_from(clock, None)
     parts = parts_with(FakeEngine(reply(200, hits_of(*TEXTS))), clock=clock, field_types=types)
     answering = asyncio.ensure_future(answer_by(asked({"query": WORD_BY_WORD}), "films", BOOK, parts))
-    await clock.advance(pipeline.TYPES_WAIT_S)
+    await clock.advance(steps.TYPES_WAIT_S)
     _, status = answered_by(await answering)
     assert (status["status"], status["reason"]) == ("skipped", "no_text_query")
 

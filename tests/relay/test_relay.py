@@ -580,6 +580,7 @@ def test_http_1_0_is_never_told_to_go_on(port: int, engine: ScriptedEngine, fram
         (b"GET", b"/a", 2),
         (b"HEAD", b"/a", 2),
         (b"POST", b"/a/_search", 2),
+        (b"POST", b"/a/_msearch", 2),
     ],
 )
 def test_only_what_changes_nothing_is_sent_again(

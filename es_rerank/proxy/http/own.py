@@ -8,7 +8,18 @@ from es_rerank.records import Reply, Request
 
 OWN_PATH = b"/_es_rerank"
 UPSTREAM_KIND = "es_rerank_upstream_exception"
+CALLER_KIND = "illegal_argument_exception"
+CALLER_KINDS = {
+    404: "resource_not_found_exception",
+    408: "timeout_exception",
+    409: "version_conflict_engine_exception",
+}
 COMPATIBLE = b"application/vnd.elasticsearch+json"
+
+
+def caller_kind(status: int) -> str:
+    """The exception name for an error that the caller made, by its HTTP status."""
+    return CALLER_KINDS.get(status, CALLER_KIND)
 
 
 def error_body(status: int, kind: str, reason: str) -> bytes:

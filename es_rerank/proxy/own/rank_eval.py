@@ -16,7 +16,7 @@ from es_rerank.proxy.own.call import EngineRefusedError, OwnAnswer
 from es_rerank.proxy.own.rank_eval_metrics import Rated, mean
 from es_rerank.proxy.own.rank_eval_spec import check_search, read_spec
 from es_rerank.proxy.own.search import search, search_engine, search_request, value_of
-from es_rerank.proxy.pipeline import READING_COST
+from es_rerank.proxy.steps import READING_COST
 from es_rerank.rawjson import edit_object, open_object
 from es_rerank.records import first_header
 

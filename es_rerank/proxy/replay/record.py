@@ -11,8 +11,9 @@ import msgspec
 from es_rerank.errors import EsRerankError, UpstreamError
 from es_rerank.fusion.rank import Window
 from es_rerank.proxy.http.coding import UnreadableBodyError, decode_body
-from es_rerank.proxy.pipeline import answer, settle
+from es_rerank.proxy.pipeline import answer
 from es_rerank.proxy.search.window import read_answer
+from es_rerank.proxy.steps import settle
 from es_rerank.records import Request, first_header
 from es_rerank.tuning.recording import RecordedQuery
 

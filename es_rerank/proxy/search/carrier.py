@@ -1,7 +1,7 @@
 """The carrier that a search comes in: how its body is replaced there, and how its window is asked for. Pure.
 
-Both carriers ask for a page, and for a wider `_source`, in the URL, where it wins over the body. So the body's bytes,
-and what is wrong with them, stay the client's own.
+Both carriers here (many.py has another) ask for a page, and for a wider `_source`, in the URL, where it wins over the
+body. So the body's bytes, and what is wrong with them, stay the client's own.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from es_rerank.records import without_headers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from collections.abc import Set as AbstractSet
 
     from es_rerank.records import Request
 
@@ -51,6 +52,17 @@ class Carrier(Protocol):
         ...
 
 
+def asked_readably(request: Request, *, drop: AbstractSet[str], add: Mapping[str, str], filtered: bool) -> Request:
+    """The request with other parameters, whose answer we can read. `filtered` is explained at `Carrier.asking`."""
+    everything = {"filter_path": "**"} if filtered else {}
+    target = edit_query(request.target, drop={"filter_path", *drop}, add={**everything, **add})
+    accepted = readable_codings(request.header(b"accept-encoding"))
+    headers = without_headers(request.headers, b"accept-encoding")
+    return replace(
+        request, target=target, headers=headers if accepted is None else (*headers, (b"accept-encoding", accepted))
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class _RequestCarrier:
     """A search in a request of its own, whose page is asked for in the URL."""
@@ -63,18 +75,9 @@ class _RequestCarrier:
 
     def asking(self, *, first: int | None, filtered: bool, source: Mapping[str, str] | None = None) -> Request:
         """See `Carrier`."""
-        request = self.request
         page = {} if first is None else {"from": "0", "size": str(first)}
-        everything = {"filter_path": "**"} if filtered else {}
         shown = set() if source is None else SOURCE_PARAMETERS
-        target = edit_query(
-            request.target, drop={"filter_path", *page, *shown}, add={**everything, **page, **(source or {})}
-        )
-        accepted = readable_codings(request.header(b"accept-encoding"))
-        headers = without_headers(request.headers, b"accept-encoding")
-        return replace(
-            request, target=target, headers=headers if accepted is None else (*headers, (b"accept-encoding", accepted))
-        )
+        return asked_readably(self.request, drop={*page, *shown}, add={**page, **(source or {})}, filtered=filtered)
 
 
 @dataclass(frozen=True, slots=True)

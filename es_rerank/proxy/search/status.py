@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from es_rerank.reasons import Outcome, Reason
 
@@ -74,6 +74,16 @@ class SearchStatus:
         else:
             return None
         return f'299 es-rerank "{said}"'.encode()
+
+
+def warning_of_all(statuses: Sequence[SearchStatus]) -> bytes | None:
+    """The value of the Warning header for searches that are answered together: one that sums up, or None."""
+    worse = [status for status in statuses if status.warning() is not None]
+    if not worse:
+        return None
+    reasons = ", ".join(dict.fromkeys(str(status.reason) for status in worse))
+    said = f"reranking failed or was partial for {len(worse)} of {len(statuses)} searches ({reasons})"
+    return f'299 es-rerank "{said}"'.encode()
 
 
 def outcome_of(*, window: int, scored: int, reason: Reason | None) -> tuple[Outcome, Reason | None]:

@@ -69,7 +69,13 @@ def finish_body(started: StartedBody, call: SearchCall, status: SearchStatus, in
         block = _written({BLOCK: status.block()}, call)
         if len(block) > LONGEST_EMPTY:
             end = block if started.empty else b"," + block[1:]
-    return b"".join((started.packed, started.packer.compress(end), started.packer.flush()))
+    return end_body(started, end)
+
+
+def end_body(started: StartedBody, end: bytes | None = None) -> bytes:
+    """The whole body with this end; without one, with the end that adds nothing."""
+    packer = started.packer
+    return b"".join((started.packed, packer.compress(started.end if end is None else end), packer.flush()))
 
 
 def _written(members: Mapping[str, Any], call: SearchCall) -> bytes:

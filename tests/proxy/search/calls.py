@@ -86,13 +86,14 @@ def finish_body(members: Mapping[str, Any], call: SearchCall, status: SearchStat
     return finish_started(start_body(members, call, None), call, status, include)
 
 
-async def _endless() -> AsyncIterator[bytes]:
+async def endless() -> AsyncIterator[bytes]:
+    """A body that comes in parts."""
     yield b"{}"
 
 
 def _streamed() -> SearchCall:
     """A call whose body is too large to hold."""
-    request = Request(method="POST", target=b"/notes/_search", headers=(JSON_HEADER,), body=_endless())
+    request = Request(method="POST", target=b"/notes/_search", headers=(JSON_HEADER,), body=endless())
     return read_call(request, "notes", max_bytes=MAX_BYTES)
 
 

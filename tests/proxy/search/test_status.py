@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from es_rerank.proxy.search.status import SearchStatus, outcome_of
+from es_rerank.proxy.search.status import SearchStatus, outcome_of, warning_of_all
 from es_rerank.reasons import OUTCOMES, Gap
 
 if TYPE_CHECKING:
@@ -122,3 +122,14 @@ def test_an_outcome_is_one_that_its_reason_can_stand_beside(window: int, scored:
     """Whatever was scored, status and reason fit together as the manual says, and `full` has no reason."""
     outcome, said = outcome_of(window=window, scored=min(window, scored), reason=reason)
     assert outcome in ({"full"} if said is None else OUTCOMES[said])
+
+
+def test_one_warning_sums_up_what_befell_many_searches() -> None:
+    """It counts them, and names each reason once; where nothing went wrong there is none."""
+    full, skipped = SearchStatus(status="full"), SearchStatus(status="skipped", reason="sort")
+    late = SearchStatus(status="partial", reason="deadline", window=9, scored=4)
+    lost = SearchStatus(status="failed", reason="no_worker")
+    assert warning_of_all([]) is None
+    assert warning_of_all([full, skipped]) is None
+    said = b'299 es-rerank "reranking failed or was partial for 3 of 5 searches (deadline, no_worker)"'
+    assert warning_of_all([late, full, lost, skipped, late]) == said
