@@ -11,9 +11,9 @@ import pytest
 from es_rerank.dashboards.bundle import shipped
 from es_rerank.demo.embedded import start_engine
 from es_rerank.demo.processes import free_port
-from tests.conftest import Engine
+from tests.conftest import ENGINE_NAMES, Engine, real_engine_process
 from tests.dashboards.asked import Saved, View, parsed
-from tests.dashboards.samples import load, remove
+from tests.dashboards.samples import load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,14 +34,19 @@ def view() -> View:
     return View(start=now - timedelta(days=30), end=now)
 
 
-@pytest.fixture(scope="module")
-def sampled_engine(any_engine: Engine, supervisor: Supervisor, view: View) -> Iterator[Engine]:
-    """Each engine with the sample documents in our indices, and in `ubi_events`; an embedded one of its own."""
-    engine = any_engine
-    if engine.name == "osmem":
+@pytest.fixture(scope="module", params=("osmem", *ENGINE_NAMES))
+def sampled_engine(request: pytest.FixtureRequest, supervisor: Supervisor, view: View) -> Iterator[Engine]:
+    """Each engine with the sample documents in our indices, and in `ubi_events`.
+
+    It is an engine of its own: other tests would take the samples for theirs.
+    """
+    if request.param == "osmem":
         port = free_port()
         start_engine(supervisor, port)
         engine = Engine("osmem", f"http://127.0.0.1:{port}")
-    indices = load(engine.url, view.end)
-    yield engine
-    remove(engine.url, indices)
+        load(engine.url, view.end)
+        yield engine
+    else:
+        with real_engine_process(request.param) as engine:
+            load(engine.url, view.end)
+            yield engine

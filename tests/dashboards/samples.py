@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import random
-import urllib.error
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -42,11 +40,10 @@ def sample_documents(now: datetime) -> tuple[dict[str, OwnIndex], Documents]:
     return indices, documents
 
 
-def load(url: str, now: datetime) -> list[str]:
-    """Put the samples into an engine, in the place of what is there; returns the indices."""
+def load(url: str, now: datetime) -> None:
+    """Put the samples into an engine that has none of these indices yet."""
     indices, documents = sample_documents(now)
     for name, index in indices.items():
-        remove(url, [name])
         send_json(f"{url}/{name}", index.body(), method="PUT")
     lines = [
         json.dumps(line)
@@ -56,14 +53,6 @@ def load(url: str, now: datetime) -> list[str]:
     ]
     answer = send_json(f"{url}/_bulk?refresh=true", ("\n".join(lines) + "\n").encode(), method="POST")
     assert not answer["errors"]
-    return list(indices)
-
-
-def remove(url: str, names: list[str]) -> None:
-    """Take indices away, whether they are there or not."""
-    for name in names:
-        with contextlib.suppress(urllib.error.HTTPError):
-            send_json(f"{url}/{name}", method="DELETE")
 
 
 def _time(moment: datetime) -> str:

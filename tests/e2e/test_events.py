@@ -137,6 +137,9 @@ def test_a_search_that_the_engine_refuses_leaves_an_event(told: tuple[Engine, Sy
 def test_what_waits_is_written_before_the_process_ends(told: tuple[Engine, System]) -> None:
     """A proxy that is told to stop right after a search has written its event when it has ended."""
     engine, system = told
-    system.search("films", {"query": {"match": {"text": "film about the fire"}}}, query_id="last")
+    search = {"query": {"match": {"text": "film about the fire"}}}
+    system.search("films", search, query_id="first")
+    await_documents(engine, EVENTS.name, {"term": {"query_id": "first"}}, 1)  # from here on, events may be written
+    system.search("films", search, query_id="last")
     system.supervisor.end(system.proxy)
     assert len(find(engine, EVENTS.name, {"term": {"query_id": "last"}})) == 1
