@@ -173,12 +173,14 @@ def rows_in(name: str, lines: Iterable[str], *, is_csv: bool = False) -> Iterato
     rows = cells_in(name, separator, chain(start, lines))
     if layout.header:
         next(rows)
+    text_at = layout.text
+    named = [(at, name) for at, name in enumerate(layout.names) if layout.names.count(name) == 1]
     for where, cells in rows:
         judgment = _judgment(where, cells, layout, separator)
         if judgment is None:
             continue
-        text = "" if layout.text is None else cells[layout.text]
-        others = {key: cell for key, cell in zip(layout.names, cells, strict=False) if layout.names.count(key) == 1}
+        text = "" if text_at is None else cells[text_at]
+        others = {name: cells[at] for at, name in named}
         yield Row(place=where, judgment=judgment, query_text=text, others=others)
 
 

@@ -113,7 +113,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _load(corpus: Corpus, options: argparse.Namespace) -> LoadReport:
     # The clients take half a second to import, which every other command would pay too.
-    from es_rerank.official.client import ENGINE_WARNINGS, connect  # noqa: PLC0415
+    from es_rerank.official.client import connect, ignore_engine_warnings  # noqa: PLC0415
     from es_rerank.official.patience import Patience  # noqa: PLC0415
     from ingest.load import load_documents  # noqa: PLC0415
 
@@ -125,8 +125,7 @@ def _load(corpus: Corpus, options: argparse.Namespace) -> LoadReport:
     documents = read_documents(corpus.documents, id_field=options.id_field)
     patience = Patience(max_wait_s=options.max_wait)
     with warnings.catch_warnings():
-        for category in ENGINE_WARNINGS:
-            warnings.simplefilter("ignore", category)
+        ignore_engine_warnings()
         client = connect(options.url, login=login, ca_file=options.ca_file, patience=patience)
         with closing(client):
             return load_documents(

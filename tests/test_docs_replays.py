@@ -14,6 +14,7 @@ from es_rerank.proxy.own.jobs import STALE_S
 from es_rerank.proxy.replay.queries import MAX_QUERIES
 from es_rerank.proxy.replay.record import ATTEMPTS
 from es_rerank.proxy.replay.run import DEFAULT_CONCURRENCY, MAX_CONCURRENCY, PAUSES_S
+from es_rerank.tuning.metrics import FOLDS
 
 PAGE = (Path(__file__).parents[1] / "docs" / "replays.md").read_text(encoding="utf-8")
 CHAPTERS = {chapter.partition("\n")[0]: chapter for chapter in PAGE.split("\n## ")}
@@ -55,5 +56,5 @@ def test_numbers_are_those_of_the_code() -> None:
     assert f"nothing for {STALE_S:g} seconds" in PAGE
     assert (ATTEMPTS, "up to three\n  times" in PAGE) == (3, True)
     assert (round(sum(PAUSES_S) / 60), "the queries wait about a minute" in PAGE) == (1, True)
-    assert (MAX_WAITING, "Eight may wait" in PAGE, sweeps.FOLDS) == (8, True, 5)
+    assert (MAX_WAITING, "Eight may wait" in PAGE, FOLDS) == (8, True, 5)
     assert (replays.MAX_RUNNING, "two replays at most" in PAGE) == (2, True)

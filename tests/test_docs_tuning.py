@@ -8,9 +8,9 @@ import shlex
 from pathlib import Path
 
 from es_rerank.cli import _make_parser
-from es_rerank.tuning.folds import FOLDS
 from es_rerank.tuning.grid import MAX_SETTINGS, grid_from, parse_grid
 from es_rerank.tuning.measures import MAX_GAIN, NAMES
+from es_rerank.tuning.metrics import FOLDS
 from es_rerank.tuning.recording import RecordedQuery, RecordingHead
 from es_rerank.tuning.significance import EXACT_DIFFERENCES, FLIPS
 from es_rerank.tuning.verdict import LEAST_QUERIES, SIGNIFICANT

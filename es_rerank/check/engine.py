@@ -13,13 +13,18 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import msgspec
-from elasticsearch import Elasticsearch, ElasticsearchWarning
-from opensearchpy import OpenSearchWarning
 
 from es_rerank.check.fields import doubt_about_field
 from es_rerank.check.report import EngineFindings, FieldDoubt, RuleFindings, Sample
 from es_rerank.errors import EngineError, EsRerankError
-from es_rerank.official.client import CLIENT_ERRORS, Client, connect, status_and_reason
+from es_rerank.official.client import (
+    CLIENT_ERRORS,
+    Client,
+    connect,
+    ignore_engine_warnings,
+    request,
+    status_and_reason,
+)
 from es_rerank.rules.book import BoundRule
 from es_rerank.rules.patterns import DATE_MATH, without_cluster
 from es_rerank.texts import TextSpec, texts_of
@@ -47,11 +52,7 @@ def look_at_engine(settings: Settings, login: Password | ApiKey | None) -> Engin
     client, url = _connect(settings.upstream, login)
     book = settings.book()
     with closing(client), warnings.catch_warnings():
-        for kind in (
-            ElasticsearchWarning,
-            OpenSearchWarning,
-        ):  # what an engine says beside an answer is not about rules
-            warnings.simplefilter("ignore", kind)
+        ignore_engine_warnings()  # they are not about rules
         version = _body(client.info()).get("version", {})
         return EngineFindings(
             url=url,
@@ -61,7 +62,6 @@ def look_at_engine(settings: Settings, login: Password | ApiKey | None) -> Engin
 
 
 def _connect(upstream: UpstreamSettings, login: Password | ApiKey | None) -> tuple[Client, str]:
-
     failures: list[EsRerankError] = []
     for url in upstream.urls:
         ca_file = upstream.ca_file if url.startswith("https:") else None
@@ -133,9 +133,7 @@ def _names_under(client: Client, patterns: Sequence[str]) -> tuple[list[str], st
 def _resolve(client: Client, pattern: str) -> Any:
     """`GET _resolve/index`. Elasticsearch's client of version 9 sends a POST, which Elasticsearch 8 does not take."""
     path = f"/_resolve/index/{quote(pattern, safe='*')}"
-    if isinstance(client, Elasticsearch):
-        return client.perform_request("GET", path, headers={"accept": "application/json"})
-    return client.transport.perform_request("GET", path)
+    return request(client, "GET", path)
 
 
 def _named(found: Any) -> Iterable[str]:

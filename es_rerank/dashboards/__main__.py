@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from es_rerank.dashboards.bundle import FILE_NAME, render
+from es_rerank.dashboards.bundle import render
+from es_rerank.dashboards.shipped import FILE_NAME
 
 Path(__file__).with_name(FILE_NAME).write_text(render(), encoding="utf-8")

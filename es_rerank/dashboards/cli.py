@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from es_rerank.dashboards.bundle import shipped
+from es_rerank.dashboards.shipped import shipped
 from es_rerank.errors import SettingsError
 from es_rerank.official.login import read_login
 

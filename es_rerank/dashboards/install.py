@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 
 import aiohttp
 
-from es_rerank.dashboards.bundle import FILE_NAME
+from es_rerank.dashboards.shipped import FILE_NAME
 from es_rerank.errors import EsRerankError, SettingsError
 from es_rerank.official.login import API_KEY_VARIABLE, PASSWORD_VARIABLE, ApiKey, Password
 

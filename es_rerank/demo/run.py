@@ -130,7 +130,8 @@ class Demo:
 
     def _tune(self, questions: Sequence[Question]) -> None:
         """Let a sweep say whether another setting were better."""
-        sweep, verdict = tune(self._proxy_url, INDEX, questions)
+        with contextlib.closing(self._connect(self._proxy_url)) as proxy:
+            sweep, verdict = tune(proxy, INDEX, questions)
         print(
             f"\nTuning: the questions were replayed, and sweep {sweep} tried other settings on what was recorded,\n"
             f"without asking the model again. It says:\n  {verdict}",

@@ -10,6 +10,7 @@ import base64
 import math
 import re
 import time
+import warnings
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -147,6 +148,20 @@ def ask(request: Callable[[], Answer], patience: Patience, *, reached: bool = Tr
         else:
             patience.end_wait()
             return answer
+
+
+def request(client: Client, method: str, target: str, body: str | None = None) -> Any:
+    """The answer to any request, JSON, for paths of which the clients know nothing. Raises the client's errors."""
+    headers = {"accept": "application/json"} | ({} if body is None else {"content-type": "application/json"})
+    if isinstance(client, elasticsearch.Elasticsearch):
+        return client.perform_request(method, target, headers=headers, body=body).body
+    return client.transport.perform_request(method, target, headers=headers, body=body)
+
+
+def ignore_engine_warnings() -> None:
+    """Hide what an engine says beside its answers, such as that security is off, from here to the end of the block."""
+    for category in ENGINE_WARNINGS:
+        warnings.simplefilter("ignore", category)
 
 
 def may_pass(error: Exception) -> bool:

@@ -14,7 +14,7 @@ from es_rerank.tuning.grade_files import read_grade_file
 from es_rerank.tuning.graded import grade_recording
 from es_rerank.tuning.grid import default_grid, parse_grid, parse_setting
 from es_rerank.tuning.judged import judgment_list
-from es_rerank.tuning.metrics import PRIMARY, USUAL
+from es_rerank.tuning.metrics import FOLDS, PRIMARY, USUAL
 from es_rerank.tuning.recordings import read_recording
 from es_rerank.tuning.trec_run import trec_run
 
@@ -36,7 +36,6 @@ Prints a recording as a TREC run, in the order of the setting that was recorded 
 another one, for trec_eval, ir_measures and the like.
 """
 ENGINE = "engine"
-FOLDS = 5
 PRESENT = "present"
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from es_rerank.official.login import API_KEY_VARIABLE, PASSWORD_VARIABLE, read_l
 from es_rerank.tuning.agreement import agreement_of
 from es_rerank.tuning.documents import fields_of, read_grade
 from es_rerank.tuning.errors import TuningError
-from es_rerank.tuning.exports import to_csv, to_json, to_trec
+from es_rerank.tuning.exports import EXPORT_FORMS, to_csv, to_json, to_trec
 from es_rerank.tuning.forms import FORMS
 from es_rerank.tuning.grade_files import read_grade_file
 from es_rerank.tuning.judged import PEOPLE, judgment_list
@@ -52,7 +51,6 @@ AGREEMENT = """\
 Says how far two files of judgments agree, as Cohen's kappa.
 """
 PATH = "/_es_rerank/judgments"
-PRINTED = ("json", "csv", "trec")
 CHUNK_GRADES = 2000
 
 
@@ -171,10 +169,9 @@ class _Lists:
 
     def __init__(self, options: argparse.Namespace) -> None:
         # The clients take half a second to import, which every other command would pay too.
-        from es_rerank.official.client import ENGINE_WARNINGS, connect  # noqa: PLC0415
+        from es_rerank.official.client import connect, ignore_engine_warnings  # noqa: PLC0415
 
-        for category in ENGINE_WARNINGS:
-            warnings.simplefilter("ignore", category)
+        ignore_engine_warnings()
         self._url = options.url
         login = read_login(options.user, os.environ)
         self._client = connect(options.url, login=login, ca_file=options.ca_file)
@@ -183,17 +180,11 @@ class _Lists:
         self, method: str, name: str, given: dict[str, str] | None = None, *, body: str = "", below: str = ""
     ) -> Any:
         """What the proxy answers about a list. Raises EngineError."""
-        import elasticsearch  # noqa: PLC0415  as above
-
-        from es_rerank.official.client import engine_errors  # noqa: PLC0415
+        from es_rerank.official.client import engine_errors, request  # noqa: PLC0415  as above
 
         target = f"{PATH}/{quote(name, safe='')}{below}" + (f"?{urlencode(given)}" if given else "")
-        headers = {"content-type": "application/json", "accept": "application/json"}
-        client = self._client
         with engine_errors(f"es-rerank at {self._url}"):
-            if isinstance(client, elasticsearch.Elasticsearch):
-                return client.perform_request(method, target, headers=headers, body=body or None).body
-            return client.transport.perform_request(method, target, headers=headers, body=body or None)
+            return request(self._client, method, target, body or None)
 
     def close(self) -> None:
         """Close the client's connections."""
@@ -212,7 +203,7 @@ def _add_list(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_printed(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--form", choices=PRINTED, default="json", help="what to print (default: json)")
+    parser.add_argument("--form", choices=EXPORT_FORMS, default="json", help="what to print (default: json)")
 
 
 def _print(grades: Sequence[Grade], form: str) -> None:

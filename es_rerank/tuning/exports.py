@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from es_rerank.tuning.judged import Grade
 
+EXPORT_FORMS = ("json", "csv", "trec")
 # Blanks part the columns, and a quote or a byte order mark at the beginning means something else to readers.
 NOT_IN_TREC = re.compile(r'^["\ufeff]|\s')
 KEPT_IN_TREC = "!#$&'()*+,-./:;<=>?@[\\]^_`{|}~"

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from es_rerank.tuning.folds import FOLDS, Choice, choose
+from es_rerank.tuning.folds import Choice, choose
 from es_rerank.tuning.measures import measured, parse_measure
-from es_rerank.tuning.metrics import SHOWN_JUDGED, USUAL
+from es_rerank.tuning.metrics import FOLDS, SHOWN_JUDGED, USUAL
 from es_rerank.tuning.significance import FLIPS, sign_flip_test
 from es_rerank.tuning.sweep import Sweep, order_by_query, sweep
 
@@ -62,8 +62,6 @@ class Findings:
     present: int
     against_present: tuple[Test, ...]
     against_engine: tuple[Test, ...]
-    exact: bool
-    flips: int
     figures: tuple[Figures, ...]
 
     @property
@@ -121,8 +119,6 @@ def find(
         present=row,
         against_present=_tests(to_present.p, to_present.corrected_p),
         against_engine=_tests(to_engine.p, to_engine.corrected_p),
-        exact=to_present.exact,
-        flips=to_present.flips,
         figures=tuple([figures_of(graded, setting, tuple(measures)) for setting in shown]),
     )
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from es_rerank.tuning.metrics import FOLDS
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 
     from es_rerank.tuning.recording import Setting
 
-FOLDS = 5
 # Means of the same values, added in another order, differ by less.
 EQUAL = 1e-9
 

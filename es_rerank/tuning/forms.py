@@ -22,6 +22,7 @@ OWN_START = ("query", "docid", "rating", "query_id")
 OWN_REST = (
     "group", "index", "source", "fingerprint", "impressions", "clicks", "expected_clicks", "timestamp", "who",
 )  # fmt: skip
+OWN_START_NAMES, OWN_REST_NAMES = names_in(OWN_START), names_in(OWN_REST)  # as a row has them
 # The header of a book as Quepid exports it: then come the names of those who judged.
 BOOK_START = ("query", "docid")
 # Columns of Quepid's detailed export, whose writer doubles the quotes of a value that it does not put in quotes.
@@ -119,8 +120,8 @@ def _of_row(row: Row) -> tuple[str, Any]:
         "grade": judged.grade,
         "user_query": row.query_text,
     }
-    if tuple(others)[: len(OWN_START)] == names_in(OWN_START):
-        cells = {field: others.get(key, "") for field, key in zip(OWN_REST, names_in(OWN_REST), strict=True)}
+    if tuple(others)[: len(OWN_START)] == OWN_START_NAMES:
+        cells = {field: others.get(key, "") for field, key in zip(OWN_REST, OWN_REST_NAMES, strict=True)}
         document |= {field: _cell(field, cell) for field, cell in cells.items() if cell}
     elif others.keys() >= DETAIL:
         document |= {field: document[field].replace('""', '"') for field in ("query_id", "user_query")}

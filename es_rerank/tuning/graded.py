@@ -73,7 +73,8 @@ def grade_recording(
     """
     recorded = {query.query_id: query for query in recording.queries}
     graded = judgments.by_query()
-    judged = [query for query in judgments.queries() if only is None or query.query_id in only]
+    queries = judgments.queries()
+    judged = [query for query in queries if only is None or query.query_id in only]
     if not judged:
         raise TuningError(f"the judgment list {judgments.name!r} judges none of the chosen queries")
     if not any(query.query_id in recorded for query in judged):
@@ -83,7 +84,7 @@ def grade_recording(
             f"It has such as {', '.join(map(repr, list(recorded)[:3])) or 'none'}, "
             f"and the list {', '.join(repr(query.query_id) for query in judged[:3])}"
         )
-    known = {query.query_id for query in judgments.queries()}
+    known = {query.query_id for query in queries}
     return GradedRecording(
         head=recording.head,
         judgments=judgments.name,

@@ -9,7 +9,7 @@ import msgspec
 from es_rerank.errors import EsRerankError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from es_rerank.tuning.recording import Hit
 
@@ -100,16 +100,11 @@ def judgment_list(name: str, grades: Iterable[Grade], *, source: str | None = No
     return JudgmentList(name=name, source=chosen, grades=kept)
 
 
-def grades_of(ids: Sequence[Hit], graded: Mapping[Hit, float], index: str) -> list[float | None]:
-    """The grade of each hit, parallel to `ids`, None for a hit that nobody has judged.
+def keys_of(hit: Hit, graded: Mapping[Hit, float], index: str) -> list[Hit]:
+    """The keys of the grades that hold for a hit, the one that counts first; [] for a hit that nobody has judged.
 
     `graded` are the grades of one query. A grade holds for a hit whose `_index` it names, for a search of the index
     expression `index` that it names (an alias, say), or for any index where it names none.
     """
-    return [next((graded[key] for key in keys_of(hit, graded, index)), None) for hit in ids]
-
-
-def keys_of(hit: Hit, graded: Mapping[Hit, float], index: str) -> list[Hit]:
-    """The keys of the grades that hold for a hit, the one that counts first; see `grades_of`."""
     object_id = hit[1]
     return [key for key in dict.fromkeys((hit, (index, object_id), ("", object_id))) if key in graded]

@@ -11,33 +11,14 @@ from es_rerank.tuning.errors import TuningError
 from es_rerank.tuning.recording import RecordedQuery, Recording, RecordingHead
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
 T = TypeVar("T")
 
 
-def write_recording(file: Path, recording: Recording) -> None:
-    """Write the whole recording; until it is complete, the file keeps what it had, or is not there.
-
-    Raises TuningError where the file can't be written.
-    """
-    part = file.with_name(f"{file.name}.part")
-    try:
-        with part.open("wb") as stream:
-            for line in recording_lines(recording.head, recording.queries):
-                stream.write(line)
-        part.replace(file)
-    except OSError as error:
-        raise TuningError(f"{file}: cannot be written: {error.strerror or error}") from error
-
-
-def recording_lines(head: RecordingHead, queries: Iterable[RecordedQuery]) -> Iterable[bytes]:
-    """The lines of the file, each with its end."""
-    encode = msgspec.json.Encoder().encode
-    yield encode(head) + b"\n"
-    for query in queries:
-        yield encode(query) + b"\n"
+def line_of(part: RecordingHead | RecordedQuery) -> bytes:
+    """A line of the file, with its end: the head comes first, then each query."""
+    return msgspec.json.encode(part) + b"\n"
 
 
 def read_recording(file: Path) -> Recording:

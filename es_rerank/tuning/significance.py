@@ -35,12 +35,11 @@ EQUAL = 1e-9
 class Significance:
     """The p of each setting, parallel to the settings, alone and corrected for their number.
 
-    `flips` is how many sets of signs were tried, and `exact` whether they were all that there are.
+    `exact` says whether all sets of signs that there are were tried.
     """
 
     p: tuple[float, ...]
     corrected_p: tuple[float, ...]
-    flips: int
     exact: bool
 
 
@@ -69,7 +68,6 @@ def sign_flip_test(differences: npt.NDArray[np.float64], *, flips: int = FLIPS, 
     return Significance(
         p=tuple(((as_large + found) / (tried + found)).tolist()),
         corrected_p=tuple(((largest_as_large + found) / (tried + found)).tolist()),
-        flips=tried,
         exact=exact,
     )
 

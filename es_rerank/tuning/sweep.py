@@ -68,10 +68,9 @@ def order_by_query(graded: GradedRecording, setting: Setting | None) -> list[tup
 
     Raises TuningError for a setting that the recording can't tell of.
     """
-    check_settings(graded.head, () if setting is None else (setting,))
-    if setting is None:
-        return [() if query.recorded is None else engine_order(query.recorded) for query in graded.queries]
-    return [next(iter(_orders(query, (setting,)))) for query in graded.queries]
+    settings = () if setting is None else (setting,)
+    check_settings(graded.head, settings)
+    return [_orders(query, settings)[0] for query in graded.queries]
 
 
 def _orders(query: GradedQuery, settings: Sequence[Setting]) -> list[tuple[int, ...]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from es_rerank.tuning.grid import FIELDS
 from es_rerank.tuning.metrics import SHOWN_JUDGED
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ SIGNIFICANT = 0.05
 LEAST_QUERIES = 10
 LEAST_JUDGED = 0.5
 SAME = 0.0005  # figures that are nearer are printed alike
-FIELDS = ("alpha", "method", "window", "score")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from es_rerank.dashboards.bundle import shipped
+from es_rerank.dashboards.shipped import shipped
 from es_rerank.demo.embedded import start_engine
 from es_rerank.demo.processes import free_port
 from tests.conftest import ENGINE_NAMES, Engine, real_engine_process

@@ -9,7 +9,8 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from es_rerank.dashboards.bundle import render, shipped
+from es_rerank.dashboards.bundle import render
+from es_rerank.dashboards.shipped import shipped
 from tests.dashboards.asked import spec_of
 from tests.dashboards.fake_server import KEYS, NEWEST
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from es_rerank.cli import main
-from es_rerank.dashboards.bundle import shipped
+from es_rerank.dashboards.shipped import shipped
 from tests.dashboards.fake_server import FakeServer, serving
 
 if TYPE_CHECKING:

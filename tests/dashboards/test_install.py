@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trustme
 
-from es_rerank.dashboards.bundle import shipped
 from es_rerank.dashboards.install import DashboardsError, Target, install, taken
+from es_rerank.dashboards.shipped import shipped
 from es_rerank.demo.processes import free_port
 from es_rerank.errors import SettingsError
 from es_rerank.official.login import ApiKey, Password

@@ -13,8 +13,7 @@ import pytest
 
 from es_rerank.cli import main
 from es_rerank.tuning import errors
-from es_rerank.tuning.recordings import write_recording
-from tests.tuning.cases import by_chance
+from tests.tuning.cases import by_chance, write_recording
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from es_rerank.cli import _make_parser, main
-from es_rerank.tuning.recordings import write_recording
 from tests.proxy.own.asked import asked_on
-from tests.tuning.cases import by_chance
+from tests.tuning.cases import by_chance, write_recording
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,9 +11,11 @@ from es_rerank.fusion.fuse import Method
 from es_rerank.judgment import Judgment
 from es_rerank.tuning.judged import Grade, JudgmentList, judgment_list
 from es_rerank.tuning.recording import RecordedQuery, Recording, RecordingHead, Setting
+from es_rerank.tuning.recordings import line_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from es_rerank.tuning.recording import Hit
 
@@ -120,3 +122,8 @@ def settings(max_window: int = 12) -> st.SearchStrategy[Setting]:
         alpha=st.sampled_from([0.0, 0.2, 0.5, 1.0]) | st.floats(0, 1),
         score=st.sampled_from(["paper", "expected"]),
     )
+
+
+def write_recording(file: Path, recording: Recording) -> None:
+    """Write a whole recording."""
+    file.write_bytes(line_of(recording.head) + b"".join(map(line_of, recording.queries)))

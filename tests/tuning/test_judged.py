@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from es_rerank.tuning.judged import Grade, JudgmentListError, grades_of, judgment_list
+from es_rerank.tuning.judged import Grade, JudgmentListError, judgment_list, keys_of
 
 GRADES = (
     Grade(query_id="q1", object_id="a", grade=2, user_query="red shoes", group="head"),
@@ -35,5 +35,9 @@ def test_queries_come_once_in_the_order_of_the_list() -> None:
 def test_a_hit_finds_its_grade_by_index_or_expression() -> None:
     """A grade that names an index holds there and behind an alias of that name; one that names none holds anywhere."""
     graded = judgment_list("mine", GRADES, source="people").by_query()["q1"]
-    assert grades_of([("x", "a"), ("shoes-1", "b"), ("x", "b"), ("x", "c")], graded, "shoes") == [2, 0, None, None]
-    assert grades_of([("x", "b")], graded, "shoes-1") == [0]
+
+    def grades_of(hits: list[tuple[str, str]], index: str) -> list[float | None]:
+        return [next((graded[key] for key in keys_of(hit, graded, index)), None) for hit in hits]
+
+    assert grades_of([("x", "a"), ("shoes-1", "b"), ("x", "b"), ("x", "c")], "shoes") == [2, 0, None, None]
+    assert grades_of([("x", "b")], "shoes-1") == [0]

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from es_rerank.tuning.errors import TuningError
-from es_rerank.tuning.recordings import read_recording, write_recording
-from tests.tuning.cases import by_chance, head_of, query_of, recorded_queries, recording_of
+from es_rerank.tuning.recordings import read_recording
+from tests.tuning.cases import head_of, query_of, recorded_queries, recording_of, write_recording
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,8 +67,6 @@ def test_other_files_are_refused_with_line_and_reason(tmp_path: Path, content: b
 
 
 def test_a_file_that_is_not_there_is_a_clear_error(tmp_path: Path) -> None:
-    """Reading and writing say which file, and why not."""
+    """It says which file, and why not."""
     with pytest.raises(TuningError, match=r"none\.jsonl: cannot be read: No such file"):
         read_recording(tmp_path / "none.jsonl")
-    with pytest.raises(TuningError, match=r"none/run\.jsonl: cannot be written: No such file"):
-        write_recording(tmp_path / "none" / "run.jsonl", by_chance(1, queries=1, window=2)[0])

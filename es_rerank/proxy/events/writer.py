@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import warnings
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import count
@@ -13,7 +12,7 @@ from uuid import uuid4
 
 import msgspec
 
-from es_rerank.official.client import ENGINE_WARNINGS
+from es_rerank.official.client import ignore_engine_warnings
 from es_rerank.proxy.events.event import SearchEvent
 from es_rerank.proxy.events.troubles import Troubles
 from es_rerank.store.indices import EVENTS, HITS
@@ -102,8 +101,7 @@ class EventWriter:
         return dict(self._failed)
 
     def _run(self) -> None:
-        for category in ENGINE_WARNINGS:
-            warnings.simplefilter("ignore", category)
+        ignore_engine_warnings()
         while not self._stopping.is_set():
             self._buffer.await_batch(self._flush_s)
             self._write_all()

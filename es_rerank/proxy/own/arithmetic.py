@@ -70,7 +70,7 @@ def compute_sweep(task: SweepTask, progress: Callable[[int, int], None]) -> Comp
         "winner": summary.pop("best"),
         "current": summary.pop("present"),
         **summary,
-        "folds": max(findings.choice.fold_of) + 1,
+        "folds": len(findings.choice.best_without),
         "figures": _figures(findings),
         "groups": _groups(findings),
     }
@@ -98,7 +98,7 @@ def compute_comparison(task: ComparisonTask, progress: Callable[[int, int], None
         rows += figures_rows(graded, figures, task.run)
     progress(1, 1)
     verdict = " ".join((_sentence(found), *warnings_of(before.graded, after.graded)))
-    return Computed(rows=rows, verdict=verdict, result=_compared(found, after.graded))
+    return Computed(rows=rows, verdict=verdict, result=_compared(found, before.graded, after.graded))
 
 
 def name_metrics(asked: tuple[str, ...], progress: Callable[[int, int], None]) -> tuple[str, ...]:
@@ -135,7 +135,12 @@ def _of_orders(findings: Findings, figure: Callable[[Figures], float]) -> dict[s
     }
 
 
-def _compared(found: Comparison, graded: GradedRecording) -> dict[str, Any]:
+def _compared(found: Comparison, before: GradedRecording, after: GradedRecording) -> dict[str, Any]:
+    """What a comparison found, as JSON. Queries that count 0, or not at all, are named for both recordings."""
+
+    def named(kind: Callable[[GradedRecording], tuple[str, ...]]) -> list[str]:
+        return list(dict.fromkeys((*kind(before), *kind(after))))
+
     return {
         "metric": found.metric,
         "a": {"name": found.from_name, "value": found.from_mean},
@@ -145,9 +150,9 @@ def _compared(found: Comparison, graded: GradedRecording) -> dict[str, Any]:
         "ties": found.ties,
         "p": found.p,
         "queries": len(found.queries),
-        "missing": list(graded.missing),
-        "without_relevant": list(graded.without_relevant),
-        "unjudged": list(graded.unjudged),
+        "missing": named(lambda graded: graded.missing),
+        "without_relevant": named(lambda graded: graded.without_relevant),
+        "unjudged": named(lambda graded: graded.unjudged),
         "moved": [
             {
                 "query_id": query.query_id,

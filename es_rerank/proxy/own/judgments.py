@@ -24,7 +24,7 @@ from es_rerank.proxy.own.judgment_lists import (
 from es_rerank.proxy.own.judgment_writes import delete_grades, write_grades
 from es_rerank.tuning.agreement import agreement_of
 from es_rerank.tuning.documents import MAX_KEY_CHARACTERS
-from es_rerank.tuning.exports import to_csv, to_json, to_trec
+from es_rerank.tuning.exports import EXPORT_FORMS, to_csv, to_json, to_trec
 from es_rerank.tuning.forms import FORMS, Form, form_of
 from es_rerank.tuning.forms import read_grades as grades_in
 from es_rerank.tuning.judged import PEOPLE, JudgmentListError
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 MAX_LISTS = 1000
 MAX_SOURCES = 100
-EXPORT_FORMS = ("json", "csv", "trec")
 BODY = "the body"
 # Up to so many queries are counted exactly.
 EXACT_COUNT = 40_000

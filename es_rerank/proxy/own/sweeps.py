@@ -15,7 +15,7 @@ from es_rerank.proxy.own.judgment_lists import check_store, read_judgments
 from es_rerank.proxy.own.who import who_asks
 from es_rerank.tuning.errors import TuningError
 from es_rerank.tuning.grid import default_grid, grid_from, parse_grid
-from es_rerank.tuning.metrics import PRIMARY, USUAL
+from es_rerank.tuning.metrics import FOLDS, PRIMARY, USUAL
 from es_rerank.tuning.order import check_settings
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from es_rerank.tuning.recording import RecordingHead, Setting
 
 ASKED = ("recording", "judgments", "source", "grid", "metric", "measures", "folds", "label")
-FOLDS = 5
 MAX_FOLDS = 100
 
 

@@ -10,16 +10,15 @@ from es_rerank.errors import CallerError
 from es_rerank.proxy.replay.queries import read_query
 from es_rerank.trec import read_queries
 from es_rerank.tuning.errors import TuningError
+from es_rerank.tuning.forms import BYTE_ORDER_MARK
 from es_rerank.tuning.grade_files import read_grade_file
 from es_rerank.tuning.judged import JudgedQuery
 from es_rerank.tuning.recording import RecordedQuery, RecordingHead
-from es_rerank.tuning.recordings import read_recording, recording_lines
+from es_rerank.tuning.recordings import line_of, read_recording
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
-
-BOM = b"\xef\xbb\xbf"
 
 
 class RecordingFile:
@@ -59,7 +58,7 @@ class RecordingFile:
     def continue_with(self, head: RecordingHead, queries: Sequence[JudgedQuery]) -> Sequence[JudgedQuery]:
         """The queries that are left. Raises TuningError if the file is of another replay."""
         if self.head is None:
-            self._append(recording_lines(head, ()))
+            self._append(line_of(head))
             return queries
         differing = [
             name
@@ -77,12 +76,12 @@ class RecordingFile:
 
     def add(self, query: RecordedQuery) -> None:
         """Write one more query. Raises TuningError where the file can't be written."""
-        self._append([msgspec.json.encode(query) + b"\n"])
+        self._append(line_of(query))
 
-    def _append(self, lines: Iterable[bytes]) -> None:
+    def _append(self, line: bytes) -> None:
         try:
             with self._file.open("ab") as stream:
-                stream.write(b"".join(lines))
+                stream.write(line)
         except OSError as error:
             raise TuningError(f"{self._file}: cannot be written: {error.strerror or error}") from error
 
@@ -107,7 +106,7 @@ def read_query_file(file: Path, judgments: Path | None) -> tuple[JudgedQuery, ..
 def _own_lines(file: Path) -> tuple[JudgedQuery, ...] | None:
     """The queries of a file whose first line has a query_id; None for any other file."""
     try:
-        lines = [line for line in file.read_bytes().removeprefix(BOM).splitlines() if line.strip()]
+        lines = [line for line in file.read_bytes().removeprefix(BYTE_ORDER_MARK).splitlines() if line.strip()]
         first = msgspec.json.decode(lines[0])
     except (OSError, IndexError, ValueError):
         return None
