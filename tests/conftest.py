@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from es_rerank.demo.processes import Child
+    from es_rerank.store.indices import OwnIndex
 
 # No test times anything: how long an example takes says more of the machine than of the code.
 settings.register_profile("es-rerank", deadline=None)
@@ -77,6 +79,12 @@ class Engine:
         bulk = ("\n".join(lines) + "\n").encode()
         answer = send_json(f"{self.url}/{index}/_bulk?refresh=true", bulk, method="POST")
         assert not answer["errors"]
+
+    def make_anew(self, index: OwnIndex) -> None:
+        """Empty one of es-rerank's own indices: proxies on this engine go on with it."""
+        with contextlib.suppress(urllib.error.HTTPError):
+            send_json(f"{self.url}/{index.name}", method="DELETE")
+        send_json(f"{self.url}/{index.name}", index.body(), method="PUT")
 
 
 def send_json(url: str, body: Any = None, *, method: str = "GET") -> Any:
@@ -191,6 +199,19 @@ class System:
         """A search's answer; `controls` go into `ext.es_rerank`, where the status is asked for too."""
         ext = {"es_rerank": {"include": ["status"], **controls}}
         return send_json(f"{self.url}/{index}/_search", {**body, "ext": ext}, method="POST")
+
+    def log_lines(self) -> list[dict[str, Any]]:
+        """What the proxy has logged, without a last line that is not whole yet."""
+        whole, _, _ = self.proxy.log.read_text().rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines()]
+
+    def await_log(self, words: str, count: int = 1, *, limit_s: float = START_LIMIT_S) -> str:
+        """The proxy's log, once it has these words so often: a thread writes it."""
+        give_up_s = time.monotonic() + limit_s
+        while (log := self.proxy.log.read_text()).count(words) < count:
+            assert time.monotonic() < give_up_s, self.proxy.tail()
+            time.sleep(0.05)
+        return log
 
     def workers(self) -> int:
         """How many workers the proxy knows of."""

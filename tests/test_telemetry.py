@@ -132,8 +132,7 @@ def test_every_search_has_one_line_without_secrets_or_texts(
     give_up_s = time.monotonic() + 30
     while len(searches) < 2:  # the line is written after the answer
         assert time.monotonic() < give_up_s
-        lines = [json.loads(line) for line in system.proxy.log.read_text().splitlines()]
-        searches = [line for line in lines if line["logger"] == "es_rerank.search"]
+        searches = [line for line in system.log_lines() if line["logger"] == "es_rerank.search"]
     assert [line["status"] for line in searches] == ["failed", "skipped"]
     assert [line["reason"] for line in searches] == ["no_worker", "no_text_query"]
     assert {line["index"] for line in searches} == {"films-log"}

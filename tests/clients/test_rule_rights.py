@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.conftest import real_engine_process
+from tests.proxy.own.system import await_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -101,6 +102,7 @@ def secured() -> Iterator[Engine]:
 def system(secured: Engine, run_system: Callable[..., System]) -> System:
     """A proxy before it, with a login of its own."""
     system = run_system(secured.url, extra=CONFIG)
+    await_store(secured.url, user=("elastic", "changeme"))
     assert ask(system.url, "PUT", RULE, KEYS, login=basic("es-rerank-promoter")).status == 201
     return system
 

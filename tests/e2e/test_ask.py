@@ -7,6 +7,7 @@ import json
 import random
 import urllib.error
 import urllib.request
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -98,10 +99,9 @@ def test_the_url_says_page_and_question_too(system: System) -> None:
     told = explained(system, body={}, query="?q=text:robot&size=3&from=2")
     assert [hit["place"] for hit in told["hits"]] == [3, 4, 5]
     assert told["question"] == "robot"
-    connection = http.client.HTTPConnection(urlsplit(system.url).netloc)
-    connection.request("GET", f"/_es_rerank/{INDEX}/_explain?q=text:robot&size=1")
-    assert len(json.load(connection.getresponse())["hits"]) == 1
-    connection.close()
+    with closing(http.client.HTTPConnection(urlsplit(system.url).netloc)) as connection:
+        connection.request("GET", f"/_es_rerank/{INDEX}/_explain?q=text:robot&size=1")
+        assert len(json.load(connection.getresponse())["hits"]) == 1
 
 
 @pytest.mark.parametrize(

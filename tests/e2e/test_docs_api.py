@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import re
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -45,11 +46,10 @@ def test_the_request_is_answered(text: str, system: System) -> None:
     """It is answered with 200; a search is reranked, and the metric finds the film about a robot in love first."""
     head, _, body = text.replace("films", INDEX).partition("\n")
     method, target = head.split()
-    connection = http.client.HTTPConnection(urlsplit(system.url).netloc, timeout=60)
-    connection.request(method, target, body.encode() or None, {"content-type": "application/json"})
-    reply = connection.getresponse()
-    said = reply.read().decode()
-    connection.close()
+    with closing(http.client.HTTPConnection(urlsplit(system.url).netloc, timeout=60)) as connection:
+        connection.request(method, target, body.encode() or None, {"content-type": "application/json"})
+        reply = connection.getresponse()
+        said = reply.read().decode()
     assert reply.status == 200, said
     if "_explain" in target:
         told = json.loads(said)

@@ -291,7 +291,7 @@ def test_each_search_is_counted_and_logged_once(engine: Engine, system: System) 
     expected = [(OTHER, "no_rule"), (INDEX, None), (INDEX, "size_zero")]
     give_up_s = time.monotonic() + COUNTED_LIMIT_S  # an answer is counted when it is sent, and a thread writes the log
     while True:
-        logged = [json.loads(line) for line in system.proxy.log.read_text().splitlines() if '"index"' in line]
+        logged = [line for line in system.log_lines() if "index" in line]
         last = [(line["index"], line["reason"]) for line in logged[-3:]]
         if last == expected and counted() == before + 3:
             break

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import Engine, System
 
-INDEX = "films-asked"
+INDEX = "films-questioned"
 FIELDS: dict[str, Any] = {
     "text": {"type": "text", "fields": {"raw": {"type": "keyword"}}},
     "genre": {"type": "keyword"},
@@ -147,8 +147,9 @@ def test_a_persons_own_words_rank_a_search_without_a_text(films: Films) -> None:
     status = films.asked(query, query="a  film about a fox")
     assert (status["status"], status["question"], status["scored"]) == ("full", "a film about a fox", 1)
     body = json.dumps({"query": query, "ext": {"es_rerank": {"query": ""}}}).encode()
-    with pytest.raises(urllib.error.HTTPError, match="400"):
+    with pytest.raises(urllib.error.HTTPError, match="400") as refused:
         send_json(f"{films.system.url}/{INDEX}/_search", body, method="POST")
+    refused.value.close()
 
 
 def test_the_same_words_have_the_same_scores(films: Films) -> None:

@@ -11,6 +11,7 @@ import random
 import signal
 import time
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -122,12 +123,11 @@ def test_the_best_document_comes_first_in_every_shape(system: System) -> None:
 @pytest.mark.parametrize("path", PATHS)
 def test_without_a_key_nothing_is_answered(system: System, path: str, key: str | None) -> None:
     """401 in the shape of the path, before the body is read, and the connection goes on."""
-    connection = connect(system)
-    refused = send(connection, path, b"x" * 100_000, key=key)
-    assert (refused.status, refused.headers["www-authenticate"]) == (401, "Bearer")
-    assert refused.value.keys() & {"message", "error"}
-    assert send(connection, path, asked()).status == 200
-    connection.close()
+    with closing(connect(system)) as connection:
+        refused = send(connection, path, b"x" * 100_000, key=key)
+        assert (refused.status, refused.headers["www-authenticate"]) == (401, "Bearer")
+        assert refused.value.keys() & {"message", "error"}
+        assert send(connection, path, asked()).status == 200
 
 
 @pytest.mark.parametrize(
@@ -189,23 +189,22 @@ def test_no_body_breaks_anything(system: System) -> None:
         ("/v1/rerank", asked(top_k=1, truncation=False)),
         ("/rerank", {"query": QUESTION, "texts": CATS, "raw_scores": True, "truncate": True}),
     ]
-    connection = connect(system)
-    for _ in range(300):
-        path, body = chance.choice(whole)
-        data = bytearray(json.dumps(body).encode())
-        for _ in range(chance.randint(1, 3)):
-            place, kind = chance.randrange(len(data)), chance.randrange(4)
-            if kind == 0:
-                data[place] = chance.randrange(256)
-            elif kind == 1:
-                del data[place : place + chance.randint(1, 20)]
-            elif kind == 2:
-                data[place:place] = data[: chance.randint(1, 40)]
-            else:
-                data[place] = chance.choice(b'"[]{},:n')
-        answer = send(connection, path, bytes(data) or b"{")
-        assert answer.status in (200, 400, 404, 422), (seed, bytes(data), answer)
-    connection.close()
+    with closing(connect(system)) as connection:
+        for _ in range(300):
+            path, body = chance.choice(whole)
+            data = bytearray(json.dumps(body).encode())
+            for _ in range(chance.randint(1, 3)):
+                place, kind = chance.randrange(len(data)), chance.randrange(4)
+                if kind == 0:
+                    data[place] = chance.randrange(256)
+                elif kind == 1:
+                    del data[place : place + chance.randint(1, 20)]
+                elif kind == 2:
+                    data[place:place] = data[: chance.randint(1, 40)]
+                else:
+                    data[place] = chance.choice(b'"[]{},:n')
+            answer = send(connection, path, bytes(data) or b"{")
+            assert answer.status in (200, 400, 404, 422), (seed, bytes(data), answer)
 
 
 def test_a_body_for_which_there_is_no_room_is_told_to_come_back(
@@ -216,13 +215,12 @@ def test_a_body_for_which_there_is_no_room_is_told_to_come_back(
     system = run_system(osmem_url, extra=EXTRA.replace("[limits]", f"[limits]\n{held}"))
     give_up_s = time.monotonic() + 60
     while True:
-        slow = connect(system)
-        slow.putrequest("POST", "/v2/rerank")
-        slow.putheader("authorization", f"Bearer {KEY}")
-        slow.putheader("content-length", "900000")
-        slow.endheaders(b" " * 800_000)
-        answer = post(system, "/v2/rerank", b" " * 300_000)
-        slow.close()
+        with closing(connect(system)) as slow:
+            slow.putrequest("POST", "/v2/rerank")
+            slow.putheader("authorization", f"Bearer {KEY}")
+            slow.putheader("content-length", "900000")
+            slow.endheaders(b" " * 800_000)
+            answer = post(system, "/v2/rerank", b" " * 300_000)
         if answer.status != 400:
             break
         assert time.monotonic() < give_up_s  # the other one was held first, so that the slow one found no room
@@ -315,12 +313,11 @@ def test_a_deadline_that_passes_is_an_error_and_the_next_request_is_served(
 def test_a_caller_who_leaves_harms_nobody(system: System) -> None:
     """A connection that is cut while scores are awaited, or in the middle of a body, leaves the next one served."""
     for body, length in ((asked(documents=long_texts(120)), None), (asked(), 100_000)):
-        connection = connect(system)
         data = json.dumps(body).encode()
         headers = {"authorization": f"Bearer {KEY}", "content-length": str(length or len(data))}
-        connection.request("POST", "/v2/rerank", data, headers)
-        time.sleep(0.2)
-        connection.close()
+        with closing(connect(system)) as connection:
+            connection.request("POST", "/v2/rerank", data, headers)
+            time.sleep(0.2)
     assert post(system, "/v2/rerank", asked()).status == 200
 
 
@@ -328,7 +325,7 @@ def test_the_log_has_a_line_and_no_secret(system: System) -> None:
     """One line a request: the shape, the model, how many documents; no key, no query, no document."""
     post(system, "/v2/rerank", asked(query="unheard words", model="third"))
     give_up_s = time.monotonic() + 30
-    while not (lines := [line for line in lines_of(system) if line.get("model") == "third"]):
+    while not (lines := [line for line in system.log_lines() if line.get("model") == "third"]):
         assert time.monotonic() < give_up_s
         time.sleep(0.05)
     [line] = lines
@@ -337,9 +334,3 @@ def test_the_log_has_a_line_and_no_secret(system: System) -> None:
     assert line["took_ms"] > 0
     for secret in (KEY, "unheard", "kittens"):
         assert secret not in system.proxy.log.read_text()
-
-
-def lines_of(system: System) -> list[dict[str, Any]]:
-    """What the proxy has logged, without a last line that is not whole yet."""
-    whole, _, _ = system.proxy.log.read_text().rpartition("\n")
-    return [json.loads(line) for line in whole.splitlines()]

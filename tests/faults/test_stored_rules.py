@@ -57,14 +57,6 @@ def await_window(system: System, wanted: int) -> None:
         time.sleep(0.05)
 
 
-def await_log(system: System, words: str) -> None:
-    """Wait until a proxy has logged something."""
-    give_up_s = time.monotonic() + FOLLOW_LIMIT_S
-    while words not in system.proxy.log.read_text():
-        assert time.monotonic() < give_up_s, system.proxy.tail()
-        time.sleep(0.05)
-
-
 @dataclass(kw_only=True, eq=False)
 class Load:
     """Searches without a pause through a proxy, in a thread, until it is stopped."""
@@ -190,10 +182,10 @@ def test_an_index_or_engine_that_is_gone_takes_no_rule_away(pair: Pair) -> None:
     put(pair.one, window=50)
     await_window(pair.other, 50)
     send_json(f"{pair.engine_url}/es-rerank-rules", method="DELETE")
-    await_log(pair.other, "the stored rules can't be read, the last ones stay: the index es-rerank-rules is gone")
+    pair.other.await_log("the stored rules can't be read, the last ones stay: the index es-rerank-rules is gone")
     assert window(pair.other) == 50
     pair.supervisor.end(pair.engine)
-    await_log(pair.other, "the stored rules can't be read, the last ones stay: no engine host could be reached")
+    pair.other.await_log("the stored rules can't be read, the last ones stay: no engine host could be reached")
     pair.start_engine()
     assert window(pair.one) == window(pair.other) == 50
     put(pair.one, window=51)

@@ -15,6 +15,7 @@ from es_rerank.rules.merge import RuleBase
 from es_rerank.rules.rule import Rule
 from es_rerank.scorers.minilm import MinilmSettings
 from es_rerank.store.engine import StoreEngine, StoreError, prepare
+from es_rerank.store.indices import RULES
 from es_rerank.store.rule_versions import LAST_CHANGE, RuleVersion, document_of
 from es_rerank.store.rules import START_LIMIT_S, StoredRules, follow_rules
 from es_rerank.tables import LimitSettings, StoreSettings, UpstreamSettings
@@ -200,4 +201,4 @@ async def test_ten_thousand_versions_hide_no_rule(opensearch: Engine) -> None:
             assert await rules.look()
             assert rules.in_force.versions == {"old": 1}
         finally:
-            send_json(f"{opensearch.url}/es-rerank-rules", method="DELETE")
+            opensearch.make_anew(RULES)

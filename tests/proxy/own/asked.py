@@ -10,6 +10,7 @@ import urllib.request
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tests.conftest import Engine, System, send_json
+from tests.proxy.own.system import await_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,4 +72,6 @@ class Asked(NamedTuple):
 def asked_on(name: str, request: pytest.FixtureRequest, run_system: Callable[..., System]) -> Asked:
     """A proxy with a store before the engine of this name."""
     url = request.getfixturevalue("osmem_url") if name == "osmem" else request.getfixturevalue(name).url
-    return Asked(run_system(url, extra=RULE, upstream="[store]\n"), Engine(name, url))
+    system = run_system(url, extra=RULE, upstream="[store]\n")
+    await_store(url)
+    return Asked(system, Engine(name, url))

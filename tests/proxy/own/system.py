@@ -119,9 +119,9 @@ def await_job(
 
 
 def await_store(engine_url: str, *, user: tuple[str, str] | None = None) -> None:
-    """Wait until the proxy has made its indices."""
+    """Wait until the proxy has made its indices, and the last of them, that of jobs, can be searched."""
     due_s = time.monotonic() + STORE_LIMIT_S
-    while ask(engine_url, "GET", "/es-rerank-jobs/_mapping", user=user).status != 200:
+    while ask(engine_url, "GET", "/es-rerank-jobs/_search?size=0", user=user).status != 200:
         assert time.monotonic() < due_s
         time.sleep(0.1)
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests.conftest import real_engine_process
 from tests.proxy.own.asked import LISTS, RULE, Answer, Asked
+from tests.proxy.own.system import await_store
 from tests.proxy.own.test_from_clicks import event, row
 
 if TYPE_CHECKING:
@@ -51,7 +52,9 @@ def secured(run_system: Callable[..., System]) -> Iterator[Asked]:
             manage(engine.url, f"/_security/role/{name}", role)
             manage(engine.url, f"/_security/user/{name}", {"password": PASSWORD, "roles": [name]})
         store = '[store]\nuser = "elastic"\npassword = "changeme"\n'
-        yield Asked(run_system(engine.url, extra=RULE, upstream=store), engine)
+        system = run_system(engine.url, extra=RULE, upstream=store)
+        await_store(engine.url, user=("elastic", "changeme"))
+        yield Asked(system, engine)
 
 
 def test_the_engines_roles_decide(secured: Asked) -> None:

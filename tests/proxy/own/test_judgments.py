@@ -198,9 +198,9 @@ def test_a_model_judges_from_a_recording(asked: Asked) -> None:
     asked("DELETE", f"{LISTS}/model")
 
 
-def test_the_requests_of_the_manual_work(run_system: Callable[..., System], osmem_url: str) -> None:
+def test_the_requests_of_the_manual_work(request: pytest.FixtureRequest, run_system: Callable[..., System]) -> None:
     """Each request in docs/judgments.md is understood as it stands there; those on lists that are made up find none."""
-    asked = Asked(run_system(osmem_url, extra=RULE, upstream="[store]\n"), Engine("osmem", osmem_url))
+    asked = asked_on("osmem", request, run_system)
     blocks = re.findall(r"```\n((?:GET|PUT|POST|DELETE) .+?)```", MANUAL.read_text(), re.DOTALL)
     requests = [one for block in blocks for one in re.split(r"\n\n", block.strip())]
     assert len(requests) == 7

@@ -80,12 +80,16 @@ class Pair:
 
 
 @pytest.fixture
-def pair(osmem: Engine, system: System, own_redis_url: str, run_system: Callable[..., System]) -> Iterator[Pair]:
+def pair(
+    osmem: Engine, system: System, supervisor: Supervisor, own_redis_url: str, run_system: Callable[..., System]
+) -> Iterator[Pair]:
     """See `Pair`; the indices are those of `system`."""
     first, second = (run_system(osmem.url, redis=own_redis_url, extra=f"[store]\n{RULES}") for _ in range(2))
     pair = Pair(osmem, first, second, first.start_worker())
     yield pair
     pair.go_on()
+    for child in (pair.worker, first.proxy, second.proxy):
+        supervisor.end(child)
 
 
 def windows_of(engine: Engine, recording: str, total: int) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ import pytest
 
 from es_rerank.store.indices import RULES
 from tests.conftest import Engine, send_json
+from tests.proxy.own.system import await_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -93,6 +94,7 @@ def ruled_on(run_system: Callable[..., System]) -> Callable[[Engine], Ruled]:
         if engine.url not in started:
             engine.load("films-ruled", {str(number): {"title": f"film {number}"} for number in range(30)})
             started[engine.url] = Ruled(run_system(engine.url, extra=CONFIG), engine)
+            await_store(engine.url)
         return started[engine.url]
 
     return start
@@ -114,8 +116,7 @@ def embedded(ruled_on: Callable[[Engine], Ruled], osmem_url: str) -> Iterator[Ru
 
 def forget(ruled: Ruled) -> None:
     """Delete all stored rules, and wait until the proxy has followed."""
-    send_json(f"{ruled.engine.url}/{INDEX}", method="DELETE")
-    send_json(f"{ruled.engine.url}/{INDEX}", RULES.body(), method="PUT")
+    ruled.engine.make_anew(RULES)
     give_up_s = time.monotonic() + FOLLOW_LIMIT_S
     while ruled.system.health()["rules"]["stored"] or ruled.system.health()["rules"]["invalid"]:
         assert time.monotonic() < give_up_s
