@@ -1,6 +1,7 @@
-"""The searches of an `_msearch`, one by one: what is decided of each, what its window is worth, what its answer is.
+"""The searches of an `_msearch`: what is decided of each, what its window is worth, what its answer is.
 
-Asks and waits for nothing: multi.py does that, for all of them at once.
+Asks and waits for nothing: multi.py does that, for all of them at once. What takes a moment for one search takes long
+for thousands, so each step is a function of all of them, to be run beside the event loop.
 """
 
 from __future__ import annotations
@@ -13,14 +14,26 @@ import msgspec
 
 from es_rerank.errors import CallerError
 from es_rerank.proxy.events.searched import searched_of
+from es_rerank.proxy.http.own import caller_kind, error_body
 from es_rerank.proxy.scoring.ask import ScoreRequest
 from es_rerank.proxy.search.control import take_controls
 from es_rerank.proxy.search.decide import Relay, Rerank, decide, with_types
-from es_rerank.proxy.search.many import read_responses
-from es_rerank.proxy.search.question import NOTHING_KNOWN
+from es_rerank.proxy.search.many import joined, read_responses
 from es_rerank.proxy.search.render import BLOCK, render_answer
-from es_rerank.proxy.search.window import plan_window, read_answer, read_texts
-from es_rerank.proxy.steps import can_read, failed, lacks_page, relayed, settle, skipped, unranked, why_unfit
+from es_rerank.proxy.search.window import plan_plain, plan_window, read_answer, read_texts
+from es_rerank.proxy.steps import (
+    can_read,
+    failed,
+    lacks_page,
+    relayed,
+    scored,
+    settle,
+    skipped,
+    unranked,
+    verdict_of,
+    why_unfit,
+    window_of,
+)
 from es_rerank.rawjson import open_object
 
 if TYPE_CHECKING:
@@ -28,13 +41,14 @@ if TYPE_CHECKING:
 
     from es_rerank.proxy.events.searched import Searched
     from es_rerank.proxy.parts import Parts
+    from es_rerank.proxy.scoring.ask import WindowScores
     from es_rerank.proxy.search.call import SearchCall
     from es_rerank.proxy.search.render import Verdict
     from es_rerank.proxy.search.status import SearchStatus
     from es_rerank.proxy.search.window import EngineAnswer, WindowPlan, WindowShape
     from es_rerank.rawjson import RawObject
     from es_rerank.reasons import Reason
-    from es_rerank.records import Reply
+    from es_rerank.records import Reply, Request
     from es_rerank.rules.book import RuleBook
     from es_rerank.texts import Texts
 
@@ -79,6 +93,15 @@ class Chosen:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """A window's scores, its new order, and what became of it."""
+
+    scores: WindowScores
+    verdict: Verdict
+    status: SearchStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
     """A search's answer, as members or as raw JSON, and what became of it."""
 
@@ -88,8 +111,17 @@ class Answered:
     searched: Searched | None
 
 
-def decide_item(call: SearchCall, book: RuleBook, parts: Parts, is_text: Mapping[str, bool] = NOTHING_KNOWN) -> Entry:
-    """What is done with one search, whatever the others are. `is_text` is what is known of the fields that it names."""
+def decide_items(
+    calls: Sequence[SearchCall], book: RuleBook, parts: Parts, known: Sequence[Mapping[str, bool]]
+) -> list[Entry]:
+    """What is done with each search, whatever the others are.
+
+    `known`, parallel to the calls, is what is known of the fields that each names.
+    """
+    return [_decide_item(call, book, parts, is_text) for call, is_text in zip(calls, known, strict=True)]
+
+
+def _decide_item(call: SearchCall, book: RuleBook, parts: Parts, is_text: Mapping[str, bool]) -> Entry:
     try:
         asked, call = take_controls(call)
         decision = decide(call, asked, book, is_text)
@@ -112,8 +144,12 @@ def in_doubt_of(item: Item) -> tuple[str, ...]:
     return item.decision.in_doubt if item.plan is not None and isinstance(item.decision, Rerank) else ()
 
 
-def with_known(item: Item, is_text: Mapping[str, bool]) -> Item:
-    """The item, once this is known of the fields that its search names."""
+def with_known(items: Sequence[Item], known: Sequence[Mapping[str, bool]]) -> list[Item]:
+    """The items, once this is known, parallel to them, of the fields that their searches name."""
+    return [_with_known(item, is_text) for item, is_text in zip(items, known, strict=True)]
+
+
+def _with_known(item: Item, is_text: Mapping[str, bool]) -> Item:
     if not in_doubt_of(item) or not isinstance(item.decision, Rerank):
         return item
     return replace(item, decision=with_types(item.decision, is_text))
@@ -122,6 +158,16 @@ def with_known(item: Item, is_text: Mapping[str, bool]) -> Item:
 def sent_of(entries: Sequence[Entry]) -> list[Item]:
     """The searches that the engine is asked for, in order."""
     return [entry for entry in entries if isinstance(entry, Item)]
+
+
+def ask_windows(items: Sequence[Item]) -> Request:
+    """The request for all windows, and for the searches that have none."""
+    return joined([plan_plain(item.call) if item.plan is None else item.plan.request for item in items])
+
+
+def ask_plainly(items: Sequence[Item]) -> Request:
+    """The request for the client's own searches, sent so that we can read the answers and write into them."""
+    return joined([plan_plain(item.call) for item in items])
 
 
 def shape_of(items: Sequence[Item]) -> WindowShape:
@@ -155,8 +201,15 @@ def open_responses(body: bytes, count: int) -> tuple[RawObject, list[msgspec.Raw
     return responses if responses is not None and len(responses[1]) == count else None
 
 
-def why_useless(item: Item, answer: msgspec.Raw, found: EngineAnswer | None) -> SearchStatus | None:
-    """The status of a search whose window can't stand for the client's own search, None where it can."""
+def useless_of(items: Sequence[Item], windows: Windows) -> list[SearchStatus | None]:
+    """The status of each search whose window can't stand for the client's own search, None where it can."""
+    return [
+        _why_useless(item, answer, found)
+        for item, answer, found in zip(items, windows.answers, windows.found, strict=True)
+    ]
+
+
+def _why_useless(item: Item, answer: msgspec.Raw, found: EngineAnswer | None) -> SearchStatus | None:
     if item.plan is None or not isinstance(item.decision, Rerank):
         return None
     if found is None:
@@ -181,27 +234,65 @@ def choose(items: Sequence[Item], windows: Windows, useless: Sequence[SearchStat
     return chosen
 
 
-def ranked(
-    item: Item,
-    plan: WindowPlan,
-    decision: Rerank,
-    found: EngineAnswer,
-    known: tuple[Verdict, SearchStatus] | None,
-) -> Answered:
+def requests_of(chosen: Mapping[int, Chosen]) -> list[ScoreRequest]:
+    """What is asked of the scorers, each once: searches for different facets of one question have equal windows."""
+    return [*dict.fromkeys(one.request for one in chosen.values())]
+
+
+def judged_of(
+    chosen: Mapping[int, Chosen], requests: Sequence[ScoreRequest], judged: Sequence[WindowScores]
+) -> dict[int, Judged]:
+    """By place: what came of the windows. `judged` is parallel to the requests."""
+    scores_of = dict(zip(requests, judged, strict=True))
+    found: dict[int, Judged] = {}
+    for place, one in chosen.items():
+        scores = scores_of[one.request]
+        verdict = verdict_of(window_of(one.found, scores), scores, one.decision)
+        status = scored(one.decision, scores, one.read.missing_fields)
+        found[place] = Judged(scores=scores, verdict=verdict, status=status)
+    return found
+
+
+def answered_of(
+    items: Sequence[Item],
+    windows: Windows,
+    useless: Sequence[SearchStatus | None],
+    own: Sequence[msgspec.Raw],
+    judged: Mapping[int, Judged],
+) -> list[Answered]:
+    """The answer to each search, parallel to the items. `own` are, in order, those for which a window was useless."""
+    again = iter(own)
+    answered: list[Answered] = []
+    for place, item in enumerate(items):
+        found, why = windows.found[place], useless[place]
+        if why is not None:
+            answered.append(_passed(item, next(again), why))
+        elif found is None or item.plan is None or not isinstance(item.decision, Rerank):
+            answered.append(_passed(item, windows.answers[place], item.status))
+        else:
+            answered.append(_ranked(item, item.plan, item.decision, found, judged.get(place)))
+    return answered
+
+
+def _ranked(item: Item, plan: WindowPlan, decision: Rerank, found: EngineAnswer, judged: Judged | None) -> Answered:
     """The client's page out of the window: in its new order, or in the engine's where the window was not judged."""
-    if known is None:
+    if judged is None:
         verdict = unranked(found, decision)
         status = skipped(why_unfit(found, decision) or "language", decision)
         members = render_answer(found, plan, replace(decision, include=frozenset()), verdict)
     else:
-        verdict, status = known
+        verdict, status = judged.verdict, judged.status
         members = render_answer(found, plan, decision, verdict)
     searched = None if item.searched is None else item.searched.named_by(found).with_hits(found, verdict)
     return Answered(item=item, answer=members, status=status, searched=searched)
 
 
-def passed(item: Item, answer: msgspec.Raw, status: SearchStatus) -> Answered:
-    """A search with the engine's own answer."""
+def passed(items: Sequence[Item], answers: Sequence[msgspec.Raw]) -> list[Answered]:
+    """The searches with the engine's own answers, which are parallel to them."""
+    return [_passed(item, answer, item.status) for item, answer in zip(items, answers, strict=True)]
+
+
+def _passed(item: Item, answer: msgspec.Raw, status: SearchStatus) -> Answered:
     if status.status == "failed":
         status = settle(status, _http_status(answer))
     return Answered(item=item, answer=answer, status=status, searched=item.searched)
@@ -224,7 +315,21 @@ def in_order(entries: Sequence[Entry], answered: Sequence[Answered]) -> list[Ans
     return [entry if isinstance(entry, CallerError) else next(given) for entry in entries]
 
 
-def with_status(one: Answered, status: SearchStatus) -> Any:
+def with_answers(
+    top: RawObject, answers: Sequence[Answered | CallerError], statuses: Sequence[SearchStatus]
+) -> dict[str, Any]:
+    """The members of the engine's answer with these answers in it. `statuses` are those of the searches, in order."""
+    given = iter(statuses)
+    responses = [
+        msgspec.Raw(error_body(one.status, caller_kind(one.status), str(one)))
+        if isinstance(one, CallerError)
+        else _with_status(one, next(given))
+        for one in answers
+    ]
+    return {**top, "responses": responses}
+
+
+def _with_status(one: Answered, status: SearchStatus) -> Any:
     """The answer, and the status of its search as its last member if that was asked for and the engine did not refuse.
 
     What is not written into keeps its bytes.

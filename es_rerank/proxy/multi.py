@@ -16,32 +16,36 @@ import msgspec
 from es_rerank.clock import Deadline
 from es_rerank.errors import CallerError, UpstreamError
 from es_rerank.proxy.http.coding import UnreadableBodyError
-from es_rerank.proxy.http.own import UPSTREAM_KIND, caller_kind, error_body
+from es_rerank.proxy.http.own import UPSTREAM_KIND, error_body
 from es_rerank.proxy.items import (
     Answered,
     Item,
+    answered_of,
+    ask_plainly,
+    ask_windows,
     choose,
-    decide_item,
+    decide_items,
     given_up,
     in_doubt_of,
     in_order,
+    judged_of,
     open_responses,
     open_windows,
     passed,
-    ranked,
+    requests_of,
     sent_of,
     shape_of,
-    why_useless,
+    useless_of,
+    with_answers,
     with_known,
-    with_status,
 )
 from es_rerank.proxy.laps import Laps
 from es_rerank.proxy.offload import compute
 from es_rerank.proxy.search.control import HEADER
 from es_rerank.proxy.search.decide import Relay, Rerank
 from es_rerank.proxy.search.many import joined, read_many
+from es_rerank.proxy.search.question import NOTHING_KNOWN
 from es_rerank.proxy.search.status import SearchStatus, warning_of_all
-from es_rerank.proxy.search.window import plan_plain
 from es_rerank.proxy.search.write import end_body, start_body, writing_cost
 from es_rerank.proxy.steps import (
     READING_COST,
@@ -51,13 +55,10 @@ from es_rerank.proxy.steps import (
     holds,
     note_absent_fields,
     reading_cost,
-    scored,
     settle,
     types_of,
     useful_by,
-    verdict_of,
     why_lost,
-    window_of,
     with_reasoning,
     with_warning,
     writing_s,
@@ -72,10 +73,9 @@ if TYPE_CHECKING:
 
     from es_rerank.memory import Share
     from es_rerank.proxy.events.searched import Searched
-    from es_rerank.proxy.items import Chosen, Entry, Windows
+    from es_rerank.proxy.items import Chosen, Entry, Judged, Windows
     from es_rerank.proxy.parts import Parts
     from es_rerank.proxy.search.call import SearchCall
-    from es_rerank.proxy.search.render import Verdict
     from es_rerank.proxy.search.window import WindowShape
     from es_rerank.rawjson import RawObject
     from es_rerank.reasons import Reason
@@ -121,6 +121,11 @@ class _Run:
     plain: Request
     body: bytes
 
+    @property
+    def reading_cost(self) -> int:
+        """How much there is to compute for a step that looks at what all searches ask."""
+        return READING_COST * len(self.body)
+
 
 async def answer_many(request: Request, expression: str, book: RuleBook, parts: Parts, share: Share) -> ManyOutcome:
     """Answer an `_msearch` by the rules of this book. `expression` is the index expression of its path, '' for none.
@@ -140,7 +145,8 @@ async def answer_many(request: Request, expression: str, book: RuleBook, parts: 
         if not holds(share, body, request.body):
             return _unread(plain, expression, "memory_full", laps)
         run = _Run(parts=parts, laps=laps, share=share, plain=plain, body=body)
-        entries = await compute(READING_COST * len(body), _decide_all, calls, book, parts)
+        known = [NOTHING_KNOWN] * len(calls)
+        entries = await compute(run.reading_cost, decide_items, calls, book, parts, known)
         entries = await _decide_doubtful(entries, calls, book, run)
         if entries and not sent_of(entries):
             return _forward(entries, [], run)
@@ -166,10 +172,6 @@ def _unread(plain: Request, expression: str, reason: Reason, laps: Laps) -> Many
     return ManyOutcome(forward=plain, searches=(OneOfMany(expression=expression, status=status),))
 
 
-def _decide_all(calls: Sequence[SearchCall], book: RuleBook, parts: Parts) -> list[Entry]:
-    return [decide_item(call, book, parts) for call in calls]
-
-
 async def _decide_doubtful(entries: list[Entry], calls: Sequence[SearchCall], book: RuleBook, run: _Run) -> list[Entry]:
     """The searches that may have a question after all, once the types of their fields are known, decided again."""
     parts = run.parts
@@ -182,10 +184,10 @@ async def _decide_doubtful(entries: list[Entry], calls: Sequence[SearchCall], bo
         return entries
     due_s = parts.clock.monotonic_s() + TYPES_WAIT_S
     known = await asyncio.gather(*[types_of(calls[place], fields, parts, due_s) for place, fields in doubtful.items()])
-    decided = [*entries]
-    for place, is_text in zip(doubtful, known, strict=True):
-        decided[place] = await compute(len(calls[place].body), decide_item, calls[place], book, parts, is_text)
-    return decided
+    again = [calls[place] for place in doubtful]
+    decided = await compute(run.reading_cost, decide_items, again, book, parts, known)
+    by_place = dict(zip(doubtful, decided, strict=True))
+    return [by_place.get(place, entry) for place, entry in enumerate(entries)]
 
 
 async def _with_known_types(items: Sequence[Item], deadline: Deadline, run: _Run) -> list[Item]:
@@ -196,7 +198,7 @@ async def _with_known_types(items: Sequence[Item], deadline: Deadline, run: _Run
     due_s = parts.clock.monotonic_s() + min(TYPES_WAIT_S, deadline.remaining_s() / 2)
     known = await asyncio.gather(*[types_of(item.call, in_doubt_of(item), parts, due_s) for item in items])
     run.laps.lap("engine")
-    return [with_known(item, is_text) for item, is_text in zip(items, known, strict=True)]
+    return await compute(run.reading_cost, with_known, items, known)
 
 
 async def _rerank(entries: Sequence[Entry], run: _Run) -> ManyOutcome:
@@ -235,7 +237,7 @@ async def _read_windows(
     Raises UnreachableError, since the client's own searches would not be answered either.
     """
     parts = run.parts
-    request = joined([plan_plain(item.call) if item.plan is None else item.plan.request for item in items])
+    request = await compute(run.reading_cost, ask_windows, items)
     try:
         reply, body = await fetch(request, parts, run.share, due_s=deadline.due_s)
     except UnreachableError:
@@ -257,61 +259,44 @@ async def _finish(entries: Sequence[Entry], windows: Windows, deadline: Deadline
     """The answer to all searches, once the windows are there."""
     cost = windows.body_bytes
     items = sent_of(entries)
-    useless = [
-        why_useless(item, answer, found)
-        for item, answer, found in zip(items, windows.answers, windows.found, strict=True)
-    ]
+    useless = await compute(cost, useless_of, items, windows)
     again = asyncio.create_task(_ask_again([item for item, why in zip(items, useless, strict=True) if why], run))
     try:
         items = await _with_known_types(items, deadline, run)
         chosen = await compute(cost, choose, items, windows, useless)
-        verdicts = await _judge(chosen, windows, items[0].call, deadline, run)
-        own = iter(await again)
+        judged = await _judge(chosen, windows, items[0].call, deadline, run)
+        own = await again
     finally:
         drop(again)
-    answered: list[Answered] = []
-    for place, item in enumerate(items):
-        found, why = windows.found[place], useless[place]
-        if why is not None:
-            answered.append(passed(item, next(own), why))
-        elif found is None or item.plan is None or not isinstance(item.decision, Rerank):
-            answered.append(passed(item, windows.answers[place], item.status))
-        else:
-            known = verdicts.get(place)
-            answered.append(await compute(cost // len(items), ranked, item, item.plan, item.decision, found, known))
+    own_bytes = sum(map(len, own))
+    answered = await compute(cost + own_bytes, answered_of, items, windows, useless, own, judged)
     run.laps.lap("fuse")
     return await _write(windows.reply, cost, windows.top, in_order(entries, answered), run)
 
 
 async def _judge(
     chosen: Mapping[int, Chosen], windows: Windows, call: SearchCall, deadline: Deadline, run: _Run
-) -> dict[int, tuple[Verdict, SearchStatus]]:
-    """By place in the request, each window's new order and what became of it. `call` is any of the searches."""
-    parts, laps = run.parts, run.laps
+) -> dict[int, Judged]:
+    """By place in the request, what came of each window. `call` is any of the searches."""
+    parts, laps, cost = run.parts, run.laps, windows.body_bytes
     for one in chosen.values():
         note_absent_fields(one.decision, one.read, parts)
     deadline = deadline.before(writing_s(laps.lap("read"), call, windows.reply))
-    # Searches for different facets of one question have equal windows.
-    requests = [*dict.fromkeys(one.request for one in chosen.values())]
-    judged = await parts.scores.judge(requests, deadline, laps) if requests else []
-    scores = dict(zip(requests, judged, strict=True))
-    verdicts: dict[int, Verdict] = {}
-    for place, one in chosen.items():
-        score = scores[one.request]
-        cost = windows.body_bytes // len(windows.answers)
-        verdicts[place] = await compute(cost, verdict_of, window_of(one.found, score), score, one.decision)
+    requests = await compute(cost, requests_of, chosen)
+    scores = await parts.scores.judge(requests, deadline, laps) if requests else []
+    judged = await compute(cost, judged_of, chosen, requests, scores)
     thinking = {place: one for place, one in chosen.items() if "reasoning" in one.decision.include}
     if thinking:
         reasoned = [
-            with_reasoning(verdicts[place], one.found, one.decision, one.request, scores[one.request], deadline, parts)
+            with_reasoning(
+                judged[place].verdict, one.found, one.decision, one.request, judged[place].scores, deadline, parts
+            )
             for place, one in thinking.items()
         ]
-        verdicts |= zip(thinking, await asyncio.gather(*reasoned), strict=True)
+        for place, verdict in zip(thinking, await asyncio.gather(*reasoned), strict=True):
+            judged[place] = replace(judged[place], verdict=verdict)
         laps.lap("reasoning")
-    return {
-        place: (verdicts[place], scored(one.decision, scores[one.request], one.read.missing_fields))
-        for place, one in chosen.items()
-    }
+    return judged
 
 
 async def _ask_again(items: Sequence[Item], run: _Run) -> list[msgspec.Raw]:
@@ -319,13 +304,15 @@ async def _ask_again(items: Sequence[Item], run: _Run) -> list[msgspec.Raw]:
     if not items:
         return []
     lost = [msgspec.Raw(NO_ANSWER)] * len(items)
+    request = await compute(run.reading_cost, ask_plainly, items)
     try:
-        reply, body = await fetch(joined([plan_plain(item.call) for item in items]), run.parts, run.share)
+        reply, body = await fetch(request, run.parts, run.share)
     except (UpstreamError, UnreadableBodyError) as error:
         LOG.warning("no answer to searches that were asked again: %s", error)
         return lost
     if reply.status != 200:  # what the engine says of all of them, it says of each
-        return lost if open_object(body) is None else [msgspec.Raw(body)] * len(items)
+        readable = await compute(len(body), open_object, body) is not None
+        return [msgspec.Raw(body)] * len(items) if readable else lost
     responses = await compute(len(body), open_responses, body, len(items))
     return lost if responses is None else responses[1]
 
@@ -341,7 +328,7 @@ async def _pass_on(
     written = len(items) < len(entries) or any("status" in item.decision.include for item in items)
     if not (written or held):
         return _forward(entries, items, run)
-    request = joined([plan_plain(item.call) for item in items]) if written else _own_request(items, run)
+    request = await compute(run.reading_cost, ask_plainly, items) if written else _own_request(items, run)
     try:
         reply, body = await fetch(request, run.parts, run.share, new_connection=new_connection)
     except (AnswerTooLargeError, NoRoomError, UnreadableBodyError):
@@ -351,7 +338,7 @@ async def _pass_on(
         responses = await compute(len(body), open_responses, body, len(items))
         if responses is not None:
             top, answers = responses
-            answered = [passed(item, answer, item.status) for item, answer in zip(items, answers, strict=True)]
+            answered = await compute(len(body), passed, items, answers)
             return await _write(reply, len(body), top, in_order(entries, answered), run)
     if written and (reply.status == 200 or items[0].call.filter_path):
         return _forward(entries, items, run)  # what we asked for can't be written into, or was not filtered
@@ -394,17 +381,11 @@ async def _write(
     """
     answered = [one for one in answers if isinstance(one, Answered)]
     searches = tuple([_ended(one.item, one.status, one.searched, run) for one in answered])
-    statuses = iter(one.status for one in searches)
-    responses = [
-        msgspec.Raw(error_body(one.status, caller_kind(one.status), str(one)))
-        if isinstance(one, CallerError)
-        else with_status(one, next(statuses))
-        for one in answers
-    ]
+    members = await compute(body_bytes, with_answers, top, answers, [one.status for one in searches])
     call = answered[0].item.call  # how an answer is written is said for all searches
     coding = first_header(engine.headers, b"content-encoding")
     cost = writing_cost(body_bytes, call, coding)
-    body = end_body(await compute(cost, start_body, {**top, "responses": responses}, call, coding))
+    body = end_body(await compute(cost, start_body, members, call, coding))
     run.laps.lap("write")
     headers = (*without_headers(engine.headers, b"content-length"), (b"content-length", b"%d" % len(body)))
     headers = with_warning(headers, warning_of_all([one.status for one in searches]))

@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from es_rerank.cache.keys import score_keys
 from es_rerank.cache.scores import MemoryScoreCache
 from es_rerank.errors import CallerError, UpstreamError
+from es_rerank.fusion.rank import rank
+from es_rerank.memory import MemoryBudget
+from es_rerank.proxy.field_types import FieldTypes
 from es_rerank.proxy.multi import answer_many
+from es_rerank.proxy.offload import LONG_BYTES
+from es_rerank.proxy.search.decide import decide, with_types
 from es_rerank.proxy.search.large_windows import IN_A_ROW
+from es_rerank.proxy.search.many import read_many
+from es_rerank.proxy.search.render import render_answer
 from es_rerank.proxy.search.source_filter import SourceFilter
+from es_rerank.proxy.search.window import plan_plain, read_answer, read_texts
+from es_rerank.proxy.search.write import start_body
+from es_rerank.proxy.steps import scored
+from es_rerank.rawjson import open_object
 from es_rerank.records import Reply, Request
 from es_rerank.upstream import AnswerTooLargeError, UnreachableError
 from tests.proxy.events.test_recorder import recorder_with
@@ -34,6 +48,8 @@ from tests.proxy.test_pipeline import (
 from tests.virtual import VirtualClock, settle
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from es_rerank.proxy.multi import ManyOutcome
     from es_rerank.proxy.parts import Parts
 
@@ -418,3 +434,43 @@ async def test_a_window_in_a_language_that_the_scorer_cant_read_keeps_its_page()
     outcome = await answered(many(FILMS, SEARCH, FILMS, SEARCH), parts_with(engine))
     assert [ids(one) for one in shown(outcome)] == [["0", "1"], ORDER]
     assert reasons(outcome) == [("skipped", "language"), ("full", None)]
+
+
+@contextmanager
+def called_here() -> Iterator[set[str]]:
+    """The names of all functions that this thread calls meanwhile."""
+    names: set[str] = set()
+    sys.setprofile(lambda frame, event, _: names.add(frame.f_code.co_qualname) if event == "call" else None)
+    try:
+        yield names
+    finally:
+        sys.setprofile(None)
+
+
+async def test_what_is_short_for_each_search_is_not_done_for_hundreds_in_the_event_loop() -> None:
+    """No step that opens, decides, ranks or writes them runs there, though each search and its answer are short."""
+    padding, texts = "y" * 1024, ("z" * 2048, "z" * 2100, "z" * 2200)
+    doubtful = {"bool": {"must": [{"match": {"text": padding}}, {"match": {"code": "x"}}]}}
+    terms = [{"term": {"title": word}} for word in ("red", "fox", padding)]
+    kinds: list[tuple[Any, Any]] = [
+        ({"query": doubtful}, None),
+        ({"query": {"bool": {"should": terms}}, "ext": {"es_rerank": {"include": ["status"]}}}, None),
+        ({"query": doubtful}, {**REFUSED, "padding": padding}),
+    ]
+    asked = [kinds[place % 3] for place in range(300)]
+    windows = [answer or hits_of(*[f"{place} {text}" for text in texts]) for place, (_, answer) in enumerate(asked)]
+    assert max(len(json.dumps(one)) for one in windows) < LONG_BYTES // 10
+    again = [{**FOUND, "padding": padding * 4}] * 100
+    clock = VirtualClock()
+    caps: dict[str, Any] = {"fields": {"text": {"text": {}}, "title": {"text": {}}, "code": {"keyword": {}}}}
+    types = FieldTypes(FakeEngine(reply(200, caps), reply(200, caps)), MemoryBudget(1 << 20), clock)
+    parts = parts_with(FakeEngine(answers(*windows), answers(*again)), clock=clock, field_types=types)
+    request = many(*[line for search, _ in asked for line in (FILMS, search)])
+    with called_here() as called:
+        outcome = await answered(request, parts)
+    assert reasons(outcome) == [("full", None), ("full", None), ("failed", "engine_refused")] * 100
+    steps = (
+        read_many, decide, with_types, plan_plain, read_answer, open_object, read_texts, score_keys, rank, scored,
+        render_answer, start_body,
+    )  # fmt: skip
+    assert called.isdisjoint(step.__qualname__ for step in steps), called & {step.__qualname__ for step in steps}

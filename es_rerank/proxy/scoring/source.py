@@ -65,16 +65,13 @@ class ScoreSource:
         All windows look into the cache together and then wait for workers side by side. Where scorings have several
         stages, these come one after the other.
         """
+        cost = sum(map(_hashing_cost, requests))
         judged: list[list[_Judged]] = [[] for _ in requests]
         for number in range(max((len(request.scoring.stages) for request in requests), default=0)):
-            rounds = {
-                index: await compute(_hashing_cost(request), _plan_round, request, number, judged[index])
-                for index, request in enumerate(requests)
-                if number < len(request.scoring.stages)
-            }
+            rounds = await compute(cost, _plan_rounds, requests, number, judged)
             for index, one in zip(rounds, await self._judge_rounds([*rounds.values()], deadline, laps), strict=True):
                 judged[index].append(one)
-        return [_combine(request, rounds) for request, rounds in zip(requests, judged, strict=True)]
+        return await compute(cost, _combine_all, requests, judged)
 
     async def find_reasoning(
         self, places: Sequence[int], request: ScoreRequest, scores: WindowScores, deadline: Deadline
@@ -196,6 +193,17 @@ def _hashing_cost(request: ScoreRequest) -> int:
     return sum(len(text) for text in request.texts if text is not None) // 4
 
 
+def _plan_rounds(
+    requests: Sequence[ScoreRequest], number: int, judged: Sequence[Sequence[_Judged]]
+) -> dict[int, _Round]:
+    """By place, the stage with this number of the requests that have one. `judged` are the rounds before it of each."""
+    return {
+        place: _plan_round(request, number, judged[place])
+        for place, request in enumerate(requests)
+        if number < len(request.scoring.stages)
+    }
+
+
 def _plan_round(request: ScoreRequest, number: int, before: Sequence[_Judged]) -> _Round:
     """The stage with this number, after the rounds before it."""
     scoring, stage = request.scoring, request.scoring.stages[number]
@@ -211,6 +219,10 @@ def _plan_round(request: ScoreRequest, number: int, before: Sequence[_Judged]) -
         texts=texts,
     )
     return _Round(scoring=scoring, stage=stage, key_of=dict(zip(texts, keys, strict=True)))
+
+
+def _combine_all(requests: Sequence[ScoreRequest], judged: Sequence[Sequence[_Judged]]) -> list[WindowScores]:
+    return [_combine(request, rounds) for request, rounds in zip(requests, judged, strict=True)]
 
 
 def _combine(request: ScoreRequest, rounds: Sequence[_Judged]) -> WindowScores:
