@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol, Self
 
 from es_rerank.clock import SystemClock
 from es_rerank.memory import MemoryBudget
@@ -95,6 +95,10 @@ class Parts:
     large_windows: LargeWindows = field(default_factory=LargeWindows)
     absent_fields: AbsentFields = field(default_factory=AbsentFields)
     stats: SearchStats = field(default_factory=lambda: SearchStats(SystemClock()))
+
+    def without_events(self) -> Self:
+        """The same for searches that leave no events, and so get no id that an event would have."""
+        return replace(self, events=None)
 
 
 @asynccontextmanager

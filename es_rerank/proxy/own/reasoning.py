@@ -84,7 +84,7 @@ async def _searched(
         return
     plan = plan_again(call, job)
     headers = headers_of(call.request.headers)
-    parts = replace(call.parts, scores=call.parts.scores.cached_only(), events=None)
+    parts = replace(call.parts.without_events(), scores=call.parts.scores.cached_only())
     for query in await windows.read_queries(call, recording):
         if query.query_id in wanted:
             request = request_of(query.user_query, plan, headers)

@@ -50,10 +50,11 @@ async def search(call: OwnCall, request: Request, expression: str, book: RuleBoo
     """The search, reranked or not, as this proxy answers it.
 
     Raises EngineRefusedError if the engine refuses it, CallerError if it asks es-rerank for something that isn't
-    allowed or there is no room for it now, and UpstreamError if no engine host answers. Leaves no log line.
+    allowed or there is no room for it now, and UpstreamError if no engine host answers. Leaves no log line
+    and no event.
     """
     trace = Trace()
-    outcome = await answer(request, expression, book, call.parts, share, trace)
+    outcome = await answer(request, expression, book, call.parts.without_events(), share, trace)
     reply = outcome.reply or await _fetch(call, outcome.forward or request, share)
     if reply.status != 200:
         raise EngineRefusedError(reply)

@@ -55,6 +55,7 @@ async def replay(
     was longer than all pauses, and RefusedError where the engine does not know the caller.
     """
     headers = headers_of(caller)
+    parts = parts.without_events()
     running: deque[asyncio.Task[RecordedQuery]] = deque()
     try:
         for query in queries:

@@ -16,6 +16,7 @@ from es_rerank.proxy.scoring.workers import Answered
 from es_rerank.records import Reply, Request
 from es_rerank.rules.source import FileRules
 from es_rerank.settings import Settings
+from tests.proxy.events.test_recorder import recorder_with
 from tests.virtual import VirtualClock
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class ThinksOfOne:
 
 
 async def explained(engine: OneAnswer, body: Any, **parameters: str) -> Any:
-    """What is said of a search for films."""
+    """What is said of a search for films, where searches leave events."""
     parts = Parts(
         clock=VirtualClock(),
         engine=engine,
@@ -99,6 +100,7 @@ async def explained(engine: OneAnswer, body: Any, **parameters: str) -> Any:
         scores=ScoreSource(MemoryScoreCache(), ThinksOfOne()),
         limits=SETTINGS.limits,
         memory=MemoryBudget(SETTINGS.limits.max_held_bytes),
+        events=recorder_with()[0],
     )
     headers = ((b"authorization", b"Basic eA=="), (b"es-rerank", b"off"), (b"content-type", b"text/plain"))
     request = Request(method="GET", target=b"/", headers=headers, body=json.dumps(body).encode())
@@ -135,3 +137,10 @@ async def test_the_search_is_the_caller_s() -> None:
     assert request.header(b"authorization") == b"Basic eA=="
     assert request.header(b"content-type") == b"application/json"
     assert request.header(b"es-rerank") is None
+
+
+async def test_no_id_of_an_event_that_is_never_written_is_told() -> None:
+    """The search leaves no event, so its status names none, not even by the id that the search gave itself."""
+    told = await explained(OneAnswer(), {"query": {"match": {"title": "one"}}, "ext": {"es_rerank": {"query_id": "q"}}})
+    assert told["status"]["status"] == "partial"
+    assert "query_id" not in told["status"]

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from es_rerank.errors import UpstreamError
+from es_rerank.proxy.events.searched import searched_of
 from es_rerank.proxy.replay.run import InterruptedReplayError, replay
+from tests.proxy.events.test_recorder import recorder_with
 from tests.proxy.replay.parts import CALLER, SearchedEngine, films_plan, parts_on, queries, words_of
+from tests.proxy.test_multi import called_here
 from tests.proxy.test_pipeline import hits_of
 
 if TYPE_CHECKING:
@@ -94,3 +98,12 @@ async def test_who_stops_reading_stops_the_searches() -> None:
     for _ in range(100):
         await asyncio.sleep(0)
     assert len(engine.requests) == asked
+
+
+async def test_a_replay_makes_no_events() -> None:
+    """Its searches are not a user's, so nothing is gathered for an event that nobody records."""
+    parts = replace(parts_on(SearchedEngine(lambda body: hits_of(words_of(body)))), events=recorder_with()[0])
+    with called_here() as called:
+        async with aclosing(replay(films_plan(), queries(*WORDS), CALLER, parts, concurrency=2)) as recorded:
+            assert [query.status async for query in recorded] == ["full"] * len(WORDS)
+    assert searched_of.__qualname__ not in called
