@@ -35,7 +35,7 @@ class OwnIndex:
 
     @property
     def pattern(self) -> str:
-        """What all of its indices are found by."""
+        """What all of its indices are found by, and what its index template holds for."""
         return f"{self.name}-*" if self.monthly else self.name
 
     def at(self, time: datetime) -> str:

@@ -47,6 +47,22 @@ async def test_the_indices_are_made_once_and_then_kept(any_engine: Engine) -> No
         send_json(f"{any_engine.url}/{name}", method="DELETE")
 
 
+async def test_an_index_that_was_deleted_comes_back_as_it_was_defined(any_engine: Engine) -> None:
+    """Whoever writes into one that is gone has the engine make it, with our fields and no guessed ones."""
+    async with store_on(any_engine.url, StoreSettings()) as engine:
+        await prepare(engine)
+    for index in OWN_INDICES:
+        if index.monthly:
+            continue
+        made = send_json(f"{any_engine.url}/{index.name}/_mapping")[index.name]
+        send_json(f"{any_engine.url}/{index.name}", method="DELETE")
+        send_json(f"{any_engine.url}/{index.name}/_doc", {"name": "a", "alpha": 1, "unknown": "x"}, method="POST")
+        again = send_json(f"{any_engine.url}/{index.name}/_mapping")[index.name]
+        assert again == made
+        assert set(again["mappings"]["properties"]) == set(index.fields)
+        send_json(f"{any_engine.url}/{index.name}", method="DELETE")
+
+
 async def test_a_refusal_has_the_engines_words(any_engine: Engine) -> None:
     """What the engine refuses is an error with its status and its reason."""
     async with store_on(any_engine.url, StoreSettings()) as engine:
