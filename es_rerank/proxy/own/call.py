@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from es_rerank.memory import Share
     from es_rerank.proxy.parts import Parts
     from es_rerank.records import Headers, Reply
+    from es_rerank.store.engine import StoreEngine
 
 # Headers of a caller's request that are about its body or its connection, and so not about who asks.
 OF_THE_BODY = (
@@ -96,6 +97,16 @@ class OwnCall:
                 known = f"; allowed are [{', '.join(names)}]" if names else ""
                 raise CallerError(f"request [{self.path}] contains unrecognized parameter: [{name}]{known}")
 
+    def need_store(self) -> StoreEngine:
+        """The engine, asked with the login of es-rerank itself. Raises CallerError, 501, without [store]."""
+        if self.parts.store is None:
+            raise self.no_store()
+        return self.parts.store
+
+    def no_store(self) -> CallerError:
+        """The error where es-rerank keeps no indices of its own."""
+        return CallerError(f"[{self.path}] needs the table [store] in the configuration", status=501)
+
     @property
     def path(self) -> str:
         """The path as text, for errors."""
@@ -141,17 +152,18 @@ class OwnCall:
     async def ask_engine(self, method: str, target: str, body: Any = None, *, allowed: tuple[int, ...] = ()) -> Any:
         """What the engine answers to this caller, as a value. None for a status of `allowed` that is an error.
 
-        Raises EngineRefusedError for any other error of the engine, and UpstreamError if no answer comes.
+        Raises EngineRefusedError for any other error of the engine, and UpstreamError if no answer comes. Each answer
+        is held of the memory for bodies until it was read, and not until the call ends.
         """
-        reply = await self.parts.engine.fetch(
-            self.as_caller(method, target, body), max_bytes=self.parts.limits.max_answer_bytes, hold=self.share.take
-        )
-        if reply.status in allowed and reply.status >= 400:
-            return None
-        if reply.status >= 400:
-            raise EngineRefusedError(reply)
-        coding = first_header(reply.headers, b"content-encoding")
-        return msgspec.json.decode(decode_body(reply.body, coding, max_bytes=self.parts.limits.max_answer_bytes))
+        most = self.parts.limits.max_answer_bytes
+        with self.parts.memory.share() as share:
+            reply = await self.parts.engine.fetch(self.as_caller(method, target, body), max_bytes=most, hold=share.take)
+            if reply.status in allowed and reply.status >= 400:
+                return None
+            if reply.status >= 400:
+                raise EngineRefusedError(reply)
+            coding = first_header(reply.headers, b"content-encoding")
+            return msgspec.json.decode(decode_body(reply.body, coding, max_bytes=most))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

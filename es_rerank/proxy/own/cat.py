@@ -115,8 +115,7 @@ async def scorers(call: OwnCall) -> OwnAnswer:
 async def runs(call: OwnCall) -> OwnAnswer:
     """The newest runs that the caller may read, `?size=` of them. No index yet is no runs."""
     call.allow("size")
-    if call.parts.store is None:
-        raise CallerError("runs are kept in our own indices: needs the table [store] in the configuration", status=501)
+    call.need_store()
     size = call.parameters.get("size", str(DEFAULT_RUNS))
     if not re.fullmatch(r"[0-9]{1,5}", size) or not 1 <= int(size) <= MOST_RUNS:
         raise CallerError(f"[size] must be a whole number from 1 to {MOST_RUNS}, was [{size}]")

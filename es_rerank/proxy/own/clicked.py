@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 from es_rerank.errors import CallerError
-from es_rerank.proxy.own.judgment_lists import ask_page
 from es_rerank.store.indices import HITS
 from es_rerank.tuning.clicks import ShownPair, click_grade, click_shares
 
@@ -117,7 +116,7 @@ async def _usable_rows(call: OwnCall, index: str | None, since: str | None) -> _
     positions = {"positions": {"terms": {"field": "position", "size": MAX_POSITIONS}}}
     kinds = {field: {"filter": {"exists": {"field": field}}, "aggs": positions} for field in (WORDS, HASH)}
     body = {"size": 0, "track_total_hits": True, "query": {"bool": {"filter": filters}}, "aggs": kinds}
-    answer = await ask_page(call, "POST", HITS_TARGET, body)
+    answer = await call.ask_engine("POST", HITS_TARGET, body)
     found = answer.get("aggregations") or {}
     query_field = next((field for field in (WORDS, HASH) if found.get(field, {}).get("doc_count")), None)
     total = answer["hits"]["total"]["value"]
@@ -213,7 +212,7 @@ async def _pages(
             "query": {"bool": {"filter": list(filters)}},
             "aggs": {"page": {"composite": composite}},
         }
-        found = (await ask_page(call, "POST", target, body)).get("aggregations", {}).get("page", {})
+        found = (await call.ask_engine("POST", target, body)).get("aggregations", {}).get("page", {})
         if not found.get("buckets"):
             return
         yield found["buckets"]
@@ -226,8 +225,8 @@ async def _event_fields(call: OwnCall, events: str) -> Mapping[str, str]:
     """By the names of User Behavior Insights, the fields that can be counted: some mappings have them as text."""
     names = ("query_id", "action_name", OBJECT)
     asked = ",".join(field for name in names for field in (name, f"{name}.keyword"))
-    answer = await ask_page(
-        call, "GET", f"/{quote(events, safe='*,')}/_field_caps?fields={asked}", None, allowed=(404,)
+    answer = await call.ask_engine(
+        "GET", f"/{quote(events, safe='*,')}/_field_caps?fields={asked}", None, allowed=(404,)
     )
     if answer is None:
         raise CallerError(f"there is no index [{events}], so there are no clicks", status=404)

@@ -11,7 +11,7 @@ from es_rerank.proxy.own.call import OwnAnswer
 from es_rerank.proxy.own.computing import ComputingJob, check_metrics, need_tuning
 from es_rerank.proxy.own.fields import object_in, text_in, wrong
 from es_rerank.proxy.own.jobs import Job
-from es_rerank.proxy.own.judgment_lists import check_store, read_judgments
+from es_rerank.proxy.own.judgment_lists import read_judgments
 from es_rerank.proxy.own.who import who_asks
 from es_rerank.tuning.errors import TuningError
 from es_rerank.tuning.grid import FIELDS, grid_from
@@ -33,7 +33,7 @@ ENGINE = "engine"
 async def begin(call: OwnCall) -> OwnAnswer:
     """Begins a comparison, and answers at once with its id."""
     call.allow()
-    check_store(call)
+    call.need_store()
     need_tuning(call)
     body = call.json_object(*ASKED)
     label = text_in(body, "label", default="")

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from es_rerank.errors import CallerError
 from es_rerank.proxy.own import jobs, windows
 from es_rerank.proxy.own.call import EngineRefusedError, OwnAnswer, Route
-from es_rerank.proxy.own.judgment_lists import check_store
 from es_rerank.proxy.own.reasoning import with_reasoning
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ def listing(kind: Kind) -> Callable[[OwnCall], Awaitable[OwnAnswer]]:
 
     async def answer(call: OwnCall) -> OwnAnswer:
         call.allow()
-        check_store(call)
+        call.need_store()
         found = await jobs.list_jobs(call, kind)
         open_to = {index: await _may_see(call, index) for index in dict.fromkeys(job.index for job in found)}
         return OwnAnswer(value={PATHS[kind]: [jobs.outline(job) for job in found if open_to[job.index]]})
@@ -89,7 +88,7 @@ def deleting(kind: Kind) -> Callable[[OwnCall], Awaitable[OwnAnswer]]:
 
 async def _find(call: OwnCall, kind: Kind) -> Job:
     """The job that the path names. Whoever may not search its index gets the engine's refusal."""
-    check_store(call)
+    call.need_store()
     job = (await jobs.find(call, kind, call.names["id"])).job
     await jobs.may_search(call, job.index, or_gone=True)
     return job

@@ -19,7 +19,6 @@ import msgspec
 from es_rerank.errors import CallerError, EsRerankError, UpstreamError
 from es_rerank.proxy.http.coding import UnreadableBodyError, decode_body
 from es_rerank.proxy.own.call import EngineRefusedError
-from es_rerank.proxy.own.judgment_lists import ask_page
 from es_rerank.records import first_header
 from es_rerank.store.indices import JOBS
 from es_rerank.supervised import end
@@ -111,14 +110,14 @@ async def ask(call: OwnCall, method: str, target: str, body: Any = None, *, allo
     """
     for pause_s in PAUSES_S:
         try:
-            return await ask_page(call, method, target, body, allowed=allowed)
+            return await call.ask_engine(method, target, body, allowed=allowed)
         except UpstreamError:
             await asyncio.sleep(pause_s)
         except EngineRefusedError as refused:
             if refused.reply.status not in BUSY:
                 raise
             await asyncio.sleep(pause_s)
-    return await ask_page(call, method, target, body, allowed=allowed)
+    return await call.ask_engine(method, target, body, allowed=allowed)
 
 
 def detached(call: OwnCall) -> OwnCall:
@@ -132,7 +131,7 @@ async def may_search(call: OwnCall, index: str, *, or_gone: bool = False) -> Non
     `or_gone` lets an index pass that does not exist any more.
     """
     target = f"/{quote(index, safe=',*')}/_search"
-    await ask_page(call, "POST", target, {"size": 0, "track_total_hits": False}, allowed=(404,) if or_gone else ())
+    await call.ask_engine("POST", target, {"size": 0, "track_total_hits": False}, allowed=(404,) if or_gone else ())
 
 
 async def create(call: OwnCall, job: Job) -> None:
@@ -144,8 +143,9 @@ async def create(call: OwnCall, job: Job) -> None:
 
 async def find(call: OwnCall, kind: Kind, identity: str, *, patiently: bool = False) -> FoundJob:
     """A job of this kind; `patiently` waits for an engine that is gone. Raises CallerError (404) if there is none."""
-    asking = ask if patiently else ask_page
-    answer = await asking(call, "GET", f"/{JOBS.name}/_doc/{quote(identity, safe='')}", None, allowed=(404,))
+    target = f"/{JOBS.name}/_doc/{quote(identity, safe='')}"
+    asked = ask(call, "GET", target, allowed=(404,)) if patiently else call.ask_engine("GET", target, allowed=(404,))
+    answer = await asked
     if answer is None or not answer.get("found") or answer["_source"].get("kind") != kind:
         raise CallerError(f"there is no {kind} [{identity}]", status=404)
     return FoundJob(
@@ -164,7 +164,7 @@ async def list_jobs(call: OwnCall, kind: Kind) -> list[Job]:
 
 async def delete(call: OwnCall, job: Job) -> None:
     """Delete a job's document; that it is gone already is no error."""
-    await ask_page(call, "DELETE", f"/{JOBS.name}/_doc/{quote(job.id, safe='')}?refresh=true", None, allowed=(404,))
+    await call.ask_engine("DELETE", f"/{JOBS.name}/_doc/{quote(job.id, safe='')}?refresh=true", None, allowed=(404,))
 
 
 async def change(call: OwnCall, found: FoundJob, changes: Mapping[str, Any]) -> bool:

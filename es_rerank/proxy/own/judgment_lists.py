@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from es_rerank.errors import CallerError
@@ -35,18 +35,6 @@ class _Found:
     key: tuple[Any, ...]
 
 
-def check_store(call: OwnCall) -> None:
-    """Raise CallerError, status 501, where es-rerank keeps no indices of its own."""
-    if call.parts.store is None:
-        raise CallerError(f"[{call.path}] needs the table [store] in the configuration", status=501)
-
-
-async def ask_page(call: OwnCall, method: str, target: str, body: Any, *, allowed: tuple[int, ...] = ()) -> Any:
-    """`OwnCall.ask_engine`, for one of many answers: each is held by itself, and not all until the call ends."""
-    with call.parts.memory.share() as share:
-        return await replace(call, share=share).ask_engine(method, target, body, allowed=allowed)
-
-
 async def read_judgments(call: OwnCall, name: str, source: str | None = None) -> JudgmentList:
     """The list `name` as it is now, read with the caller's credentials; without `source`, of its only source.
 
@@ -68,13 +56,13 @@ async def read_judgments(call: OwnCall, name: str, source: str | None = None) ->
 
 async def sources_of(call: OwnCall, name: str) -> Mapping[str, int]:
     """How many documents the list has by source. Raises CallerError, 404 for a list that does not exist."""
-    check_store(call)
+    call.need_store()
     body = {
         "size": 0,
         "query": {"term": {"name": name}},
         "aggs": {"sources": {"terms": {"field": "source", "size": MAX_SOURCES, "missing": PEOPLE}}},
     }
-    answer = await ask_page(call, "POST", SEARCH, body, allowed=(404,))
+    answer = await call.ask_engine("POST", SEARCH, body, allowed=(404,))
     aggregations = {} if answer is None else answer.get("aggregations", {})
     buckets = aggregations.get("sources", {}).get("buckets", [])
     if not buckets:
@@ -134,7 +122,7 @@ async def _refuse_unreadable(call: OwnCall, name: str, wanted: Mapping[str, Any]
     missing = [{"bool": {"must_not": [{"exists": {"field": field}}]}} for field in NEEDED]
     query = {"bool": {"filter": [wanted], "must": [{"bool": {"should": missing}}]}}
     body = {"size": MAX_NAMED, "query": query, "track_total_hits": True, "_source": [*FIELDS]}
-    hits = (await ask_page(call, "POST", SEARCH, body))["hits"]
+    hits = (await call.ask_engine("POST", SEARCH, body))["hits"]
     if not hits["hits"]:
         return
     problems = [f"the document [{hit['_id']}]: {_why_unreadable(hit['_source'])}" for hit in hits["hits"]]
@@ -164,7 +152,7 @@ async def _pages(call: OwnCall, wanted: Mapping[str, Any]) -> AsyncIterator[list
         }
         if after is not None:
             body["search_after"] = list(after)
-        answer = await ask_page(call, "POST", SEARCH, body)
+        answer = await call.ask_engine("POST", SEARCH, body)
         page = [_Found(id=hit["_id"], fields=hit["_source"], key=tuple(hit["sort"])) for hit in answer["hits"]["hits"]]
         full = len(page) == PAGE_DOCUMENTS
         whole = [found for found in page if not full or found.key != page[-1].key]

@@ -10,7 +10,6 @@ import msgspec
 from es_rerank.errors import CallerError
 from es_rerank.proxy.own.call import OwnAnswer
 from es_rerank.proxy.own.clicked import read_click_grades
-from es_rerank.proxy.own.judgment_lists import ask_page, check_store
 from es_rerank.proxy.own.judgment_writes import replace_source
 from es_rerank.store.indices import JOBS, WINDOWS
 from es_rerank.tuning.clicks import MIN_IMPRESSIONS
@@ -33,7 +32,7 @@ EVENTS_INDEX = "ubi_events"
 async def from_clicks(call: OwnCall) -> OwnAnswer:
     """`POST /_es_rerank/judgments/{name}/_from_clicks`: what clicks say takes the place of what they said before."""
     call.allow("min_impressions", "index", "since", "action", "events")
-    check_store(call)
+    call.need_store()
     name = call.names["name"]
     found = await read_click_grades(
         call,
@@ -57,7 +56,7 @@ async def from_clicks(call: OwnCall) -> OwnAnswer:
 async def from_recording(call: OwnCall) -> OwnAnswer:
     """`POST /_es_rerank/judgments/{name}/_from_recording`: what the model has said becomes grades."""
     call.allow("recording", "max_grade")
-    check_store(call)
+    call.need_store()
     name = call.names["name"]
     recording = call.parameters.get("recording")
     if not recording:
@@ -98,7 +97,7 @@ async def _recorded(call: OwnCall, recording: str) -> AsyncIterator[RecordedQuer
         }
         if after is not None:
             body["search_after"] = after
-        hits = (await ask_page(call, "POST", f"/{WINDOWS.name}/_search", body))["hits"]["hits"]
+        hits = (await call.ask_engine("POST", f"/{WINDOWS.name}/_search", body))["hits"]["hits"]
         for hit in hits:
             yield _converted(hit["_source"].get("query"), RecordedQuery, recording)
         if len(hits) < PAGE_WINDOWS:

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from es_rerank.errors import CallerError
 from es_rerank.proxy.http.own import error_body
 from es_rerank.proxy.offload import compute
 from es_rerank.proxy.own.call import EngineRefusedError
-from es_rerank.proxy.own.judgment_lists import DOCUMENT_BYTES, PAGE_DOCUMENTS, SEARCH, ask_page
+from es_rerank.proxy.own.indices import make_index
+from es_rerank.proxy.own.judgment_lists import DOCUMENT_BYTES, PAGE_DOCUMENTS, SEARCH
 from es_rerank.proxy.own.who import who_asks
 from es_rerank.records import Reply
-from es_rerank.store.engine import StoreError, prepare
 from es_rerank.store.indices import JUDGMENTS
 from es_rerank.tuning.documents import document_id, document_of
 
@@ -38,7 +37,8 @@ async def write_grades(call: OwnCall, name: str, grades: Sequence[Grade]) -> dic
     Raises EngineRefusedError where the engine does not take them all, in its words: what it has taken is there, and
     the same request can be sent again.
     """
-    await _make_sure_of_index(call)
+    if await call.ask_engine("POST", SEARCH, {"size": 0}, allowed=(404,)) is None:
+        await make_index(call, JUDGMENTS)
     now, who = _now(), who_asks(call.request)
     dated = (msgspec.structs.replace(one, timestamp=one.timestamp or now, who=one.who or who) for one in grades)
     results: Counter[str] = Counter()
@@ -72,7 +72,7 @@ async def delete_grades(call: OwnCall, wanted: Mapping[str, Any]) -> int:
     page = {"size": PAGE_DOCUMENTS, "query": wanted, "_source": False, "track_total_hits": False}
     deleted = 0
     while True:
-        hits = (await ask_page(call, "POST", SEARCH, page))["hits"]["hits"]
+        hits = (await call.ask_engine("POST", SEARCH, page))["hits"]["hits"]
         if not hits:
             return deleted
         lines = msgspec.json.Encoder().encode_lines([{"delete": {"_id": hit["_id"]}} for hit in hits])
@@ -87,18 +87,8 @@ async def delete_grades(call: OwnCall, wanted: Mapping[str, Any]) -> int:
 async def _bulk(call: OwnCall, lines: bytes, *, refresh: bool) -> list[dict[str, Any]]:
     """What became of each action."""
     target = f"/{JUDGMENTS.name}/_bulk?refresh={'true' if refresh else 'false'}&filter_path={BULK_PATHS}"
-    answer = await ask_page(call, "POST", target, lines)
+    answer = await call.ask_engine("POST", target, lines)
     return [next(iter(item.values())) for item in answer.get("items", [])]
-
-
-async def _make_sure_of_index(call: OwnCall) -> None:
-    """Have the index made if it is missing: a write would make one with other fields. Raises CallerError, 503."""
-    if await ask_page(call, "POST", SEARCH, {"size": 0}, allowed=(404,)) is not None or call.parts.store is None:
-        return
-    try:
-        await prepare(call.parts.store)
-    except StoreError as error:
-        raise CallerError(f"the index {JUDGMENTS.name} is missing, and can't be made: {error}", status=503) from error
 
 
 def _actions(name: str, grades: Sequence[Grade]) -> bytes:

@@ -15,7 +15,6 @@ from es_rerank.proxy.own.call import OwnAnswer, Text
 from es_rerank.proxy.own.judgment_lists import (
     DOCUMENT_BYTES,
     SEARCH,
-    check_store,
     read_grades,
     read_judgments,
     sources_of,
@@ -48,7 +47,7 @@ COUNTS: Mapping[str, Any] = {
 async def answer_all(call: OwnCall) -> OwnAnswer:
     """`GET /_es_rerank/judgments`: all lists by name, with their sources, and how many documents are in none."""
     call.allow()
-    check_store(call)
+    call.need_store()
     sources = {"terms": {"field": "source", "size": MAX_SOURCES, "missing": PEOPLE}, "aggs": COUNTS}
     names = {"terms": {"field": "name", "size": MAX_LISTS, "order": {"_key": "asc"}}}
     body = {
@@ -104,7 +103,7 @@ async def export(call: OwnCall) -> OwnAnswer:
 async def put(call: OwnCall) -> OwnAnswer:
     """`PUT` or `POST /_es_rerank/judgments/{name}`: the body's grades are added, or take the place of their pair's."""
     call.allow("form", "source", "index")
-    check_store(call)
+    call.need_store()
     name = call.names["name"]
     if len(name) > MAX_KEY_CHARACTERS:
         raise CallerError(f"the name of a judgment list must have at most {MAX_KEY_CHARACTERS} characters")

@@ -18,7 +18,7 @@ from es_rerank.proxy.own.call import OwnAnswer
 from es_rerank.proxy.own.counts import Counts
 from es_rerank.proxy.own.fields import object_in, text_in, whole_in, wrong
 from es_rerank.proxy.own.jobs import Job, JobKeeper
-from es_rerank.proxy.own.judgment_lists import check_store, read_judgments
+from es_rerank.proxy.own.judgment_lists import read_judgments
 from es_rerank.proxy.own.who import who_asks
 from es_rerank.proxy.replay.plan import ReplayPlan, make_plan, rule_for
 from es_rerank.proxy.replay.queries import MAX_QUERIES, read_queries, with_words
@@ -39,7 +39,7 @@ MAX_RUNNING = 2
 async def begin(call: OwnCall) -> OwnAnswer:
     """`POST /_es_rerank/replays`: begins a replay, and answers at once with its id."""
     call.allow()
-    check_store(call)
+    call.need_store()
     body = call.json_object(*ASKED)
     index = text_in(body, "index")
     concurrency = whole_in(body, "concurrency", 1, MAX_CONCURRENCY, default=DEFAULT_CONCURRENCY)
@@ -85,7 +85,7 @@ async def begin(call: OwnCall) -> OwnAnswer:
 async def resume(call: OwnCall) -> OwnAnswer:
     """`POST /_es_rerank/replays/{id}/_resume`: goes on behind the last recorded query, as the present caller."""
     call.allow()
-    check_store(call)
+    call.need_store()
     found = await jobs.find(call, "replay", call.names["id"])
     job = found.job
     await jobs.may_search(call, job.index)

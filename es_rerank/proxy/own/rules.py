@@ -17,10 +17,10 @@ from es_rerank.doubts import doubts_about_patterns
 from es_rerank.errors import CallerError
 from es_rerank.proxy.own.call import OwnAnswer
 from es_rerank.proxy.own.health import check_scoring
+from es_rerank.proxy.own.indices import make_index
 from es_rerank.proxy.own.promotion import find_promotion
 from es_rerank.proxy.own.who import who_asks
 from es_rerank.rawjson import read_object
-from es_rerank.store.engine import StoreError, prepare
 from es_rerank.store.indices import RULES
 from es_rerank.store.rule_versions import (
     NEWEST_OF_EACH,
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from es_rerank.rules.book import BoundRule
     from es_rerank.rules.merge import RulesInForce
     from es_rerank.rules.rule import Rule
-    from es_rerank.store.engine import StoreEngine
     from es_rerank.store.rules import StoredRules
 
 SHOWN_VERSIONS = 100
@@ -161,16 +160,16 @@ async def roll_back(call: OwnCall) -> OwnAnswer:
     return await _change(call, stored, version, "rolled_back", restores=version.restores)
 
 
-def _parts(call: OwnCall) -> tuple[StoreEngine, StoredRules]:
-    parts = call.parts
-    if parts.store is None or parts.stored_rules is None:
-        raise CallerError("stored rules need the table [store] in the configuration", status=501)
-    return parts.store, parts.stored_rules
+def _stored_rules(call: OwnCall) -> StoredRules:
+    """The stored rules as this process follows them. Raises CallerError, 501, without [store]."""
+    if call.parts.stored_rules is None:
+        raise call.no_store()
+    return call.parts.stored_rules
 
 
 async def _read(call: OwnCall) -> _Stored:
     """What is stored, read as the caller."""
-    _, rules = _parts(call)
+    rules = _stored_rules(call)
     answer = await call.ask_engine("POST", SEARCH, NEWEST_OF_EACH, allowed=(404,))
     newest = {} if answer is None else {version.name: version for version in versions_in(answer)}
     found = await asyncio.to_thread(in_force, rules.base, newest.values())
@@ -206,7 +205,7 @@ async def _change(
     call: OwnCall, stored: _Stored, version: RuleVersion, result: str, *, doubts: tuple[str, ...] = (), **told: Any
 ) -> OwnAnswer:
     """Write a version, after everything that could be wrong with it was looked for, and put it in force here."""
-    store, rules = _parts(call)
+    rules = _stored_rules(call)
     name = version.name
     newest = {**stored.newest, name: version}
     after = await asyncio.to_thread(in_force, rules.base, newest.values())
@@ -214,7 +213,7 @@ async def _change(
     bound = after.find(name) if version.rule is not None else None
     version = msgspec.structs.replace(version, timestamp=_now(), who=who_asks(call.request), why=_words(call, "why"))
     if not stored.has_index:
-        await _make_index(store)
+        await make_index(call, RULES)
     target = f"/{RULES.name}/_create/{version.id}?refresh=true"
     if await call.ask_engine("PUT", target, document_of(version, bound), allowed=(409,)) is None:
         raise CallerError(
@@ -231,14 +230,6 @@ async def _change(
         warnings += await _scorer_warnings(call, bound)
     value = {"name": name, "version": version.version, "result": result, **told, "origin": after.origin(name)}
     return OwnAnswer(value={**value, "warnings": warnings}, warnings=tuple(warnings))
-
-
-async def _make_index(store: StoreEngine) -> None:
-    """Make the index as it is defined: a write would make it with other fields."""
-    try:
-        await prepare(store)
-    except StoreError as error:
-        raise CallerError(f"the index {RULES.name} is missing, and can't be made: {error}", status=503) from error
 
 
 def _refuse_harm(before: RulesInForce, after: RulesInForce, name: str) -> None:

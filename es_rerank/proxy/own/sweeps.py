@@ -11,7 +11,7 @@ from es_rerank.proxy.own.call import OwnAnswer
 from es_rerank.proxy.own.computing import ComputingJob, check_metrics, need_tuning
 from es_rerank.proxy.own.fields import text_in, whole_in, wrong
 from es_rerank.proxy.own.jobs import Job
-from es_rerank.proxy.own.judgment_lists import check_store, read_judgments
+from es_rerank.proxy.own.judgment_lists import read_judgments
 from es_rerank.proxy.own.who import who_asks
 from es_rerank.tuning.errors import TuningError
 from es_rerank.tuning.grid import default_grid, grid_from, parse_grid
@@ -30,7 +30,7 @@ MAX_FOLDS = 100
 async def begin(call: OwnCall) -> OwnAnswer:
     """Begins a sweep, and answers at once with its id."""
     call.allow()
-    check_store(call)
+    call.need_store()
     need_tuning(call)
     body = call.json_object(*ASKED)
     recording, label = text_in(body, "recording"), text_in(body, "label", default="")
