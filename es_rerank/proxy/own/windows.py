@@ -17,7 +17,7 @@ from es_rerank.tuning.judged import JudgedQuery
 from es_rerank.tuning.recording import RecordedQuery, Recording, RecordingHead
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 
     from es_rerank.proxy.own.call import OwnCall
     from es_rerank.proxy.own.jobs import Job
@@ -90,30 +90,42 @@ async def count_recorded(call: OwnCall, recording: str, total: int) -> Counts:
 
 async def read_head(call: OwnCall, recording: str) -> RecordingHead:
     """The head of a recording. Raises CallerError (404, and 409 for one that is not complete)."""
-    return head_of(await _complete(call, recording))
+    return head_of(await complete_job(call, recording))
 
 
 async def read_recording(call: OwnCall, recording: str) -> Recording:
     """A whole recording. Raises CallerError (404, and 409 for one that is not complete)."""
-    job = await _complete(call, recording)
-    head = head_of(job)
-    at_once = max(1, min(AT_ONCE, HITS_AT_ONCE // head.window))
-    queries: list[RecordedQuery] = []
+    job = await complete_job(call, recording)
+    queries = [query async for query in recorded_queries(call, job)]
+    return Recording(head=head_of(job), queries=tuple(queries))
+
+
+async def recorded_queries(call: OwnCall, job: Job) -> AsyncIterator[RecordedQuery]:
+    """Each query of a recording that is complete, in the order of its query set; a few megabytes are held at a time.
+
+    Raises CallerError: 404 where a window is gone, 400 where one can't be read.
+    """
+    at_once = max(1, min(AT_ONCE, HITS_AT_ONCE // head_of(job).window))
     for first in range(0, job.total, at_once):
-        for document in await _get(call, recording, range(first, min(job.total, first + at_once))):
+        for document in await _get(call, job.id, range(first, min(job.total, first + at_once))):
             if not document.get("found"):
-                raise CallerError(f"the recording [{recording}] has lost its window [{document['_id']}]", status=404)
-            queries.append(msgspec.convert(document["_source"]["query"], RecordedQuery))
-    return Recording(head=head, queries=tuple(queries))
+                raise CallerError(f"the recording [{job.id}] has lost its window [{document['_id']}]", status=404)
+            try:
+                yield msgspec.convert(document["_source"].get("query"), RecordedQuery)
+            except msgspec.ValidationError as error:
+                raise CallerError(f"the recording [{job.id}] can't be read: {error}") from error
 
 
 def head_of(job: Job) -> RecordingHead:
-    """The head of the recording that a replay makes."""
-    return msgspec.convert(job.result["head"], RecordingHead)
+    """The head of the recording that a replay makes. Raises CallerError for one that can't be read."""
+    try:
+        return msgspec.convert(job.result.get("head"), RecordingHead)
+    except msgspec.ValidationError as error:
+        raise CallerError(f"the recording [{job.id}] can't be read: {error}") from error
 
 
-async def _complete(call: OwnCall, recording: str) -> Job:
-    """The job of a recording that is complete."""
+async def complete_job(call: OwnCall, recording: str) -> Job:
+    """The job of a recording that is complete. Raises CallerError (404, and 409 for one that is not)."""
     job = (await find(call, "replay", recording)).job
     if job.state != "done":
         state = state_of(job)

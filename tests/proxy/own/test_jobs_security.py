@@ -107,6 +107,8 @@ def test_who_may_not_search_the_index_learns_nothing_of_its_jobs(system: System)
     assert ask(system.url, "GET", REPLAYS, user=STRANGER).value == {"replays": []}
     body = {"recording": identity, "judgments": "hers"}
     assert ask(system.url, "POST", SWEEPS, body, user=STRANGER).status == 403
+    judging = f"/_es_rerank/judgments/model/_from_recording?recording={identity}"
+    assert ask(system.url, "POST", judging, user=STRANGER).status == 403
     assert ask(system.url, "POST", REPLAYS, {"index": "films", "queries": QUERIES}, user=STRANGER).status == 403
     assert ask(system.url, "GET", f"{REPLAYS}/{identity}").status == 401
 

@@ -154,8 +154,16 @@ def test_a_long_list_is_read_whole(asked: Asked) -> None:
     assert asked("DELETE", f"{LISTS}/long").value["deleted"] == count
 
 
+def window_id(number: int) -> str:
+    """The id of a window of the recording r1."""
+    return f"r1@{number:06d}"
+
+
 def test_a_model_judges_from_a_recording(asked: Asked) -> None:
-    """The windows of a recording become grades of their own source; a second time replaces them all."""
+    """The windows of a recording become grades of their own source; a second time replaces them all.
+
+    All windows count, those that a search does not find yet too, and only a replay that is done has all.
+    """
     head = RecordingHead(
         id="r1",
         time="2026-11-28T09:00:00Z",
@@ -178,9 +186,14 @@ def test_a_model_judges_from_a_recording(asked: Asked) -> None:
             judgments=(sure, None),
         )
         window = {"recording": "r1", "position": number, "query_id": f"q{number}", "query": msgspec.to_builtins(query)}
-        send_json(f"{asked.engine.url}/es-rerank-windows/_doc/r1@{number}", window, method="PUT")
-    send_json(f"{asked.engine.url}/es-rerank-windows/_refresh", method="POST")
-    job = {"id": "r1", "kind": "replay", "state": "done", "result": {"head": msgspec.to_builtins(head)}}
+        send_json(f"{asked.engine.url}/es-rerank-windows/_doc/{window_id(number)}", window, method="PUT")
+    time = {"timestamp": head.time, "updated": head.time}
+    job = {"id": "r1", "kind": "replay", "state": "interrupted", **time, "index": "films", "done": 24, "total": 25}
+    job["result"] = {"head": msgspec.to_builtins(head)}
+    send_json(f"{asked.engine.url}/es-rerank-jobs/_doc/r1?refresh=true", job, method="PUT")
+    answer = asked("POST", f"{LISTS}/model/_from_recording?recording=r1")
+    assert (answer.status, "has 24 of 25 queries" in answer.reason) == (409, True)
+    job |= {"state": "done", "done": 25}
     send_json(f"{asked.engine.url}/es-rerank-jobs/_doc/r1?refresh=true", job, method="PUT")
     asked("PUT", f"{LISTS}/model?source=llm:erank", "old 0 a 1\n")
     asked("PUT", f"{LISTS}/model", "q1 0 a 1\n")
@@ -193,7 +206,7 @@ def test_a_model_judges_from_a_recording(asked: Asked) -> None:
     assert asked("POST", f"{LISTS}/model/_from_recording").status == 400
     answer = asked("POST", f"{LISTS}/model/_from_recording?recording=r1&max_grade=11")
     assert answer.reason == "[max_grade] must be a whole number from 1 to 10, was [11]"
-    for path in ("es-rerank-jobs/_doc/r1", *[f"es-rerank-windows/_doc/r1@{number}" for number in range(25)]):
+    for path in ("es-rerank-jobs/_doc/r1", *[f"es-rerank-windows/_doc/{window_id(number)}" for number in range(25)]):
         send_json(f"{asked.engine.url}/{path}", method="DELETE")
     asked("DELETE", f"{LISTS}/model")
 
