@@ -66,6 +66,8 @@ class ComputingJob:
     async def _work(self, keeper: JobKeeper) -> Mapping[str, Any]:
         computed = await jobs.while_beating(keeper, asyncio.create_task(self._compute()), self._beat)
         rows = {windows.row_id(self.job.id, number): row for number, row in enumerate(computed.rows)}
+        # Said first: what was written before an error is deleted with the job too.
+        await keeper.step(result={"rows": len(rows)})
         await windows.write_rows(self.call, rows)
         result = {**computed.result, "rows": len(rows)}
         return {**self._progress, "verdict": computed.verdict, "result": result}

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from es_rerank.tuning.order import order_of
 from es_rerank.tuning.recording import RecordedQuery, Setting
-from tests.conftest import Engine, System
+from tests.conftest import Engine, System, send_json
 from tests.proxy.own.system import INDEX, QUERIES, RULES, ask, begin, finish
 
 if TYPE_CHECKING:
@@ -220,6 +220,25 @@ def test_judgments_that_fit_no_query_fail_the_job_and_say_why(system: System, en
     identity = begin(system.url, SWEEPS, {"recording": recording, "judgments": "foreign"})
     job = finish(system.url, f"{SWEEPS}/{identity}", state="failed")
     assert "do the ids of the queries agree?" in job["error"]
+
+
+def test_what_a_failed_sweep_has_written_is_deleted_with_it(system: System, engine: Engine, recording: str) -> None:
+    """The engine takes some rows and refuses others; the job says how many there may be, and none is left behind."""
+    runs = f"{engine.url}/es-rerank-runs"
+    narrow = {"mappings": {"dynamic": False, "properties": {"window": {"type": "ip"}, "run": {"type": "keyword"}}}}
+    send_json(runs, method="DELETE")
+    send_json(runs, narrow, method="PUT")
+    try:
+        identity = begin(system.url, SWEEPS, {"recording": recording, "judgments": "people"})
+        job = finish(system.url, f"{SWEEPS}/{identity}", state="failed")
+        assert job["error"].startswith("es-rerank-runs: ")
+        send_json(f"{runs}/_refresh", method="POST")
+        assert 0 < send_json(f"{runs}/_count")["count"] < job["result"]["rows"]
+        assert ask(system.url, "DELETE", f"{SWEEPS}/{identity}").value["deleted"]
+        send_json(f"{runs}/_refresh", method="POST")
+        assert send_json(f"{runs}/_count")["count"] == 0
+    finally:
+        send_json(runs, method="DELETE")
 
 
 def computing_in(system: System) -> int:
