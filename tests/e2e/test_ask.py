@@ -271,7 +271,7 @@ def test_runs_are_those_that_the_caller_may_read(
     await_store(engine.url)  # else the first job would make the index, with other fields
     assert ask(system.url, "/_es_rerank/_cat/runs", method="GET")[0] == 200
     for number, state in enumerate(("done", "running"), start=1):
-        job = {"id": f"r{number}", "kind": "replay", "state": state, "done": number, "total": 9}
+        job = {"id": f"r{number}", "kind": "replay", "state": state, "index": INDEX, "done": number, "total": 9}
         job["timestamp"] = job["updated"] = f"2106-11-0{number}T00:00:00Z"  # newer than those of other tests
         ask(engine.url, f"/es-rerank-jobs/_doc/r{number}?refresh=true", job, method="PUT")
     said = ask(system.url, "/_es_rerank/_cat/runs?h=id,state,done,total&size=2", method="GET")[2]

@@ -90,6 +90,13 @@ class OwnCall:
             raise CallerError(f"[{name}] must be true or false, was [{value}]")
         return value != "false"
 
+    def whole(self, name: str, low: int, high: int, *, default: int) -> int:
+        """A parameter that is a whole number from `low` to `high`. Raises CallerError for another word."""
+        text = self.parameters.get(name, str(default))
+        if not (text.isascii() and text.isdecimal() and len(text) < 10 and low <= int(text) <= high):
+            raise CallerError(f"[{name}] must be a whole number from {low} to {high}, was [{text}]")
+        return int(text)
+
     def allow(self, *names: str) -> None:
         """Raise CallerError for a parameter that is not one of these, as the engines do."""
         for name in self.parameters:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, get_args
 
-import msgspec
-
-from es_rerank.errors import CallerError
 from es_rerank.proxy.own.call import OwnAnswer, Table
 from es_rerank.proxy.own.health import check_scoring
-from es_rerank.proxy.own.jobs import Job, Kind, state_of
-from es_rerank.store.indices import JOBS
+from es_rerank.proxy.own.jobs import Kind, list_jobs, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from es_rerank.proxy.own.call import OwnCall
+    from es_rerank.proxy.own.jobs import Job
     from es_rerank.rules.book import BoundRule
     from es_rerank.rules.merge import RulesInForce
 
@@ -113,21 +109,14 @@ async def scorers(call: OwnCall) -> OwnAnswer:
 
 
 async def runs(call: OwnCall) -> OwnAnswer:
-    """The newest runs that the caller may read, `?size=` of them. No index yet is no runs."""
+    """Of the newest runs, `?size=` of them, those of indices that the caller may search. No index yet is no runs."""
     call.allow("size")
     call.need_store()
-    size = call.parameters.get("size", str(DEFAULT_RUNS))
-    if not re.fullmatch(r"[0-9]{1,5}", size) or not 1 <= int(size) <= MOST_RUNS:
-        raise CallerError(f"[size] must be a whole number from 1 to {MOST_RUNS}, was [{size}]")
-    newest = {"timestamp": {"order": "desc", "unmapped_type": "date"}}
-    hidden = {"excludes": ["request", "result"]}
-    search = {"query": {"terms": {"kind": get_args(Kind)}}, "size": int(size), "sort": [newest], "_source": hidden}
-    found = await call.ask_engine("POST", f"/{JOBS.name}/_search", search, allowed=(404,))
+    size = call.whole("size", 1, MOST_RUNS, default=DEFAULT_RUNS)
     now = datetime.now(UTC)
-    jobs = [] if found is None else [msgspec.convert(hit["_source"], Job) for hit in found["hits"]["hits"]]
     rows = [
         {**{name: getattr(job, name, None) for name in RUN_COLUMNS}, "state": state_of(job), "age": _age(job, now)}
-        for job in jobs
+        for job in await list_jobs(call, get_args(Kind), size)
     ]
     return OwnAnswer(value=_table(RUN_COLUMNS, rows))
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from es_rerank.errors import CallerError
 from es_rerank.proxy.own import jobs, windows
-from es_rerank.proxy.own.call import EngineRefusedError, OwnAnswer, Route
+from es_rerank.proxy.own.call import OwnAnswer, Route
 from es_rerank.proxy.own.reasoning import with_reasoning
 
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from es_rerank.proxy.own.jobs import Job, Kind
 
 PATHS: dict[Kind, str] = {"replay": "replays", "sweep": "sweeps", "comparison": "comparisons"}
+
+MAX_LISTED = 100
 
 
 def routes() -> tuple[Route, ...]:
@@ -39,9 +41,8 @@ def listing(kind: Kind) -> Callable[[OwnCall], Awaitable[OwnAnswer]]:
     async def answer(call: OwnCall) -> OwnAnswer:
         call.allow()
         call.need_store()
-        found = await jobs.list_jobs(call, kind)
-        open_to = {index: await _may_see(call, index) for index in dict.fromkeys(job.index for job in found)}
-        return OwnAnswer(value={PATHS[kind]: [jobs.outline(job) for job in found if open_to[job.index]]})
+        found = await jobs.list_jobs(call, (kind,), MAX_LISTED)
+        return OwnAnswer(value={PATHS[kind]: [jobs.outline(job) for job in found]})
 
     return answer
 
@@ -92,13 +93,3 @@ async def _find(call: OwnCall, kind: Kind) -> Job:
     job = (await jobs.find(call, kind, call.names["id"])).job
     await jobs.may_search(call, job.index, or_gone=True)
     return job
-
-
-async def _may_see(call: OwnCall, index: str) -> bool:
-    try:
-        await jobs.may_search(call, index, or_gone=True)
-    except EngineRefusedError as refused:
-        if refused.reply.status in (401, 403):
-            return False
-        raise
-    return True

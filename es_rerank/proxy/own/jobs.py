@@ -25,7 +25,7 @@ from es_rerank.supervised import end
 from es_rerank.tuning.errors import TuningError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from es_rerank.proxy.own.call import OwnCall
 
@@ -33,7 +33,8 @@ LOG = logging.getLogger(__name__)
 Kind = Literal["replay", "sweep", "comparison"]
 Result = TypeVar("Result")
 State = Literal["running", "done", "failed", "cancelled", "interrupted"]
-MAX_LISTED = 100
+# A job in a list is without these.
+NOT_LISTED = ("request", "result", "statuses", "reasons")
 MAX_REFUSAL_BYTES = 1024 * 1024
 BEAT_S = 1.0
 # A running job says every second that it runs. The clocks of two proxies may be some seconds apart.
@@ -155,11 +156,31 @@ async def find(call: OwnCall, kind: Kind, identity: str, *, patiently: bool = Fa
     )
 
 
-async def list_jobs(call: OwnCall, kind: Kind) -> list[Job]:
-    """The last hundred jobs of a kind, the newest first."""
-    body = {"query": {"term": {"kind": kind}}, "sort": [{"timestamp": "desc"}], "size": MAX_LISTED}
-    answer = await call.ask_engine("POST", f"/{JOBS.name}/_search", body)
-    return [msgspec.convert(hit["_source"], Job) for hit in answer["hits"]["hits"]]
+async def list_jobs(call: OwnCall, kinds: Sequence[Kind], size: int) -> list[Job]:
+    """Of the last `size` jobs of these kinds, those of indices that the caller may search, the newest first.
+
+    They are without what was asked and found. No index of jobs yet is no jobs.
+    """
+    body = {
+        "query": {"terms": {"kind": [*kinds]}},
+        "sort": [{"timestamp": {"order": "desc", "unmapped_type": "date"}}],
+        "size": size,
+        "_source": {"excludes": [*NOT_LISTED]},
+    }
+    answer = await call.ask_engine("POST", f"/{JOBS.name}/_search", body, allowed=(404,))
+    found = [] if answer is None else [msgspec.convert(hit["_source"], Job) for hit in answer["hits"]["hits"]]
+    open_to = {index: await _may_see(call, index) for index in dict.fromkeys(job.index for job in found)}
+    return [job for job in found if open_to[job.index]]
+
+
+async def _may_see(call: OwnCall, index: str) -> bool:
+    try:
+        await may_search(call, index, or_gone=True)
+    except EngineRefusedError as refused:
+        if refused.reply.status in (401, 403):
+            return False
+        raise
+    return True
 
 
 async def delete(call: OwnCall, job: Job) -> None:
@@ -293,7 +314,7 @@ def state_of(job: Job, now: datetime | None = None) -> State:
 
 def outline(job: Job) -> dict[str, Any]:
     """A job as it stands in a list: without what was asked and found."""
-    return {key: value for key, value in shown(job).items() if key not in ("request", "result", "statuses", "reasons")}
+    return {key: value for key, value in shown(job).items() if key not in NOT_LISTED}
 
 
 def shown(job: Job, now: datetime | None = None) -> dict[str, Any]:

@@ -31,7 +31,7 @@ async def from_clicks(call: OwnCall) -> OwnAnswer:
         action=call.parameters.get("action", "click"),
         index=call.parameters.get("index"),
         since=call.parameters.get("since"),
-        min_impressions=_whole(call, "min_impressions", MIN_IMPRESSIONS, largest=1_000_000),
+        min_impressions=call.whole("min_impressions", 1, 1_000_000, default=MIN_IMPRESSIONS),
     )
     if not found.grades:
         raise CallerError(
@@ -52,7 +52,7 @@ async def from_recording(call: OwnCall) -> OwnAnswer:
     recording = call.parameters.get("recording")
     if not recording:
         raise CallerError("[recording] must be the id of a recording, as the replay that made it has it")
-    max_grade = _whole(call, "max_grade", MAX_GRADE, largest=LARGEST_GRADE)
+    max_grade = call.whole("max_grade", 1, LARGEST_GRADE, default=MAX_GRADE)
     job = await windows.complete_job(call, recording)
     await jobs.may_search(call, job.index, or_gone=True)
     head = windows.head_of(job)
@@ -66,12 +66,3 @@ async def from_recording(call: OwnCall) -> OwnAnswer:
     told = await replace_source(call, name, grades)
     value = {"name": name, "source": grades[0].source, **told, "without_grade": hits - len(grades)}
     return OwnAnswer(value={**value, "fingerprint": head.fingerprint})
-
-
-def _whole(call: OwnCall, parameter: str, default: int, *, largest: int) -> int:
-    text = call.parameters.get(parameter)
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdecimal() and len(text) < 10 and 1 <= int(text) <= largest):
-        raise CallerError(f"[{parameter}] must be a whole number from 1 to {largest}, was [{text}]")
-    return int(text)

@@ -105,6 +105,9 @@ def test_who_may_not_search_the_index_learns_nothing_of_its_jobs(system: System)
     for method, path in (("GET", ""), ("POST", "/_cancel"), ("POST", "/_resume"), ("DELETE", "")):
         assert ask(system.url, method, f"{REPLAYS}/{identity}{path}", user=STRANGER).status == 403
     assert ask(system.url, "GET", REPLAYS, user=STRANGER).value == {"replays": []}
+    table = "/_es_rerank/_cat/runs?format=json&h=id&size=1000"
+    assert ask(system.url, "GET", table, user=STRANGER).value == []
+    assert {"id": identity} in ask(system.url, "GET", table, user=ANN).value
     body = {"recording": identity, "judgments": "hers"}
     assert ask(system.url, "POST", SWEEPS, body, user=STRANGER).status == 403
     judging = f"/_es_rerank/judgments/model/_from_recording?recording={identity}"
