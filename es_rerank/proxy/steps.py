@@ -10,7 +10,7 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from es_rerank.errors import UpstreamError
+from es_rerank.errors import CallerError, UpstreamError
 from es_rerank.fusion.rank import Window, rank
 from es_rerank.language import may_be_in
 from es_rerank.proxy.http.coding import UnreadableBodyError, decode_body, inflated_bytes
@@ -18,7 +18,7 @@ from es_rerank.proxy.offload import compute
 from es_rerank.proxy.search.render import Verdict, page_of
 from es_rerank.proxy.search.status import SearchStatus, outcome_of
 from es_rerank.proxy.search.write import writing_cost
-from es_rerank.records import first_header
+from es_rerank.records import LongBody, first_header
 from es_rerank.upstream import AnswerTooLargeError, NoRoomError
 
 if TYPE_CHECKING:
@@ -264,3 +264,31 @@ def settle(status: SearchStatus, engine_status: int) -> SearchStatus:
 def with_warning(headers: Headers, warning: bytes | None) -> Headers:
     """The headers of an answer, and the Warning where reranking was partial or failed."""
     return headers if warning is None else (*headers, (b"warning", warning))
+
+
+async def read_whole(request: Request, parts: Parts, share: Share, *, no_room: CallerError) -> bytes | None:
+    """A request's body as `Exchange.read_body` gave it, without its coding, held by `share`; None for no body.
+
+    Raises CallerError: 413 for a body that is too long, as it came or once it is inflated, 400 for one that can't be
+    read, and `no_room` where the memory for bodies is full.
+    """
+    most = parts.limits.max_request_bytes
+    body = request.body
+    if body is None:
+        return None
+    if isinstance(body, LongBody) and body.no_room:
+        raise no_room
+    too_long = CallerError(f"the body is longer than limits.max_request_bytes = {most}", status=413)
+    if not isinstance(body, bytes):
+        raise too_long
+    coding = request.header(b"content-encoding")
+    cost = min(inflated_bytes(body, coding), most)
+    try:
+        read = await compute(cost, decode_body, body, coding, max_bytes=most)
+    except UnreadableBodyError as error:
+        if error.head:
+            raise too_long from None
+        raise CallerError(f"the body can't be read: {error}") from None
+    if not holds(share, read, body):
+        raise no_room
+    return read

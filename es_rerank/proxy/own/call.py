@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from es_rerank.errors import CallerError
-from es_rerank.proxy.http.coding import UnreadableBodyError, decode_body
+from es_rerank.proxy.http.coding import decode_body
+from es_rerank.proxy.offload import compute
+from es_rerank.proxy.steps import READING_COST, read_whole
 from es_rerank.rawjson import read_object
 from es_rerank.records import Request, first_header, without_headers
 
@@ -71,10 +73,10 @@ class OwnAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnCall:
-    """One request below our path. Its body was read; `names` are the parts of its path that the route names.
+    """One request below our path. Its body is as it came; `names` are the parts of its path that the route names.
 
     `parameters` are the decoded parameters of the URL, without those that say how the answer is written. `share` is
-    what the request may hold of the memory for bodies.
+    what holds its body of the memory for bodies.
     """
 
     request: Request
@@ -119,23 +121,18 @@ class OwnCall:
         """The path as text, for errors."""
         return self.request.path.decode("utf-8", "replace")
 
-    def body(self) -> bytes:
-        """The body without its coding, b'' for none. Raises CallerError for one that can't be read or is too long."""
-        limit = self.parts.limits.max_request_bytes
-        body = self.request.body
-        if body is None:
-            return b""
-        if not isinstance(body, bytes):
-            raise CallerError(f"the body is longer than limits.max_request_bytes = {limit}", status=413)
-        try:
-            return decode_body(body, self.request.header(b"content-encoding"), max_bytes=limit)
-        except UnreadableBodyError as error:
-            raise CallerError(f"the body can't be read: {error}") from error
+    async def body(self) -> bytes:
+        """The body without its coding, b'' for none. To be read once: it is held beside what came.
 
-    def json_object(self, *keys: str) -> dict[str, Any]:
+        Raises CallerError for one that can't be read, is too long, or finds no room in memory.
+        """
+        full = CallerError("the body can't be read now, since limits.max_held_bytes are held: try again", status=503)
+        return await read_whole(self.request, self.parts, self.share, no_room=full) or b""
+
+    async def json_object(self, *keys: str) -> dict[str, Any]:
         """The body as an object, {} for none. Raises CallerError for anything else, and for a key not among `keys`."""
-        body = self.body()
-        found = read_object(body) if body.strip() else {}
+        body = await self.body()
+        found = await compute(READING_COST * len(body), read_object, body) if body.strip() else {}
         if found is None:
             raise CallerError("the body must be one JSON object, and no key may come twice")
         for key in found:

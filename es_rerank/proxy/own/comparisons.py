@@ -35,7 +35,7 @@ async def begin(call: OwnCall) -> OwnAnswer:
     call.allow()
     call.need_store()
     need_tuning(call)
-    body = call.json_object(*ASKED)
+    body = await call.json_object(*ASKED)
     label = text_in(body, "label", default="")
     recordings = _recordings(body)
     metrics = await check_metrics([body.get("metric", PRIMARY)])

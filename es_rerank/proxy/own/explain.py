@@ -32,7 +32,7 @@ async def answer(call: OwnCall) -> OwnAnswer:
     Parameters of the URL that we don't know are the search's own. The search leaves no log line and no event.
     """
     index = call.names["index"]
-    request = search_request(call, index, call.parameters, call.body() or NO_BODY)
+    request = search_request(call, index, call.parameters, await call.body() or NO_BODY)
     book = call.parts.rules.book
     searched = await search(call, request, index, book, call.share)
     status, trace = searched.status, searched.trace

@@ -107,7 +107,7 @@ async def put(call: OwnCall) -> OwnAnswer:
     name = call.names["name"]
     if len(name) > MAX_KEY_CHARACTERS:
         raise CallerError(f"the name of a judgment list must have at most {MAX_KEY_CHARACTERS} characters")
-    body = call.body()
+    body = await call.body()
     if not body.strip():
         raise CallerError("the body must hold judgments: JSON, JSON lines, TREC's qrels or CSV")
     options = {"source": call.parameters.get("source", PEOPLE), "index": call.parameters.get("index", "")}

@@ -63,7 +63,7 @@ async def answer(call: OwnCall) -> OwnAnswer:
     """
     call.allow("engine", "status", *SEARCH_PARAMETERS)
     compare, tell = call.flag("engine"), call.flag("status")
-    body = call.body()
+    body = await call.body()
     spec = await compute(READING_COST * len(body), read_spec, body)
     # Half of the room for searches that wait stays for live ones.
     most = max(1, call.parts.limits.max_in_flight // 2)

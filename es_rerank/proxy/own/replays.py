@@ -40,7 +40,7 @@ async def begin(call: OwnCall) -> OwnAnswer:
     """`POST /_es_rerank/replays`: begins a replay, and answers at once with its id."""
     call.allow()
     call.need_store()
-    body = call.json_object(*ASKED)
+    body = await call.json_object(*ASKED)
     index = text_in(body, "index")
     concurrency = whole_in(body, "concurrency", 1, MAX_CONCURRENCY, default=DEFAULT_CONCURRENCY)
     label = text_in(body, "label", default="")

@@ -106,7 +106,7 @@ async def put(call: OwnCall) -> OwnAnswer:
     name, from_run = call.names["name"], _words(call, "from_run")
     stored = await _read(call)
     _check_version(call, stored, name)
-    body = call.body()
+    body = await call.body()
     doubts: tuple[str, ...] = ()
     if body.strip():
         keys = _keys_in(body, name)

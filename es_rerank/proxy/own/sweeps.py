@@ -32,7 +32,7 @@ async def begin(call: OwnCall) -> OwnAnswer:
     call.allow()
     call.need_store()
     need_tuning(call)
-    body = call.json_object(*ASKED)
+    body = await call.json_object(*ASKED)
     recording, label = text_in(body, "recording"), text_in(body, "label", default="")
     folds = whole_in(body, "folds", 2, MAX_FOLDS, default=FOLDS)
     metrics = await check_metrics(_metrics(body))

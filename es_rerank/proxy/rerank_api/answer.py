@@ -7,7 +7,7 @@ come by then are in the cache. Only a document that can't be scored at all has a
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,7 +15,6 @@ import msgspec
 from es_rerank.clock import Deadline
 from es_rerank.errors import CallerError
 from es_rerank.language import LANGUAGE_NAMES, may_be_in
-from es_rerank.proxy.http.coding import UnreadableBodyError, decode_body, inflated_bytes
 from es_rerank.proxy.laps import Laps
 from es_rerank.proxy.offload import compute
 from es_rerank.proxy.rerank_api.keys import holds_key
@@ -23,7 +22,8 @@ from es_rerank.proxy.rerank_api.read import open_members, read_request
 from es_rerank.proxy.rerank_api.shapes import PATH_SHAPES, error_of, find_shape
 from es_rerank.proxy.rerank_api.write import rank_documents, write_answer
 from es_rerank.proxy.scoring.ask import ScoreRequest, Scoring, Stage
-from es_rerank.records import LongBody, Reply
+from es_rerank.proxy.steps import READING_COST, read_whole
+from es_rerank.records import Reply
 from es_rerank.telemetry import log_event
 
 if TYPE_CHECKING:
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 SCORE: ScoreRule = "paper"
-# A request is read into objects of its own, which takes so much longer than opening an answer as long.
-READING_COST = 4
 RETRY_AFTER_S = 1
 # What is said where documents have no score, by reason; any other reason is the scorer's own failure.
 UNAVAILABLE = {
@@ -112,23 +110,12 @@ async def _answer(exchange: Exchange, api: RerankApi, parts: Parts, run: _Run) -
 
 async def _read_body(exchange: Exchange, parts: Parts) -> bytes:
     """The body without its coding. Raises CallerError for one that is too long, or that there is no room for."""
-    most = parts.limits.max_request_bytes
-    body = await exchange.read_body(most)
+    request = replace(exchange.request, body=await exchange.read_body(parts.limits.max_request_bytes))
+    full = CallerError("too many requests are held already; ask again soon", status=429)
+    body = await read_whole(request, parts, exchange.share, no_room=full)
     if body is None:
         raise CallerError("the body must be a JSON object, and there is none")
-    if isinstance(body, LongBody) and body.no_room:
-        raise CallerError("too many requests are held already; ask again soon", status=429)
-    if not isinstance(body, bytes):
-        raise CallerError(f"the body is longer than {most} bytes", status=413)
-    coding = exchange.request.header(b"content-encoding")
-    try:
-        cost = min(inflated_bytes(body, coding), most)
-        read = await compute(cost, decode_body, body, coding, max_bytes=most)
-    except UnreadableBodyError as error:
-        raise CallerError(f"the body can't be read: {error}", status=413 if error.head else 400) from None
-    if read is not body and not exchange.share.take(len(read)):
-        raise CallerError("too many requests are held already; ask again soon", status=429)
-    return read
+    return body
 
 
 def scoring_of(model: Model, question: str, api: RerankApi) -> Scoring:
