@@ -10,7 +10,7 @@ import pytest
 
 from es_rerank.proxy.events.buffer import BATCH_DOCUMENTS
 from es_rerank.proxy.events.bulk import ANSWER_LIMIT_S
-from es_rerank.proxy.events.names import MAX_QUERY_CHARACTERS
+from es_rerank.proxy.events.searched import MAX_QUERY_CHARACTERS
 from es_rerank.proxy.events.writer import LONGEST_PAUSE_S, PAUSES_S, STOP_LIMIT_S, TRIES
 from es_rerank.proxy.search.call import MAX_OPAQUE_ID_BYTES
 from es_rerank.proxy.search.control import ALLOWED

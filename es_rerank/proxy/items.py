@@ -152,7 +152,9 @@ def with_known(items: Sequence[Item], known: Sequence[Mapping[str, bool]]) -> li
 def _with_known(item: Item, is_text: Mapping[str, bool]) -> Item:
     if not in_doubt_of(item) or not isinstance(item.decision, Rerank):
         return item
-    return replace(item, decision=with_types(item.decision, is_text))
+    decision = with_types(item.decision, is_text)
+    searched = None if item.searched is None else replace(item.searched, decision=decision)
+    return replace(item, decision=decision, searched=searched)
 
 
 def sent_of(entries: Sequence[Entry]) -> list[Item]:
@@ -283,7 +285,7 @@ def _ranked(item: Item, plan: WindowPlan, decision: Rerank, found: EngineAnswer,
     else:
         verdict, status = judged.verdict, judged.status
         members = render_answer(found, plan, decision, verdict)
-    searched = None if item.searched is None else item.searched.named_by(found).with_hits(found, verdict)
+    searched = None if item.searched is None else item.searched.with_hits(found, verdict, decision)
     return Answered(item=item, answer=members, status=status, searched=searched)
 
 

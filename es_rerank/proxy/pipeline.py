@@ -196,8 +196,6 @@ async def _rerank(call: SearchCall, decision: Rerank, run: _Run) -> Outcome:
         return await _pass_on(call, decision.include, fetched, run)
     found, cost = fetched.found, fetched.body_bytes
     trace.found = found
-    if run.searched is not None:
-        run = replace(run, searched=run.searched.named_by(found))
     unfit = why_unfit(found, decision)
     if unfit is not None:
         return await _answer_unranked(call, plan, decision, fetched, skipped(unfit, decision), run)
@@ -222,16 +220,16 @@ async def _rerank(call: SearchCall, decision: Rerank, run: _Run) -> Outcome:
     members = await compute(cost, render_answer, found, plan, decision, verdict)
     laps.lap("fuse")
     status = scored(decision, scores, read.missing_fields)
-    run = _with_hits(run, found, verdict)
+    run = _with_hits(run, found, verdict, decision)
     outcome = await _write(fetched.reply, cost, members, call, status, decision.include, run)
     return replace(outcome, window=window)
 
 
-def _with_hits(run: _Run, found: EngineAnswer, verdict: Verdict) -> _Run:
-    """With the hits and their new order, for the event."""
+def _with_hits(run: _Run, found: EngineAnswer, verdict: Verdict, decision: Rerank) -> _Run:
+    """With the hits, their new order and the decision by which they have it, for the event."""
     if run.searched is None:
         return run
-    return replace(run, searched=run.searched.with_hits(found, verdict))
+    return replace(run, searched=run.searched.with_hits(found, verdict, decision))
 
 
 async def _fetch_window(
@@ -319,7 +317,7 @@ async def _answer_unranked(  # noqa: PLR0917
     verdict = unranked(found, decision)
     bare = replace(decision, include=frozenset())
     members = await compute(cost, render_answer, found, plan, bare, verdict)
-    run = _with_hits(run, found, verdict)
+    run = _with_hits(run, found, verdict, decision)
     return await _write(window.reply, cost, members, call, status, decision.include, run)
 
 

@@ -91,13 +91,15 @@ class StoreEngine:
 async def prepare(engine: StoreEngine) -> None:
     """Make our own indices, or bring the mappings of those that exist up to date. Raises StoreError.
 
-    Monthly ones are made by the engine when they are first written to, from an index template.
+    Each has an index template too: so one that is deleted while proxies run has our fields again, whoever's write makes
+    the engine make it. Monthly ones are always made that way.
     """
     for index in OWN_INDICES:
+        template = {"index_patterns": [index.pattern], "template": index.body(), "priority": 100}
+        await engine.ask("PUT", f"/_index_template/{index.name}", template)
         if index.monthly:
-            template = {"index_patterns": [index.pattern], "template": index.body(), "priority": 100}
-            await engine.ask("PUT", f"/_index_template/{index.name}", template)
-        elif await engine.ask("PUT", f"/{index.name}", index.body(), allowed=(400,)) is None:
+            continue
+        if await engine.ask("PUT", f"/{index.name}", index.body(), allowed=(400,)) is None:
             # It exists, or the engine says here what else is wrong.
             await engine.ask("PUT", f"/{index.name}/_mapping", {"properties": dict(index.fields)})
 

@@ -414,6 +414,19 @@ async def test_every_search_leaves_an_event_of_its_own() -> None:
     assert [shown(outcome)[place]["_es_rerank"]["query_id"] for place in (0, 2)] == found
 
 
+async def test_every_event_has_the_question_that_was_scored() -> None:
+    """Also where a window was of no use, once the types of the fields are known."""
+    clock = VirtualClock()
+    caps: dict[str, Any] = {"fields": {"text": {"text": {}}, "genre": {"keyword": {}}}}
+    types = FieldTypes(FakeEngine(reply(200, caps)), MemoryBudget(1 << 20), clock)
+    engine = FakeEngine(answers(FOUND, REFUSED), answers(FOUND))
+    parts = parts_with(engine, clock=clock, field_types=types, events=recorder_with()[0])
+    search = {"query": {"bool": {"must": [{"match": {"genre": "drama"}}, {"match": {"text": "x"}}]}}}
+    outcome = await answered(many(FILMS, search, FILMS, search), parts)
+    assert reasons(outcome) == [("full", None), ("failed", "engine_refused")]
+    assert [one.searched.user_query for one in outcome.searches if one.searched is not None] == ["x", "x"]
+
+
 async def test_hundreds_of_searches_keep_their_order() -> None:
     """Each answer is that of its own search, reranked ones among others."""
     count = 300

@@ -311,7 +311,7 @@ async def test_a_search_that_is_reranked_can_leave_an_event() -> None:
     assert status["query_id"] == "q-1"
     searched = outcome.searched
     assert searched is not None
-    assert (searched.names.query_id, searched.names.application, searched.names.user_query) == ("q-1", "shop", "x")
+    assert (searched.names.query_id, searched.names.application, searched.user_query) == ("q-1", "shop", "x")
     assert searched.rules_version == BOOK.version
     assert searched.found is not None
     assert searched.verdict is not None
@@ -327,7 +327,7 @@ async def test_an_id_that_the_engines_plug_in_makes_names_the_search() -> None:
     outcome = await answer_by(asked(search), "films", BOOK, parts_with(FakeEngine(reply(200, named)), events=recorder))
     assert answered_by(outcome)[1]["query_id"] == "theirs"
     assert outcome.searched is not None
-    assert (outcome.searched.names.query_id, outcome.searched.names.user_query) == ("theirs", "y")
+    assert (outcome.searched.names.query_id, outcome.searched.user_query) == ("theirs", "y")
 
 
 async def test_a_search_without_a_page_of_ours_leaves_an_event_without_hits() -> None:
@@ -773,3 +773,15 @@ async def test_a_persons_own_words_are_the_question() -> None:
     assert hits == ["1", "2", "0"]
     assert (status["status"], status["question"]) == ("full", "a long one")
     assert json.loads(sent(engine.requests[0])) == {"query": {"match_all": {}}}
+
+
+async def test_an_event_has_the_question_that_was_scored() -> None:
+    """The words of a clause whose field turns out to be no text are not in it."""
+    clock = VirtualClock()
+    types, _ = types_from(clock, reply(200, CAPS))
+    engine = FakeEngine(reply(200, hits_of(*TEXTS)))
+    parts = parts_with(engine, clock=clock, field_types=types, events=recorder_with()[0])
+    outcome = await answer_by(asked({"query": KEYWORD_AND_TEXT, **QUESTION}), "films", BOOK, parts)
+    assert answered_by(outcome)[1]["question"] == "x"
+    assert outcome.searched is not None
+    assert outcome.searched.user_query == "x"

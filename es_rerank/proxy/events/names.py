@@ -19,16 +19,13 @@ if TYPE_CHECKING:
     from es_rerank.proxy.search.call import SearchCall
     from es_rerank.rawjson import RawObject
 
-# As much of a query as the mapping indexes as one keyword; it also bounds what waits to be written.
-MAX_QUERY_CHARACTERS = 1024
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Names:
-    """The ids of a search, and what the user asked: its first MAX_QUERY_CHARACTERS characters."""
+    """The ids of a search, and what the user asked, None where the search does not say that."""
 
     query_id: str
-    user_query: str
+    user_query: str | None = None
     client_id: str | None = None
     application: str | None = None
 
@@ -44,8 +41,8 @@ class _Ext(msgspec.Struct):
 ANSWERED_EXT = msgspec.json.Decoder(_Ext)
 
 
-def names_of(call: SearchCall, asked: Mapping[str, Any], *, question: str, new_id: str) -> Names:
-    """The names in `ext.ubi`, else those that were asked of es-rerank, else `new_id` and the question.
+def names_of(call: SearchCall, asked: Mapping[str, Any], *, new_id: str) -> Names:
+    """The names in `ext.ubi`, else those that were asked of es-rerank; `new_id` where there is no id.
 
     `asked` was checked before. What is no name in `ext.ubi` is left to the plug-in, and counts as missing here.
     """
@@ -55,7 +52,7 @@ def names_of(call: SearchCall, asked: Mapping[str, Any], *, question: str, new_i
     user_query = given.get("user_query")
     return Names(
         query_id=_name(given, "query_id") or asked.get("query_id") or new_id,
-        user_query=(user_query if isinstance(user_query, str) and user_query else question)[:MAX_QUERY_CHARACTERS],
+        user_query=user_query if isinstance(user_query, str) and user_query else None,
         client_id=_name(given, "client_id") or asked.get("client_id"),
         application=_name(given, "application") or asked.get("application"),
     )

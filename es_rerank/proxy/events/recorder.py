@@ -71,7 +71,7 @@ class EventRecorder:
             event = event_of(
                 searched,
                 status,
-                kept=self._keeper.keep(searched.names.user_query),
+                kept=self._keeper.keep(searched.user_query),
                 saved_ms=self._costs.saved_ms(searched.decision, status),
                 timestamp=datetime.now(UTC),
                 proxy=self._proxy,

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from es_rerank.proxy.search.render import Verdict
     from es_rerank.proxy.search.window import EngineAnswer
 
+# As much of a query as the mapping indexes as one keyword; it also bounds what waits to be written.
+MAX_QUERY_CHARACTERS = 1024
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Searched:
@@ -34,13 +37,18 @@ class Searched:
     found: EngineAnswer | None = None
     verdict: Verdict | None = None
 
-    def named_by(self, found: EngineAnswer) -> Searched:
-        """The same with the id that the engine's own plug-in gave the search, if it did."""
-        return replace(self, names=answered_names(self.names, found.top))
+    @property
+    def user_query(self) -> str:
+        """What the user asked, else the question that is scored: its first MAX_QUERY_CHARACTERS characters."""
+        return (self.names.user_query or self.decision.scoring.question)[:MAX_QUERY_CHARACTERS]
 
-    def with_hits(self, found: EngineAnswer, verdict: Verdict) -> Searched:
-        """The same with its hits and their new order."""
-        return replace(self, found=found, verdict=verdict)
+    def with_hits(self, found: EngineAnswer, verdict: Verdict, decision: Rerank) -> Searched:
+        """The same with its hits, their new order, and the decision by which they have it.
+
+        If the engine's own plug-in gave the search an id, that is its id now.
+        """
+        names = answered_names(self.names, found.top)
+        return replace(self, names=names, found=found, verdict=verdict, decision=decision)
 
 
 def searched_of(
@@ -48,7 +56,7 @@ def searched_of(
 ) -> Searched:
     """A search before the engine was asked. `asked` is what it asks of es-rerank; `new_id` names it if it has no id."""
     return Searched(
-        names=names_of(call, asked, question=decision.scoring.question, new_id=new_id),
+        names=names_of(call, asked, new_id=new_id),
         opaque_id=opaque_id(call.carrier.request),
         expression=call.expression,
         rules_version=rules_version,

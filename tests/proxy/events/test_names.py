@@ -7,17 +7,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from es_rerank.proxy.events.names import MAX_QUERY_CHARACTERS, Names, answered_names, names_of
+from es_rerank.proxy.events.names import Names, answered_names, names_of
 from es_rerank.proxy.search.control import take_controls
 from tests.proxy.search.calls import call_of
 
 UBI = {"query_id": "ubi-1", "user_query": "big kettle", "client_id": "client", "application": "shop"}
 
 
-def named(ext: Any, *, question: str = "kettle") -> Names:
+def named(ext: Any) -> Names:
     """The names of a search with this `ext`."""
-    asked, call = take_controls(call_of({"query": {"match": {"text": question}}, "ext": ext}))
-    return names_of(call, asked, question=question, new_id="new")
+    asked, call = take_controls(call_of({"query": {"match": {"text": "kettle"}}, "ext": ext}))
+    return names_of(call, asked, new_id="new")
 
 
 def test_names_of_ubi_count_first() -> None:
@@ -29,9 +29,9 @@ def test_names_of_ubi_count_first() -> None:
 
 
 def test_names_can_be_asked_of_es_rerank() -> None:
-    """Without User Behavior Insights the same names are given under our key; the query is then the question."""
+    """Without User Behavior Insights the same names are given under our key; what the user asked is not said there."""
     ours = {"query_id": "ours", "client_id": "x", "application": "y"}
-    assert named({"es_rerank": ours}) == Names(user_query="kettle", **ours)
+    assert named({"es_rerank": ours}) == Names(user_query=None, **ours)
 
 
 @pytest.mark.parametrize(
@@ -39,13 +39,12 @@ def test_names_can_be_asked_of_es_rerank() -> None:
 )
 def test_a_search_without_names_gets_an_id(ext: Any) -> None:
     """What is no name counts as missing, and is left to whom it belongs."""
-    assert named(ext) == Names(query_id="new", user_query="kettle")
+    assert named(ext) == Names(query_id="new", user_query=None)
 
 
-def test_what_is_too_long_is_no_name_and_a_long_query_is_cut() -> None:
-    """An id of 257 characters is none; of a query, the beginning is kept."""
-    found = named({"ubi": {"query_id": "q" * 257, "user_query": "x" * 5000}})
-    assert found == Names(query_id="new", user_query="x" * MAX_QUERY_CHARACTERS)
+def test_what_is_too_long_is_no_name() -> None:
+    """An id of 257 characters is none."""
+    assert named({"ubi": {"query_id": "q" * 257}}) == Names(query_id="new")
     assert named({"ubi": {"query_id": "q" * 256}}).query_id == "q" * 256
 
 
