@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from es_rerank.errors import SettingsError
 from es_rerank.proxy.http.own import UPSTREAM_KIND, error_body
-from es_rerank.proxy.search.call import MAX_TARGET_BYTES
+from es_rerank.proxy.search.endpoint import MAX_TARGET_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -18,11 +18,12 @@ from es_rerank.proxy.own.answer import write_error
 from es_rerank.proxy.own.router import answer_own
 from es_rerank.proxy.own.routes import ROUTES
 from es_rerank.proxy.parts import open_parts
-from es_rerank.proxy.pipeline import answer
+from es_rerank.proxy.pipeline import answer_one
 from es_rerank.proxy.rerank_api.answer import answer_rerank, is_rerank
-from es_rerank.proxy.search.call import opaque_id, search_expression
+from es_rerank.proxy.search.call import opaque_id
 from es_rerank.proxy.search.control import may_ask
-from es_rerank.proxy.search.many import many_expression, named_expressions
+from es_rerank.proxy.search.endpoint import endpoint_of
+from es_rerank.proxy.search.many import named_expressions
 from es_rerank.proxy.search.query_string import parse_query
 from es_rerank.proxy.search.status import SearchStatus, warning_of_all
 from es_rerank.proxy.steps import settle, with_warning
@@ -31,9 +32,12 @@ from es_rerank.telemetry import SEARCH_LOG, log_event
 from es_rerank.upstream import end_to_end
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
+    from es_rerank.memory import Share
+    from es_rerank.proxy.outcome import Outcome
     from es_rerank.proxy.parts import Parts
+    from es_rerank.proxy.search.endpoint import Endpoint, SearchKind
     from es_rerank.records import Reply, Request
     from es_rerank.rules.book import RuleBook
     from es_rerank.settings import Settings
@@ -41,6 +45,10 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 HELD_BODY_BYTES = 64 * 1024
 NO_ENGINE = SearchStatus(status="failed", reason="no_engine")
+ANSWERS: Mapping[SearchKind, Callable[[Request, str, RuleBook, Parts, Share], Awaitable[Outcome]]] = {
+    "one": answer_one,
+    "many": answer_many,
+}
 
 
 class App:
@@ -121,20 +129,13 @@ async def _route(exchange: Exchange, parts: Parts) -> None:
         return
     if parts.forwarded_headers:
         request = _with_forwarded(request, exchange.client)
-    expression = search_expression(request)
-    if expression is not None:
+    endpoint = endpoint_of(request)
+    if endpoint is not None:
         request = replace(request, body=await exchange.read_body(parts.limits.max_request_bytes))
-        book = parts.rules.book  # the one reading: what is decided for this search is decided by it
-        if may_cover(book, expression) or may_ask(request):
+        book = parts.rules.book  # the one reading: what is decided for this request is decided by it
+        if any(may_cover(book, named) for named in _named(endpoint, request)) or may_ask(request):
             with parts.stats.in_flight():
-                await _search(exchange, request, expression, book, parts)
-            return
-    elif (expression := many_expression(request)) is not None:
-        request = replace(request, body=await exchange.read_body(parts.limits.max_request_bytes))
-        book = parts.rules.book
-        if any(may_cover(book, named) for named in named_expressions(request.body, expression)) or may_ask(request):
-            with parts.stats.in_flight():
-                await _many_searches(exchange, request, expression, book, parts)
+                await _search(exchange, request, endpoint, book, parts)
             return
     elif exchange.body_bytes is not None and exchange.body_bytes <= HELD_BODY_BYTES:
         # A small body is read whole first, so that a slow caller does not keep a connection to the engine.
@@ -143,32 +144,15 @@ async def _route(exchange: Exchange, parts: Parts) -> None:
         await exchange.stream(reply)
 
 
-async def _search(exchange: Exchange, request: Request, expression: str, book: RuleBook, parts: Parts) -> None:
-    """Answer a search, count it and log it."""
-    try:
-        outcome = await answer(request, expression, book, parts, exchange.share)
-        status = outcome.status
-        if outcome.reply is not None:
-            await exchange.reply(outcome.reply)
-        elif outcome.forward is not None:
-            async with parts.engine.send(outcome.forward) as reply:
-                status = settle(status, reply.status)
-                reply.headers = with_warning(reply.headers, status.warning())
-                await exchange.stream(reply)
-    except UpstreamError:
-        parts.stats.count(NO_ENGINE)
-        _log(request, expression, NO_ENGINE)
-        raise
-    parts.stats.count(status)
-    _log(request, expression, status)
-    if parts.events is not None and outcome.searched is not None:
-        parts.events.record(outcome.searched, status)
+def _named(endpoint: Endpoint, request: Request) -> Iterable[str]:
+    """The index expressions that a request searches."""
+    return (endpoint.expression,) if endpoint.kind == "one" else named_expressions(request.body, endpoint.expression)
 
 
-async def _many_searches(exchange: Exchange, request: Request, expression: str, book: RuleBook, parts: Parts) -> None:
-    """Answer an `_msearch`, count its searches and log them, each as if it had come alone."""
+async def _search(exchange: Exchange, request: Request, endpoint: Endpoint, book: RuleBook, parts: Parts) -> None:
+    """Answer a request that searches; count its searches and log them, each as if it had come alone."""
     try:
-        outcome = await answer_many(request, expression, book, parts, exchange.share)
+        outcome = await ANSWERS[endpoint.kind](request, endpoint.expression, book, parts, exchange.share)
         searches = outcome.searches
         if outcome.reply is not None:
             await exchange.reply(outcome.reply)
@@ -179,7 +163,7 @@ async def _many_searches(exchange: Exchange, request: Request, expression: str, 
                 await exchange.stream(reply)
     except UpstreamError:
         parts.stats.count(NO_ENGINE)
-        _log(request, expression, NO_ENGINE)
+        _log(request, endpoint.expression, NO_ENGINE)
         raise
     for one in searches:
         parts.stats.count(one.status)

@@ -19,7 +19,7 @@ import msgspec
 
 from es_rerank.errors import UpstreamError
 from es_rerank.proxy.http.coding import UnreadableBodyError, decode_body
-from es_rerank.proxy.search.call import MAX_TARGET_BYTES
+from es_rerank.proxy.search.endpoint import MAX_TARGET_BYTES
 from es_rerank.records import Request, first_header, without_headers
 
 if TYPE_CHECKING:

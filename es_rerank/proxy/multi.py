@@ -41,6 +41,7 @@ from es_rerank.proxy.items import (
 )
 from es_rerank.proxy.laps import Laps
 from es_rerank.proxy.offload import compute
+from es_rerank.proxy.outcome import OneSearch, Outcome
 from es_rerank.proxy.search.control import HEADER
 from es_rerank.proxy.search.decide import Relay, Rerank
 from es_rerank.proxy.search.many import joined, read_many
@@ -88,27 +89,6 @@ NO_ANSWER = error_body(502, UPSTREAM_KIND, "the engine answered the other search
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OneOfMany:
-    """What became of one search among many. `searched` is what its event tells of it, None where it leaves none."""
-
-    expression: str
-    status: SearchStatus
-    searched: Searched | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ManyOutcome:
-    """What becomes of an `_msearch`: a complete `reply`, or a request to `forward`, whose answer goes through.
-
-    Exactly one of the two is set. `searches` are in order; those that asked us for what isn't allowed are left out.
-    """
-
-    searches: tuple[OneOfMany, ...]
-    reply: Reply | None = None
-    forward: Request | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Run:
     """What every step has at hand: the process's parts, a stopwatch for all searches, what the request may hold.
 
@@ -127,7 +107,7 @@ class _Run:
         return READING_COST * len(self.body)
 
 
-async def answer_many(request: Request, expression: str, book: RuleBook, parts: Parts, share: Share) -> ManyOutcome:
+async def answer_many(request: Request, expression: str, book: RuleBook, parts: Parts, share: Share) -> Outcome:
     """Answer an `_msearch` by the rules of this book. `expression` is the index expression of its path, '' for none.
 
     `request.body` is a stream only if it can't be held. Answers that have to be held are taken from `share`.
@@ -165,11 +145,11 @@ async def answer_many(request: Request, expression: str, book: RuleBook, parts: 
         return _unread(plain, expression, "internal_error", laps)
 
 
-def _unread(plain: Request, expression: str, reason: Reason, laps: Laps) -> ManyOutcome:
+def _unread(plain: Request, expression: str, reason: Reason, laps: Laps) -> Outcome:
     """The outcome of a request whose searches are not told apart: it goes through as a whole, and counts as one."""
     outcome: Literal["failed", "skipped"] = "failed" if reason in FAILURES else "skipped"
     status = SearchStatus(status=outcome, reason=reason, took_ms=laps.took_ms())
-    return ManyOutcome(forward=plain, searches=(OneOfMany(expression=expression, status=status),))
+    return Outcome(forward=plain, searches=(OneSearch(expression=expression, status=status),))
 
 
 async def _decide_doubtful(entries: list[Entry], calls: Sequence[SearchCall], book: RuleBook, run: _Run) -> list[Entry]:
@@ -201,7 +181,7 @@ async def _with_known_types(items: Sequence[Item], deadline: Deadline, run: _Run
     return await compute(run.reading_cost, with_known, items, known)
 
 
-async def _rerank(entries: Sequence[Entry], run: _Run) -> ManyOutcome:
+async def _rerank(entries: Sequence[Entry], run: _Run) -> Outcome:
     """The searches, reranked as far as the deadline allows. That is the latest one of theirs: all are answered at once.
 
     At the deadline, the client's own searches are sent beside the windows, as for one search.
@@ -214,7 +194,7 @@ async def _rerank(entries: Sequence[Entry], run: _Run) -> ManyOutcome:
         return await _pass_on(entries, "answer_too_large", run)
     deadline = Deadline(run.parts.clock, run.laps.started_s + max(deadlines))
 
-    def pass_on() -> Coroutine[Any, Any, ManyOutcome]:
+    def pass_on() -> Coroutine[Any, Any, Outcome]:
         return _pass_on(entries, "deadline", run, held=True, new_connection=True)
 
     for item in items:
@@ -222,7 +202,7 @@ async def _rerank(entries: Sequence[Entry], run: _Run) -> ManyOutcome:
             run.parts.field_types.begin(item.call, in_doubt_of(item))  # beside the windows, which need no question
     fetching = asyncio.create_task(_read_windows(items, shape, deadline, run))
     fetched = await useful_by(deadline, fetching, pass_on)
-    if isinstance(fetched, ManyOutcome):
+    if isinstance(fetched, Outcome):
         return fetched
     if isinstance(fetched, SearchStatus):
         return await _pass_on(entries, fetched.reason or "window_lost", run)
@@ -255,7 +235,7 @@ async def _read_windows(
     return windows or SearchStatus(status="failed", reason="unreadable_answer")
 
 
-async def _finish(entries: Sequence[Entry], windows: Windows, deadline: Deadline, run: _Run) -> ManyOutcome:
+async def _finish(entries: Sequence[Entry], windows: Windows, deadline: Deadline, run: _Run) -> Outcome:
     """The answer to all searches, once the windows are there."""
     cost = windows.body_bytes
     items = sent_of(entries)
@@ -319,7 +299,7 @@ async def _ask_again(items: Sequence[Item], run: _Run) -> list[msgspec.Raw]:
 
 async def _pass_on(
     entries: Sequence[Entry], reason: Reason, run: _Run, *, held: bool = False, new_connection: bool = False
-) -> ManyOutcome:
+) -> Outcome:
     """The engine's own answers as they come; held only where `held` asks for that, or something is written into them.
 
     `reason` says why the searches that were to be reranked are not.
@@ -344,10 +324,10 @@ async def _pass_on(
         return _forward(entries, items, run)  # what we asked for can't be written into, or was not filtered
     searches = [_ended(item, settle(item.status, reply.status), item.searched, run) for item in items]
     warning = warning_of_all([one.status for one in searches])
-    return ManyOutcome(reply=replace(reply, headers=with_warning(reply.headers, warning)), searches=tuple(searches))
+    return Outcome(reply=replace(reply, headers=with_warning(reply.headers, warning)), searches=tuple(searches))
 
 
-def _forward(entries: Sequence[Entry], items: Sequence[Item], run: _Run) -> ManyOutcome:
+def _forward(entries: Sequence[Entry], items: Sequence[Item], run: _Run) -> Outcome:
     """The client's own searches, whose answer is not read.
 
     Raises CallerError where one of them asked us for what isn't allowed: nothing can be written into that answer.
@@ -356,7 +336,7 @@ def _forward(entries: Sequence[Entry], items: Sequence[Item], run: _Run) -> Many
         if isinstance(entry, CallerError):
             raise entry
     searches = [_ended(item, item.status, item.searched, run) for item in items]
-    return ManyOutcome(forward=_own_request(items, run), searches=tuple(searches))
+    return Outcome(forward=_own_request(items, run), searches=tuple(searches))
 
 
 def _own_request(items: Sequence[Item], run: _Run) -> Request:
@@ -365,16 +345,16 @@ def _own_request(items: Sequence[Item], run: _Run) -> Request:
     return run.plain if request.body == run.body else request
 
 
-def _ended(item: Item, status: SearchStatus, searched: Searched | None, run: _Run) -> OneOfMany:
+def _ended(item: Item, status: SearchStatus, searched: Searched | None, run: _Run) -> OneSearch:
     """With what is known last: the time of all steps, which is one for all searches, and the id of the event."""
     query_id = None if searched is None else searched.names.query_id
     status = replace(status, took_ms=run.laps.took_ms(), query_id=query_id)
-    return OneOfMany(expression=item.call.expression, status=status, searched=searched)
+    return OneSearch(expression=item.call.expression, status=status, searched=searched)
 
 
 async def _write(
     engine: Reply, body_bytes: int, top: RawObject, answers: Sequence[Answered | CallerError], run: _Run
-) -> ManyOutcome:
+) -> Outcome:
     """The engine's answer with these answers in it, about `body_bytes` long, in the coding that the engine used.
 
     The time of a search ends where the writing begins, since its status is written too.
@@ -389,4 +369,4 @@ async def _write(
     run.laps.lap("write")
     headers = (*without_headers(engine.headers, b"content-length"), (b"content-length", b"%d" % len(body)))
     headers = with_warning(headers, warning_of_all([one.status for one in searches]))
-    return ManyOutcome(reply=Reply(status=engine.status, headers=headers, body=body), searches=searches)
+    return Outcome(reply=Reply(status=engine.status, headers=headers, body=body), searches=searches)

@@ -18,6 +18,7 @@ from es_rerank.proxy.events.searched import searched_of
 from es_rerank.proxy.http.coding import UnreadableBodyError
 from es_rerank.proxy.laps import Laps
 from es_rerank.proxy.offload import compute
+from es_rerank.proxy.outcome import SearchOutcome
 from es_rerank.proxy.scoring.ask import ScoreRequest
 from es_rerank.proxy.search.call import read_call
 from es_rerank.proxy.search.control import HEADER, take_controls
@@ -59,9 +60,9 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
     from collections.abc import Set as AbstractSet
 
-    from es_rerank.fusion.rank import Window
     from es_rerank.memory import Share
     from es_rerank.proxy.events.searched import Searched
+    from es_rerank.proxy.outcome import Outcome
     from es_rerank.proxy.parts import Parts
     from es_rerank.proxy.scoring.ask import WindowScores
     from es_rerank.proxy.search.call import SearchCall
@@ -72,21 +73,6 @@ if TYPE_CHECKING:
     from es_rerank.texts import Texts
 
 LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What becomes of a search: a complete `reply`, or a request to `forward`, whose answer goes through as it comes.
-
-    Exactly one of the two is set. `window` is what was ranked, None where nothing was. `searched` is what an event
-    tells of the search, None where it leaves none.
-    """
-
-    status: SearchStatus
-    reply: Reply | None = None
-    forward: Request | None = None
-    window: Window | None = None
-    searched: Searched | None = None
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -134,9 +120,14 @@ class _WindowAnswer:
     found: EngineAnswer
 
 
+async def answer_one(request: Request, expression: str, book: RuleBook, parts: Parts, share: Share) -> Outcome:
+    """See `answer`: the outcome of a request that is one search."""
+    return (await answer(request, expression, book, parts, share)).as_request(expression)
+
+
 async def answer(  # noqa: PLR0917
     request: Request, expression: str, book: RuleBook, parts: Parts, share: Share, trace: Trace | None = None
-) -> Outcome:
+) -> SearchOutcome:
     """Answer a search for an index expression ('' for none) by the rules of this book.
 
     `request.body` is a stream only if it can't be held. Answers that have to be held are taken from `share`. What the
@@ -156,7 +147,7 @@ async def answer(  # noqa: PLR0917
         run.trace.call = call
         if not has_room:
             status = SearchStatus(status="failed", reason="memory_full", took_ms=run.laps.took_ms())
-            return Outcome(forward=plain, status=status)
+            return SearchOutcome(forward=plain, status=status)
         decision = await compute(cost, decide, call, asked, book)
         if isinstance(decision, Relay) and decision.in_doubt:
             is_text = await types_of(call, decision.in_doubt, parts, parts.clock.monotonic_s() + TYPES_WAIT_S)
@@ -179,10 +170,10 @@ async def answer(  # noqa: PLR0917
     except Exception:  # whatever is wrong with us, the search is answered
         LOG.exception("a search broke; it goes through")
         status = SearchStatus(status="failed", reason="internal_error", took_ms=run.laps.took_ms())
-        return Outcome(forward=plain, status=status)
+        return SearchOutcome(forward=plain, status=status)
 
 
-async def _rerank(call: SearchCall, decision: Rerank, run: _Run) -> Outcome:
+async def _rerank(call: SearchCall, decision: Rerank, run: _Run) -> SearchOutcome:
     """The search, reranked as far as the deadline allows."""
     parts, laps, trace = run.parts, run.laps, run.trace
     deadline = Deadline(parts.clock, laps.started_s + decision.deadline_s)
@@ -190,7 +181,7 @@ async def _rerank(call: SearchCall, decision: Rerank, run: _Run) -> Outcome:
         parts.field_types.begin(call, decision.in_doubt)  # beside the window, which needs no question
     plan = trace.plan = await compute(READING_COST * len(call.body), plan_window, call, decision)
     fetched = await _fetch_window(call, plan, decision, deadline, run)
-    if isinstance(fetched, Outcome):
+    if isinstance(fetched, SearchOutcome):
         return fetched
     if isinstance(fetched, SearchStatus):
         return await _pass_on(call, decision.include, fetched, run)
@@ -234,7 +225,7 @@ def _with_hits(run: _Run, found: EngineAnswer, verdict: Verdict, decision: Reran
 
 async def _fetch_window(
     call: SearchCall, plan: WindowPlan, decision: Rerank, deadline: Deadline, run: _Run
-) -> _WindowAnswer | SearchStatus | Outcome:
+) -> _WindowAnswer | SearchStatus | SearchOutcome:
     """The engine's answer for the window; or why it is of no use; or the outcome of the client's own search.
 
     See `useful_by` for what happens at the deadline. Raises UpstreamError if no answer came.
@@ -242,7 +233,7 @@ async def _fetch_window(
     if run.parts.large_windows.knows(plan.shape, run.parts.clock.monotonic_s()):
         return failed(decision, "answer_too_large")
 
-    def pass_on() -> Coroutine[Any, Any, Outcome]:
+    def pass_on() -> Coroutine[Any, Any, SearchOutcome]:
         late = failed(decision, "deadline")
         return _pass_on(call, decision.include, late, run, held=True, new_connection=True)
 
@@ -286,10 +277,10 @@ async def _pass_on(
     *,
     held: bool = False,
     new_connection: bool = False,
-) -> Outcome:
+) -> SearchOutcome:
     """The engine's own answer as it comes; held only if `held` asks for that, or the status is written into it."""
     written = "status" in include
-    forwarded = Outcome(forward=call.carrier.request, status=run.finished(status), searched=run.searched)
+    forwarded = SearchOutcome(forward=call.carrier.request, status=run.finished(status), searched=run.searched)
     if not call.held or not (written or held) or status.reason == "memory_full":
         return forwarded
     request = plan_plain(call) if written else call.carrier.request
@@ -306,12 +297,12 @@ async def _pass_on(
     if written and call.filter_path:  # what we asked for was not filtered, and can't be filtered here
         return replace(forwarded, status=status)
     headers = with_warning(reply.headers, status.warning())
-    return Outcome(reply=replace(reply, headers=headers), status=status, searched=run.searched)
+    return SearchOutcome(reply=replace(reply, headers=headers), status=status, searched=run.searched)
 
 
 async def _answer_unranked(  # noqa: PLR0917
     call: SearchCall, plan: WindowPlan, decision: Rerank, window: _WindowAnswer, status: SearchStatus, run: _Run
-) -> Outcome:
+) -> SearchOutcome:
     """The client's page in the engine's order, out of the window's answer: the engine is not asked again."""
     found, cost = window.found, window.body_bytes
     verdict = unranked(found, decision)
@@ -329,7 +320,7 @@ async def _write(  # noqa: PLR0917
     status: SearchStatus,
     include: AbstractSet[str],
     run: _Run,
-) -> Outcome:
+) -> SearchOutcome:
     """The engine's answer with these members, about `body_bytes` long, in the coding that the engine used for its own.
 
     The status is made when everything else is written, and so has the time of all steps.
@@ -341,4 +332,4 @@ async def _write(  # noqa: PLR0917
     body = finish_body(started, call, status, include)
     headers = (*without_headers(engine.headers, b"content-length"), (b"content-length", b"%d" % len(body)))
     reply = Reply(status=engine.status, headers=with_warning(headers, status.warning()), body=body)
-    return Outcome(reply=reply, status=status, searched=run.searched)
+    return SearchOutcome(reply=reply, status=status, searched=run.searched)

@@ -7,7 +7,7 @@ import time
 import urllib.request
 from typing import TYPE_CHECKING
 
-from es_rerank.proxy.search.call import MAX_TARGET_BYTES
+from es_rerank.proxy.search.endpoint import MAX_TARGET_BYTES
 from tests.conftest import Engine, send_json
 
 if TYPE_CHECKING:

@@ -23,8 +23,7 @@ from es_rerank.front.routes import (
     read_address,
 )
 from es_rerank.proxy.rerank_api.shapes import PATH_SHAPES
-from es_rerank.proxy.search import call
-from es_rerank.proxy.search.call import search_expression
+from es_rerank.proxy.search.endpoint import MAX_TARGET_BYTES, endpoint_of
 from es_rerank.records import Request
 from es_rerank.rules.book import make_book
 from es_rerank.rules.patterns import covers
@@ -79,10 +78,10 @@ def test_no_search_passes_a_proxy_by(rules: list[Rule], expression: str, endpoin
     segment = quote(expression, safe="") if encoded else quote(expression, safe="*,:<>+")
     assume(segment)
     request = Request(method="POST", target=f"/{segment}/_search".encode(), headers=())
-    found = search_expression(request)
+    found = endpoint_of(request)
     assume(found is not None)
     book = make_book(rules, {"minilm": MinilmSettings()}, LimitSettings())
-    if book.find(found or "") not in ("no_rule", "system_index"):
+    if book.find(found.expression if found else "") not in ("no_rule", "system_index"):
         assert route_of(make_routes(rules), "POST", f"/{segment}/{endpoint}") == "proxies"
 
 
@@ -177,7 +176,7 @@ def test_targets_are_as_long_as_the_proxies_read() -> None:
     """A target is too long here exactly if it is too long for the proxies to read."""
     golden = Path(__file__).parents[1] / "golden" / "front" / "nginx.conf"
     printed = golden.read_text(encoding="utf-8")
-    assert f' .{{{call.MAX_TARGET_BYTES + 1}}}" engine;' in printed
+    assert f' .{{{MAX_TARGET_BYTES + 1}}}" engine;' in printed
 
 
 def test_expressions_keep_to_what_all_engines_read() -> None:

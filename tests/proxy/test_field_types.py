@@ -24,7 +24,7 @@ from es_rerank.proxy.field_types import (
     caps_request,
     read_caps,
 )
-from es_rerank.proxy.search.call import MAX_TARGET_BYTES
+from es_rerank.proxy.search.endpoint import MAX_TARGET_BYTES
 from es_rerank.records import Reply
 from tests.proxy.search.calls import call_of
 from tests.virtual import VirtualClock, settle

@@ -50,7 +50,7 @@ from tests.virtual import VirtualClock, settle
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from es_rerank.proxy.multi import ManyOutcome
+    from es_rerank.proxy.outcome import Outcome
     from es_rerank.proxy.parts import Parts
 
 ORDER = ["1", "2", "0"]
@@ -71,13 +71,13 @@ def answers(*responses: Any, took: int = 3) -> Reply:
     return reply(200, {"took": took, "responses": [*responses]})
 
 
-async def answered(request: Request, parts: Parts) -> ManyOutcome:
+async def answered(request: Request, parts: Parts) -> Outcome:
     """The outcome, with a share of the memory that ends with it."""
     with parts.memory.share() as share:
         return await answer_many(request, "", parts.rules.book, parts, share)
 
 
-def shown(outcome: ManyOutcome) -> list[Any]:
+def shown(outcome: Outcome) -> list[Any]:
     """The answers of an outcome."""
     assert outcome.reply is not None
     responses: list[Any] = json.loads(outcome.reply.body)["responses"]
@@ -89,7 +89,7 @@ def ids(answer: Any) -> list[str]:
     return [hit["_id"] for hit in answer["hits"]["hits"]]
 
 
-def reasons(outcome: ManyOutcome) -> list[tuple[str, str | None]]:
+def reasons(outcome: Outcome) -> list[tuple[str, str | None]]:
     """What became of each search."""
     return [(one.status.status, one.status.reason) for one in outcome.searches]
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from es_rerank.clock import Deadline
     from es_rerank.proxy.events.recorder import EventRecorder
     from es_rerank.proxy.laps import Laps
+    from es_rerank.proxy.outcome import SearchOutcome
     from es_rerank.proxy.scoring.ask import ScoreRequest, Scoring, Stage, WindowScores
     from es_rerank.reasons import NoRule
     from es_rerank.rules.book import BoundRule
@@ -196,7 +197,7 @@ def parts_with(
     )
 
 
-async def answer_by(request: Request, expression: str, book: RuleBook, parts: Parts) -> pipeline.Outcome:
+async def answer_by(request: Request, expression: str, book: RuleBook, parts: Parts) -> SearchOutcome:
     """The pipeline's outcome, with a share of the memory that ends with it."""
     with parts.memory.share() as share:
         return await pipeline.answer(request, expression, book, parts, share)
@@ -213,7 +214,7 @@ def reply(status: int, body: Any) -> Reply:
     return Reply(status=status, headers=((b"content-type", b"application/json"),), body=json.dumps(body).encode())
 
 
-def answered_by(outcome: pipeline.Outcome) -> tuple[list[str], dict[str, Any]]:
+def answered_by(outcome: SearchOutcome) -> tuple[list[str], dict[str, Any]]:
     """The ids of the answer's hits, in order, and its status."""
     assert outcome.reply is not None
     answer = json.loads(outcome.reply.body)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from es_rerank.proxy.search.call import search_expression
+from es_rerank.proxy.search.endpoint import endpoint_of
 from es_rerank.proxy.search.query_string import parse_query
 from es_rerank.records import Request
 from tests.conftest import ENGINE_NAMES, real_engine_process
@@ -59,9 +59,10 @@ def test_a_raw_index_name_is_read_as_the_engine_reads_it(engine: Engine, port: i
     raw = name.encode() if isinstance(name, str) else name
     target = b"/%s/_search" % raw
     status, _, body = exchange(port, b"GET " + target + b" HTTP/1.1\r\nhost: x\r\n")
-    ours = search_expression(Request(method="GET", target=target, headers=()))
+    ours = endpoint_of(Request(method="GET", target=target, headers=()))
+    assert ours is not None
     assert status.split(b" ")[1] == b"404"
-    assert json.loads(body)["error"]["index"] in (ours or "").split(",")
+    assert json.loads(body)["error"]["index"] in ours.expression.split(",")
 
 
 @pytest.mark.parametrize("target", [b"/docs/_doc/2", b"/docs/_search"])

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from es_rerank.proxy.http.coding import UnreadableBodyError, decode_body
 from es_rerank.proxy.search.carrier import JSON_TYPE, BodyCarrier, SourceCarrier
-from es_rerank.proxy.search.query_string import decode, parse_query
+from es_rerank.proxy.search.query_string import parse_query
 from es_rerank.rawjson import read_object
 from es_rerank.records import LongBody
 
@@ -18,12 +17,8 @@ if TYPE_CHECKING:
     from es_rerank.proxy.search.carrier import Carrier
     from es_rerank.records import Request
 
-# `http.max_initial_line_length` of both engines, unless configured.
-MAX_TARGET_BYTES = 4096
 # A caller may make it as long as a head, and ten thousand log lines and events may wait.
 MAX_OPAQUE_ID_BYTES = 256
-# Both engines take any number of slashes at the end, and two at the beginning as the empty index expression.
-SEARCH_PATH = re.compile(rb"^/(?:(/|[^/_][^/]*/|_all/))?_search/*$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,21 +69,6 @@ class SearchCall:
     def without_header(self, name: bytes) -> SearchCall:
         """The same call without a header."""
         return replace(self, carrier=self.carrier.without_header(name))
-
-
-def search_expression(request: Request) -> str | None:
-    """The index expression of a search request ('' where it names none), or None for any other request.
-
-    It is None for a target longer than engines accept by default too: the engine refuses that one.
-    """
-    if request.method not in ("GET", "POST") or len(request.target) > MAX_TARGET_BYTES:
-        return None
-    found = SEARCH_PATH.match(request.path)
-    if found is None:
-        return None
-    if found[1] is None:
-        return parse_query(request.query_string).get("index", "")
-    return decode(found[1][:-1], plus=False)
 
 
 def opaque_id(request: Request) -> str | None:

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from es_rerank.proxy.http.coding import UnreadableBodyError, decode_body
-from es_rerank.proxy.search.call import MAX_TARGET_BYTES, SearchCall
+from es_rerank.proxy.search.call import SearchCall
 from es_rerank.proxy.search.carrier import asked_readably
-from es_rerank.proxy.search.query_string import decode, parse_query
+from es_rerank.proxy.search.query_string import parse_query
 from es_rerank.rawjson import RAW_LIST, edit_object, open_object, read_object
 from es_rerank.records import LongBody, without_headers
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from es_rerank.reasons import Reason
     from es_rerank.records import Request
 
-MANY_PATH = re.compile(rb"^/(?:(/|[^/_][^/]*/|_all/))?_msearch/*$")
 LINES_TYPE = re.compile(
     r"^application/(x-ndjson|json|vnd\.(elasticsearch|opensearch)\+(x-ndjson|json))\s*(;|$)", re.IGNORECASE
 )
@@ -70,18 +69,6 @@ class ItemCarrier:
             changes["_source"] = _in_body(source)
         line = edit_object(self.search_line, changes) if changes else self.search_line
         return asked_readably(self.carrying(line).request, drop=set(), add={}, filtered=filtered)
-
-
-def many_expression(request: Request) -> str | None:
-    """The index expression that an `_msearch` names for all its searches ('' for none); None for any other request."""
-    if request.method not in ("GET", "POST") or len(request.target) > MAX_TARGET_BYTES:
-        return None
-    found = MANY_PATH.match(request.path)
-    if found is None:
-        return None
-    if found[1] is None:
-        return parse_query(request.query_string).get("index", "")
-    return decode(found[1][:-1], plus=False)
 
 
 def named_expressions(body: object, expression: str) -> Iterable[str]:

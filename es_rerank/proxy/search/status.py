@@ -77,7 +77,9 @@ class SearchStatus:
 
 
 def warning_of_all(statuses: Sequence[SearchStatus]) -> bytes | None:
-    """The value of the Warning header for searches that are answered together: one that sums up, or None."""
+    """The value of the Warning header for searches that are answered together, None for none. Of several it sums up."""
+    if len(statuses) == 1:
+        return statuses[0].warning()
     worse = [status for status in statuses if status.warning() is not None]
     if not worse:
         return None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from es_rerank.fusion.scale import LARGEST_FLOAT32
-from es_rerank.proxy.search.call import MAX_TARGET_BYTES
+from es_rerank.proxy.search.endpoint import MAX_TARGET_BYTES
 from es_rerank.proxy.search.source_filter import EVERYTHING, SourceFilter, asked_source, left_to_cut, widened
 from es_rerank.rawjson import RAW_LIST, RAW_OBJECT, RawObject
 from es_rerank.rules.indices import is_system

@@ -12,9 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from es_rerank.proxy.search.call import search_expression
 from es_rerank.proxy.search.carrier import BodyCarrier, SourceCarrier
-from es_rerank.records import Request
 from tests.proxy.search.calls import JSON_HEADER, MAX_BYTES
 from tests.proxy.search.calls import raw_call as read
 
@@ -27,70 +25,6 @@ JSON_VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=12,
 )
-
-
-@pytest.mark.parametrize(
-    ("target", "expression"),
-    [
-        (b"/_search", ""),
-        (b"/_search?q=fox", ""),
-        (b"/_search/", ""),
-        (b"/_search//", ""),
-        (b"//_search", ""),
-        (b"//_search/?index=notes", ""),
-        (b"/_search/?index=notes", "notes"),
-        (b"/notes/_search///?q=fox", "notes"),
-        (b"/notes/_search", "notes"),
-        (b"/notes/_search/?pretty", "notes"),
-        (b"/notes,logs-*,-logs-old/_search", "notes,logs-*,-logs-old"),
-        (b"/_all/_search", "_all"),
-        (b"/%5Fall/_search", "_all"),
-        (b"/%2Ekibana/_search", ".kibana"),
-        (b"/eu:notes/_search", "eu:notes"),
-        (b"/la+b/_search", "la+b"),
-        (b"/caf\xe9/_search", "caf\xe9"),
-        (b"/caf\xc3\xa9/_search", "caf\xc3\xa9"),
-        (b"/caf\xc3\xa9%2Cb/_search", "caf\u00e9,b"),
-        (b"/%3Clogs-%7Bnow%2Fd%7D%3E/_search", "<logs-{now/d}>"),
-    ],
-)
-def test_a_search_names_its_indices(target: bytes, expression: str) -> None:
-    """The index expression is decoded as the engine does: percent signs, but no plus signs."""
-    assert search_expression(Request(method="GET", target=target, headers=())) == expression
-
-
-@pytest.mark.parametrize(
-    "target",
-    [
-        b"/",
-        b"/notes",
-        b"/notes/_doc/_search",
-        b"/notes//_search",
-        b"//notes/_search",
-        b"///_search",
-        b"//_all//_search",
-        b"/%5Fsearch",
-        b"/notes/_search%2F",
-        b"/notes/%5Fsearch",
-        b"/notes/_msearch",
-        b"/notes/_search/template",
-        b"/_search/scroll",
-        b"/_search/scroll/abc",
-        b"/_cat/_search",
-        b"/notes/_search_shards",
-        b"/notes?x=/_search",
-        b"/_async_search",
-    ],
-)
-def test_other_paths_are_no_searches(target: bytes) -> None:
-    """Only `/_search` and `/{index}/_search` are ours, spelt as the engines spell them."""
-    assert search_expression(Request(method="GET", target=target, headers=())) is None
-
-
-@pytest.mark.parametrize(("method", "ours"), [("GET", True), ("POST", True), ("HEAD", False), ("PUT", False)])
-def test_only_get_and_post_search(method: str, ours: bool) -> None:
-    """The engines search by GET and POST alone."""
-    assert (search_expression(Request(method=method, target=b"/_search", headers=())) is not None) is ours
 
 
 @pytest.mark.parametrize("body", [None, b""])

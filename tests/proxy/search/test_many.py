@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from es_rerank.proxy.search.many import (
     MAX_SEARCHES,
     joined,
-    many_expression,
     named_expressions,
     read_many,
     read_responses,
@@ -56,32 +55,6 @@ def only(line: bytes, search: bytes = b"{}") -> SearchCall:
     """The one search with this header line."""
     [call] = calls_in(many(line + b"\n" + search + b"\n"))
     return call
-
-
-@pytest.mark.parametrize(
-    ("target", "expression"),
-    [
-        (b"/_msearch", ""),
-        (b"/notes/_msearch", "notes"),
-        (b"/a,b*/_msearch//", "a,b*"),
-        (b"/_all/_msearch?pretty", "_all"),
-        (b"/_msearch?index=films", "films"),
-        (b"//_msearch", ""),
-        (b"/notes/_msearch/template", None),
-        (b"/notes/type/_msearch", None),
-        (b"/_search", None),
-        (b"/_nodes/_msearch", None),
-        (b"/_msearch?" + b"x" * 5000, None),
-    ],
-)
-def test_a_path_says_what_is_searched(target: bytes, expression: str | None) -> None:
-    """The indices of the path hold for all searches; another path is none of ours."""
-    assert many_expression(many(b"", target=target)) == expression
-
-
-def test_only_get_and_post_search() -> None:
-    """Any other method is the engine's to judge."""
-    assert many_expression(Request(method="PUT", target=b"/_msearch", headers=())) is None
 
 
 @given(st.lists(st.tuples(ANY_LINES, ANY_LINES), min_size=1))
