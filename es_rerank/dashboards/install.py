@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import ssl
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import aiohttp
 
 from es_rerank.dashboards.shipped import FILE_NAME
 from es_rerank.errors import EsRerankError, SettingsError
-from es_rerank.official.login import API_KEY_VARIABLE, PASSWORD_VARIABLE, ApiKey, Password
+from es_rerank.official.login import API_KEY_VARIABLE, PASSWORD_VARIABLE, ApiKey, Password, authorization
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,11 +63,8 @@ class Target:
         headers = {"osd-xsrf": "true", "kbn-xsrf": "true"}
         if self.tenant is not None:
             headers["securitytenant"] = TENANTS.get(self.tenant, self.tenant)
-        if isinstance(self.login, Password):
-            pair = f"{self.login.user}:{self.login.password}".encode()
-            headers["authorization"] = f"Basic {base64.b64encode(pair).decode()}"
-        elif self.login is not None:
-            headers["authorization"] = f"ApiKey {self.login.key}"
+        if self.login is not None:
+            headers["authorization"] = authorization(self.login)
         return headers
 
 

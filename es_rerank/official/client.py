@@ -6,7 +6,6 @@ Knows no documents.
 
 from __future__ import annotations
 
-import base64
 import math
 import re
 import time
@@ -21,7 +20,7 @@ import elasticsearch
 import opensearchpy
 
 from es_rerank.errors import EngineError, SettingsError
-from es_rerank.official.login import ApiKey, Password
+from es_rerank.official.login import authorization
 from es_rerank.official.patience import Patience
 
 if TYPE_CHECKING:
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from elastic_transport import TransportApiResponse
+
+    from es_rerank.official.login import ApiKey, Password
 
 Client = elasticsearch.Elasticsearch | opensearchpy.OpenSearch
 Answer = TypeVar("Answer")
@@ -234,11 +235,8 @@ def _address(url: str) -> str:
 def _client_options(address: str, login: Password | ApiKey | None, ca_file: Path | None) -> dict[str, Any]:
     """Options that both clients take under the same names. A login is a header, as each would encode it differently."""
     options: dict[str, Any] = {"max_retries": 0}
-    if isinstance(login, Password):
-        pair = f"{login.user}:{login.password}".encode()
-        options["headers"] = {"authorization": f"Basic {base64.b64encode(pair).decode()}"}
-    elif isinstance(login, ApiKey):
-        options["headers"] = {"authorization": f"ApiKey {login.key}"}
+    if login is not None:
+        options["headers"] = {"authorization": authorization(login)}
     if ca_file is not None:
         if not ca_file.is_file():
             raise SettingsError(f"the CA file {str(ca_file)!r}: no such file")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,13 @@ class ApiKey:
     """A login by an API key, in the encoded form in which engines give it out. Its repr hides it."""
 
     key: str = field(repr=False)
+
+
+def authorization(login: Password | ApiKey) -> str:
+    """The value of the header `Authorization` for a login. User and password are encoded as UTF-8 (RFC 7617)."""
+    if isinstance(login, Password):
+        return f"Basic {base64.b64encode(f'{login.user}:{login.password}'.encode()).decode()}"
+    return f"ApiKey {login.key}"
 
 
 def read_login(user: str | None, environment: Mapping[str, str]) -> Password | ApiKey | None:

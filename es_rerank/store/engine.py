@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from es_rerank.errors import EsRerankError, UpstreamError
-from es_rerank.official.login import ApiKey, Password
+from es_rerank.official.login import ApiKey, Password, authorization
 from es_rerank.records import Request
 from es_rerank.store.indices import OWN_INDICES
 
@@ -61,11 +60,8 @@ class StoreEngine:
         self._memory = memory
         headers = [(b"content-type", b"application/json"), (b"accept", b"application/json")]
         login = login_of(settings)
-        if isinstance(login, Password):
-            pair = base64.b64encode(f"{login.user}:{login.password}".encode())
-            headers.append((b"authorization", b"Basic " + pair))
-        elif login is not None:
-            headers.append((b"authorization", b"ApiKey " + login.key.encode()))
+        if login is not None:
+            headers.append((b"authorization", authorization(login).encode()))
         self._headers = tuple(headers)
 
     async def ask(self, method: str, target: str, body: Any = None, *, allowed: tuple[int, ...] = ()) -> Any:

@@ -21,7 +21,6 @@ LONG: dict[str, Any] = {"type": "long"}
 FLOAT: dict[str, Any] = {"type": "double"}
 BOOLEAN: dict[str, Any] = {"type": "boolean"}
 # Kept, and never searched.
-HIDDEN_TEXT: dict[str, Any] = {"type": "keyword", "index": False, "doc_values": False}
 HIDDEN_OBJECT: dict[str, Any] = {"type": "object", "enabled": False}
 
 

@@ -8,11 +8,9 @@ from es_rerank.errors import CallerError
 from es_rerank.proxy.own import jobs, windows
 from es_rerank.proxy.own.arithmetic import ComparisonTask, compute_comparison
 from es_rerank.proxy.own.call import OwnAnswer
-from es_rerank.proxy.own.computing import ComputingJob, check_metrics, need_tuning
+from es_rerank.proxy.own.computing import begin_job, check_metrics, need_tuning
 from es_rerank.proxy.own.fields import object_in, text_in, wrong
-from es_rerank.proxy.own.jobs import Job
 from es_rerank.proxy.own.judgment_lists import read_judgments
-from es_rerank.proxy.own.who import who_asks
 from es_rerank.tuning.errors import TuningError
 from es_rerank.tuning.grid import FIELDS, grid_from
 from es_rerank.tuning.metrics import PRIMARY
@@ -36,7 +34,6 @@ async def begin(call: OwnCall) -> OwnAnswer:
     call.need_store()
     need_tuning(call)
     body = await call.json_object(*ASKED)
-    label = text_in(body, "label", default="")
     recordings = _recordings(body)
     metrics = await check_metrics([body.get("metric", PRIMARY)])
     heads = {name: await windows.read_head(call, name) for name in dict.fromkeys(recordings.values())}
@@ -46,10 +43,8 @@ async def begin(call: OwnCall) -> OwnAnswer:
     judgments = await read_judgments(
         call, text_in(body, "judgments"), text_in(body, "source") if "source" in body else None
     )
-    identity, time = jobs.new_id(), jobs.utc()
-    run = {"run": identity, "job": identity, "timestamp": time, "label": label}
 
-    async def prepare(caller: OwnCall) -> ComparisonTask:
+    async def prepare(caller: OwnCall, run: Mapping[str, str]) -> ComparisonTask:
         read = {name: await windows.read_recording(caller, name) for name in heads}
         return ComparisonTask(
             before=read[recordings["a"]],
@@ -61,25 +56,15 @@ async def begin(call: OwnCall) -> OwnAnswer:
             run=run,
         )
 
-    head = heads[recordings["b"]]
-    job = Job(
-        id=identity,
+    identity = await begin_job(
+        call,
         kind="comparison",
-        state="running",
-        timestamp=time,
-        updated=time,
-        who=who_asks(call.request),
-        index=head.index,
-        rule=head.rule,
-        scorer=head.scorer,
+        head=heads[recordings["b"]],
         judgments=judgments.name,
-        recording=head.id,
-        label=label,
-        proxy=call.parts.jobs.proxy,
         request=body,
+        prepare=prepare,
+        compute=compute_comparison,
     )
-    await jobs.create(call, job)
-    ComputingJob(call=jobs.detached(call), job=job, prepare=prepare, compute=compute_comparison).start()
     return OwnAnswer(status=202, value={"id": identity, "state": "running"})
 
 

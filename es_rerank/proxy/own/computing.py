@@ -6,11 +6,13 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from es_rerank.clock import utc_text
 from es_rerank.errors import CallerError
 from es_rerank.proxy.own import jobs, windows
 from es_rerank.proxy.own.arithmetic import name_metrics
-from es_rerank.proxy.own.fields import wrong
-from es_rerank.proxy.own.jobs import JobKeeper
+from es_rerank.proxy.own.fields import text_in, wrong
+from es_rerank.proxy.own.jobs import Job, JobKeeper, new_id
+from es_rerank.proxy.own.who import who_asks
 from es_rerank.proxy.process import in_process
 from es_rerank.tuning.errors import TuningError, check_installed
 
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
 
     from es_rerank.proxy.own.arithmetic import Computed
     from es_rerank.proxy.own.call import OwnCall
-    from es_rerank.proxy.own.jobs import Job
+    from es_rerank.proxy.own.jobs import Kind
+    from es_rerank.tuning.recording import RecordingHead
 
 MAX_WAITING = 8
 
@@ -45,13 +48,51 @@ async def check_metrics(names: Sequence[Any]) -> tuple[str, ...]:
         raise CallerError(str(error)) from error
 
 
+async def begin_job(
+    call: OwnCall,
+    *,
+    kind: Kind,
+    head: RecordingHead,
+    judgments: str,
+    request: dict[str, Any],
+    prepare: Callable[[OwnCall, Mapping[str, str]], Awaitable[Any]],
+    compute: Callable[[Any, Callable[[int, int], None]], Computed],
+) -> str:
+    """Begin a job on a recording, and return its id. `request` is its body, as it was asked.
+
+    `prepare` gives what `compute` is given, out of a call of the job's own and what every row of its result has.
+    """
+    identity, time, label = new_id(), utc_text(), text_in(request, "label", default="")
+    job = Job(
+        id=identity,
+        kind=kind,
+        state="running",
+        timestamp=time,
+        updated=time,
+        who=who_asks(call.request),
+        index=head.index,
+        rule=head.rule,
+        scorer=head.scorer,
+        judgments=judgments,
+        recording=head.id,
+        label=label,
+        proxy=call.parts.jobs.proxy,
+        request=request,
+    )
+    await jobs.create(call, job)
+    run = {"run": identity, "job": identity, "timestamp": time, "label": label}
+    ComputingJob(call=jobs.detached(call), job=job, run=run, prepare=prepare, compute=compute).start()
+    return identity
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComputingJob:
-    """A job that computes in this process's name. `prepare` reads what `compute` is given."""
+    """A job that computes in this process's name. For `prepare` and `compute` see `begin_job`."""
 
     call: OwnCall
     job: Job
-    prepare: Callable[[OwnCall], Awaitable[Any]]
+    run: Mapping[str, str]
+    prepare: Callable[[OwnCall, Mapping[str, str]], Awaitable[Any]]
     compute: Callable[[Any, Callable[[int, int], None]], Computed]
     _progress: dict[str, int] = field(default_factory=dict)
 
@@ -74,7 +115,7 @@ class ComputingJob:
 
     async def _compute(self) -> Computed:
         async with self.call.parts.jobs.computing:
-            return await in_process(self.compute, await self.prepare(self.call), self._note)
+            return await in_process(self.compute, await self.prepare(self.call, self.run), self._note)
 
     def _note(self, done: int, total: int) -> None:
         self._progress.update(done=done, total=total)

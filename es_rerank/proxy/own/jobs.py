@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from es_rerank.clock import utc_text
 from es_rerank.errors import CallerError, EsRerankError, UpstreamError
 from es_rerank.proxy.http.coding import UnreadableBodyError, decode_body
 from es_rerank.proxy.own.call import EngineRefusedError
@@ -97,11 +98,6 @@ class OvertakenJobError(EsRerankError):
 def new_id() -> str:
     """An id for a job; later ones are greater."""
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
-
-
-def utc(time: datetime | None = None) -> str:
-    """A time, by default now, as documents have it."""
-    return (time or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 async def ask(call: OwnCall, method: str, target: str, body: Any = None, *, allowed: tuple[int, ...] = ()) -> Any:
@@ -192,7 +188,7 @@ async def change(call: OwnCall, found: FoundJob, changes: Mapping[str, Any]) -> 
     """Change the document as it was found; False, and nothing is changed, if somebody else did so meanwhile."""
     guard = f"if_seq_no={found.seq_no}&if_primary_term={found.primary_term}"
     target = f"/{JOBS.name}/_update/{quote(found.job.id, safe='')}?refresh=true&{guard}"
-    doc = {"updated": utc(), **changes}
+    doc = {"updated": utc_text(), **changes}
     return await ask(call, "POST", target, {"doc": doc}, allowed=(404, 409)) is not None
 
 
@@ -327,5 +323,5 @@ def shown(job: Job, now: datetime | None = None) -> dict[str, Any]:
         value["error"] = INTERRUPTED
     if state == "running" and 0 < job.done < job.total:
         left = timedelta(milliseconds=job.took_ms / job.done * (job.total - job.done))
-        value["estimated_end"] = utc(now + left)
+        value["estimated_end"] = utc_text(now + left)
     return value

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from es_rerank.clock import utc_text
 from es_rerank.proxy.http.own import error_body
 from es_rerank.proxy.offload import compute
 from es_rerank.proxy.own.call import EngineRefusedError
@@ -39,7 +39,7 @@ async def write_grades(call: OwnCall, name: str, grades: Sequence[Grade]) -> dic
     """
     if await call.ask_engine("POST", SEARCH, {"size": 0}, allowed=(404,)) is None:
         await make_index(call, JUDGMENTS)
-    now, who = _now(), who_asks(call.request)
+    now, who = utc_text(), who_asks(call.request)
     dated = (msgspec.structs.replace(one, timestamp=one.timestamp or now, who=one.who or who) for one in grades)
     results: Counter[str] = Counter()
     written = 0
@@ -108,7 +108,3 @@ def _check(outcomes: Sequence[dict[str, Any]], wish: str) -> None:
     reason = f"the engine did not {wish}: {error.get('reason', 'it gives no reason')}"
     body = error_body(status, str(error.get("type", "exception")), reason)
     raise EngineRefusedError(Reply(status=status, headers=((b"content-type", b"application/json"),), body=body))
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from es_rerank.clock import utc_text
 from es_rerank.errors import CallerError
 from es_rerank.proxy.own import jobs, windows
 from es_rerank.proxy.own.call import OwnAnswer
@@ -48,7 +49,7 @@ async def begin(call: OwnCall) -> OwnAnswer:
     window = whole_in(body, "window", 1, limits.max_window, default=0) if "window" in body else None
     book = call.parts.rules.book
     rule = rule_for(index, object_in(body, "rule"), book)
-    identity, time = jobs.new_id(), jobs.utc()
+    identity, time = jobs.new_id(), utc_text()
     plan = make_plan(
         rule, window=window, identity=identity, time=time, index=index, request=body.get("request"), book=book,
         scorers=call.parts.scorers,

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import msgspec
 
+from es_rerank.clock import utc_text
 from es_rerank.doubts import doubts_about_patterns
 from es_rerank.errors import CallerError
 from es_rerank.proxy.own.call import OwnAnswer
@@ -211,7 +211,8 @@ async def _change(
     after = await asyncio.to_thread(in_force, rules.base, newest.values())
     _refuse_harm(stored.in_force, after, name)
     bound = after.find(name) if version.rule is not None else None
-    version = msgspec.structs.replace(version, timestamp=_now(), who=who_asks(call.request), why=_words(call, "why"))
+    who, why = who_asks(call.request), _words(call, "why")
+    version = msgspec.structs.replace(version, timestamp=utc_text(), who=who, why=why)
     if not stored.has_index:
         await make_index(call, RULES)
     target = f"/{RULES.name}/_create/{version.id}?refresh=true"
@@ -277,7 +278,3 @@ def _words(call: OwnCall, parameter: str) -> str | None:
     if len(text) > MAX_WORDS:
         raise CallerError(f"[{parameter}] may have {MAX_WORDS} characters, and has {len(text)}")
     return text or None
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -8,17 +8,17 @@ from es_rerank.errors import CallerError
 from es_rerank.proxy.own import jobs, windows
 from es_rerank.proxy.own.arithmetic import SweepTask, compute_sweep
 from es_rerank.proxy.own.call import OwnAnswer
-from es_rerank.proxy.own.computing import ComputingJob, check_metrics, need_tuning
+from es_rerank.proxy.own.computing import begin_job, check_metrics, need_tuning
 from es_rerank.proxy.own.fields import text_in, whole_in, wrong
-from es_rerank.proxy.own.jobs import Job
 from es_rerank.proxy.own.judgment_lists import read_judgments
-from es_rerank.proxy.own.who import who_asks
 from es_rerank.tuning.errors import TuningError
 from es_rerank.tuning.grid import default_grid, grid_from, parse_grid
 from es_rerank.tuning.metrics import FOLDS, PRIMARY, USUAL
 from es_rerank.tuning.order import check_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from es_rerank.proxy.own.call import OwnCall
     from es_rerank.tuning.grid import Grid
     from es_rerank.tuning.recording import RecordingHead, Setting
@@ -33,7 +33,7 @@ async def begin(call: OwnCall) -> OwnAnswer:
     call.need_store()
     need_tuning(call)
     body = await call.json_object(*ASKED)
-    recording, label = text_in(body, "recording"), text_in(body, "label", default="")
+    recording = text_in(body, "recording")
     folds = whole_in(body, "folds", 2, MAX_FOLDS, default=FOLDS)
     metrics = await check_metrics(_metrics(body))
     head = await windows.read_head(call, recording)
@@ -42,10 +42,8 @@ async def begin(call: OwnCall) -> OwnAnswer:
     judgments = await read_judgments(
         call, text_in(body, "judgments"), text_in(body, "source") if "source" in body else None
     )
-    identity, time = jobs.new_id(), jobs.utc()
-    run = {"run": identity, "job": identity, "timestamp": time, "label": label}
 
-    async def prepare(caller: OwnCall) -> SweepTask:
+    async def prepare(caller: OwnCall, run: Mapping[str, str]) -> SweepTask:
         return SweepTask(
             recording=await windows.read_recording(caller, recording),
             judgments=judgments,
@@ -55,24 +53,15 @@ async def begin(call: OwnCall) -> OwnAnswer:
             run=run,
         )
 
-    job = Job(
-        id=identity,
+    identity = await begin_job(
+        call,
         kind="sweep",
-        state="running",
-        timestamp=time,
-        updated=time,
-        who=who_asks(call.request),
-        index=head.index,
-        rule=head.rule,
-        scorer=head.scorer,
+        head=head,
         judgments=judgments.name,
-        recording=recording,
-        label=label,
-        proxy=call.parts.jobs.proxy,
         request=body,
+        prepare=prepare,
+        compute=compute_sweep,
     )
-    await jobs.create(call, job)
-    ComputingJob(call=jobs.detached(call), job=job, prepare=prepare, compute=compute_sweep).start()
     return OwnAnswer(status=202, value={"id": identity, "state": "running", "settings": len(settings)})
 
 

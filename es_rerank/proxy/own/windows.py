@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from es_rerank.clock import utc_text
 from es_rerank.errors import CallerError, EsRerankError
 from es_rerank.proxy.own.counts import Counts
-from es_rerank.proxy.own.jobs import ask, find, state_of, utc
+from es_rerank.proxy.own.jobs import ask, find, state_of
 from es_rerank.store.indices import JOBS, RUNS, WINDOWS
 from es_rerank.tuning.judged import JudgedQuery
 from es_rerank.tuning.recording import RecordedQuery, Recording, RecordingHead
@@ -61,7 +62,7 @@ async def read_queries(call: OwnCall, recording: str) -> tuple[JudgedQuery, ...]
 
 async def write_windows(call: OwnCall, recording: str, first: int, queries: Sequence[RecordedQuery]) -> None:
     """Keep queries as they were recorded, from the place `first` of the query set on. Raises WriteRefusedError."""
-    now = utc()
+    now = utc_text()
     documents = {
         _window_id(recording, position): {
             "recording": recording,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import os
 import sys
 from collections import Counter
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from es_rerank.errors import CallerError
-from es_rerank.official.login import Password, read_login
+from es_rerank.official.login import authorization, read_login
 from es_rerank.proxy.parts import open_parts
 from es_rerank.proxy.replay.file import RecordingFile, read_query_file
 from es_rerank.proxy.replay.plan import make_plan, rule_for
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     import argparse
     from pathlib import Path
 
-    from es_rerank.official.login import ApiKey
+    from es_rerank.official.login import ApiKey, Password
     from es_rerank.records import Headers
     from es_rerank.settings import Settings
 
@@ -76,12 +75,7 @@ async def _record(settings: Settings, options: argparse.Namespace, caller: Heade
 
 def _headers(login: Password | ApiKey | None) -> Headers:
     """The headers that log in to the engine."""
-    if login is None:
-        return ()
-    if isinstance(login, Password):
-        pair = base64.b64encode(f"{login.user}:{login.password}".encode())
-        return ((b"authorization", b"Basic " + pair),)
-    return ((b"authorization", b"ApiKey " + login.key.encode()),)
+    return () if login is None else ((b"authorization", authorization(login).encode()),)
 
 
 def _text(file: Path) -> str:

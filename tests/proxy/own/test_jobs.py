@@ -8,14 +8,17 @@ from typing import Any
 import msgspec
 import pytest
 
+from es_rerank.clock import utc_text
 from es_rerank.proxy.own.call import EngineRefusedError
 from es_rerank.proxy.own.counts import Counts
-from es_rerank.proxy.own.jobs import STALE_S, Job, new_id, outline, shown, state_of, utc, words_of
+from es_rerank.proxy.own.jobs import STALE_S, Job, new_id, outline, shown, state_of, words_of
 from es_rerank.records import Reply
 from es_rerank.store.indices import JOBS
 
 NOW = datetime(2026, 11, 28, 9, tzinfo=UTC)
-JOB = Job(id="r1", kind="replay", state="running", timestamp=utc(NOW), updated=utc(NOW), total=10, took_ms=2000)
+JOB = Job(
+    id="r1", kind="replay", state="running", timestamp=utc_text(NOW), updated=utc_text(NOW), total=10, took_ms=2000
+)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +41,7 @@ def test_a_job_that_nobody_runs_is_interrupted(state: Any, age_s: float, expecte
 def test_a_running_job_says_when_it_will_end() -> None:
     """By what a query has taken so far: 2 s for 4 of 10 queries, so 3 s more."""
     job = shown(msgspec.structs.replace(JOB, done=4), NOW)
-    assert job["estimated_end"] == utc(NOW + timedelta(seconds=3))
+    assert job["estimated_end"] == utc_text(NOW + timedelta(seconds=3))
     assert "estimated_end" not in shown(JOB, NOW)
 
 
@@ -48,8 +51,8 @@ def test_what_is_empty_is_left_out_and_numbers_never() -> None:
         "id": "r1",
         "kind": "replay",
         "state": "running",
-        "timestamp": utc(NOW),
-        "updated": utc(NOW),
+        "timestamp": utc_text(NOW),
+        "updated": utc_text(NOW),
         "done": 0,
         "total": 10,
         "took_ms": 2000,
