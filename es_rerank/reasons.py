@@ -29,6 +29,7 @@ Foreign = Literal[
 """The search has an order, a first stage or a paging of its own; the word is the name of its key."""
 
 NotOurs = Literal[
+    "async_search",
     "product_origin",
     "asked_off",
     "no_text_query",
@@ -67,6 +68,7 @@ Failure = Literal[
     "window_lost",
     "answer_too_large",
     "unreadable_answer",
+    "index_changed",
     "internal_error",
     "no_engine",
 ]

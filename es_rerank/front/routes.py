@@ -43,7 +43,8 @@ ANY = "[^/?]*"
 MEMBER = "[^,/?]*"
 # A system index is never reranked, and the proxies pass its searches on.
 MEMBER_NOT_OF_THE_SYSTEM = "[^.,/?][^,/?]*"
-BY_INDEX = "(?:_search(?:/template)?|_async_search)/?"
+OPENSEARCH_ASYNC = "_(?:plugins|opendistro)/_asynchronous_search"
+BY_INDEX = f"(?:_search(?:/template)?|_async_search|{OPENSEARCH_ASYNC})/?"
 # Expressions whose names don't tell which rule covers them: a wildcard, date math, a remote cluster, percent-encoding.
 UNDECIDED_EXPRESSIONS = (
     ("a wildcard, date math, a remote cluster, percent-encoding", f"{ANY}[^/?,{PLAIN_LETTERS}]{ANY}"),
@@ -53,7 +54,7 @@ UNDECIDED_EXPRESSIONS = (
 )
 UNDECIDED_PATHS = (
     ("no index in the path", "/_search(?:/template)?/?"),
-    ("async searches", "/_async_search(?:/[^?]*)?"),
+    ("async searches", f"/(?:_async_search|{OPENSEARCH_ASYNC})(?:/[^?]*)?"),
     ("indices in the body", f"/(?:{ANY}/)?_msearch(?:/template)?/?"),
 )
 ANY_SEARCH = f"/(?:{ANY}/)?{BY_INDEX}"

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from es_rerank.errors import CallerError, UpstreamError
+from es_rerank.proxy.asynchronous import answer_result, answer_submitted
 from es_rerank.proxy.http.exchange import CallerLeftError, Exchange, check_head
 from es_rerank.proxy.http.own import UPSTREAM_KIND, caller_kind, error_reply, is_own
 from es_rerank.proxy.multi import answer_many
@@ -48,6 +49,8 @@ NO_ENGINE = SearchStatus(status="failed", reason="no_engine")
 ANSWERS: Mapping[SearchKind, Callable[[Request, str, RuleBook, Parts, Share], Awaitable[Outcome]]] = {
     "one": answer_one,
     "many": answer_many,
+    "async": answer_submitted,
+    "async_result": answer_result,
 }
 
 
@@ -133,7 +136,7 @@ async def _route(exchange: Exchange, parts: Parts) -> None:
     if endpoint is not None:
         request = replace(request, body=await exchange.read_body(parts.limits.max_request_bytes))
         book = parts.rules.book  # the one reading: what is decided for this request is decided by it
-        if any(may_cover(book, named) for named in _named(endpoint, request)) or may_ask(request):
+        if any(may_cover(book, named) for named in _named(endpoint, request, parts)) or may_ask(request):
             with parts.stats.in_flight():
                 await _search(exchange, request, endpoint, book, parts)
             return
@@ -144,9 +147,14 @@ async def _route(exchange: Exchange, parts: Parts) -> None:
         await exchange.stream(reply)
 
 
-def _named(endpoint: Endpoint, request: Request) -> Iterable[str]:
-    """The index expressions that a request searches."""
-    return (endpoint.expression,) if endpoint.kind == "one" else named_expressions(request.body, endpoint.expression)
+def _named(endpoint: Endpoint, request: Request, parts: Parts) -> Iterable[str]:
+    """The index expressions that a request searches, or whose results it asks for, as far as we know of them."""
+    if endpoint.kind == "async_result":
+        search = parts.async_searches.find(endpoint.search_id, parts.clock.monotonic_s())
+        return () if search is None else (search.expression,)
+    if endpoint.kind == "many":
+        return named_expressions(request.body, endpoint.expression)
+    return (endpoint.expression,)
 
 
 async def _search(exchange: Exchange, request: Request, endpoint: Endpoint, book: RuleBook, parts: Parts) -> None:
@@ -162,8 +170,9 @@ async def _search(exchange: Exchange, request: Request, endpoint: Endpoint, book
                 reply.headers = with_warning(reply.headers, warning_of_all([one.status for one in searches]))
                 await exchange.stream(reply)
     except UpstreamError:
-        parts.stats.count(NO_ENGINE)
-        _log(request, endpoint.expression, NO_ENGINE)
+        if endpoint.kind != "async_result":  # the search may go on without this poll
+            parts.stats.count(NO_ENGINE)
+            _log(request, endpoint.expression, NO_ENGINE)
         raise
     for one in searches:
         parts.stats.count(one.status)

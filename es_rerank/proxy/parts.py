@@ -14,6 +14,7 @@ from es_rerank.proxy.field_types import FieldTypes
 from es_rerank.proxy.jobs import Jobs
 from es_rerank.proxy.scoring.opening import open_score_source
 from es_rerank.proxy.search.absent_fields import AbsentFields
+from es_rerank.proxy.search.async_memory import AsyncSearches
 from es_rerank.proxy.search.large_windows import LargeWindows
 from es_rerank.proxy.stats import SearchStats
 from es_rerank.rules.merge import RuleBase
@@ -94,6 +95,7 @@ class Parts:
     jobs: Jobs = field(default_factory=Jobs)
     large_windows: LargeWindows = field(default_factory=LargeWindows)
     absent_fields: AbsentFields = field(default_factory=AbsentFields)
+    async_searches: AsyncSearches = field(default_factory=AsyncSearches)
     stats: SearchStats = field(default_factory=lambda: SearchStats(SystemClock()))
 
     def without_events(self) -> Self:

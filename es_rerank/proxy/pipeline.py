@@ -173,6 +173,18 @@ async def answer(  # noqa: PLR0917
         return SearchOutcome(forward=plain, status=status)
 
 
+async def rerank(  # noqa: PLR0917
+    call: SearchCall, decision: Rerank, searched: Searched | None, parts: Parts, share: Share, trace: Trace
+) -> SearchOutcome:
+    """The outcome of a search for which it is decided already that it is reranked; see `answer`.
+
+    `searched` is what its event tells of it so far. Whatever breaks is raised here.
+    """
+    return await _rerank(
+        call, decision, _Run(parts=parts, laps=Laps(parts.clock), share=share, trace=trace, searched=searched)
+    )
+
+
 async def _rerank(call: SearchCall, decision: Rerank, run: _Run) -> SearchOutcome:
     """The search, reranked as far as the deadline allows."""
     parts, laps, trace = run.parts, run.laps, run.trace

@@ -65,6 +65,7 @@ class Rule(Section):
     any_language: StrictBool = False
     deadline_s: Seconds | None = None
     dashboards: Dashboards = "leave"
+    async_search: StrictBool = False
     mode: Mode = "think"
     budget_tokens: Annotated[StrictInt, Field(ge=1)] | None = None
     think_top: Annotated[StrictInt, Field(ge=1)] = 20

@@ -16,17 +16,27 @@ if TYPE_CHECKING:
 # `http.max_initial_line_length` of both engines, unless configured.
 MAX_TARGET_BYTES = 4096
 # Both engines take any number of slashes at the end, and two at the beginning as the empty index expression.
-PATH = re.compile(rb"^/(?:(/|[^/_][^/]*/|_all/))?(_search|_msearch)/*$")
-SearchKind = Literal["one", "many"]
+INDICES = rb"^/(?:(/|[^/_][^/]*/|_all/))?"
+PATH = re.compile(INDICES + rb"(_search|_msearch)/*$")
+# Elasticsearch's name, and OpenSearch's two.
+ASYNC = rb"(?:_async_search|_(?:plugins|opendistro)/_asynchronous_search)"
+ASYNC_END = re.compile(ASYNC + rb"/*$")
+SUBMIT_PATH = re.compile(INDICES + ASYNC + rb"/*$")
+RESULT_PATH = re.compile(rb"^/" + ASYNC + rb"/([^/]+)/*$")
+SearchKind = Literal["one", "many", "async", "async_result"]
 KINDS: Mapping[bytes, SearchKind] = {b"_search": "one", b"_msearch": "many"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """A way to search. `expression` is the decoded index expression of the path, '' where it names none."""
+    """A way to search. `expression` is the decoded index expression of the path, '' where it names none.
+
+    `search_id` is that of the async search whose result is asked for, else ''.
+    """
 
     kind: SearchKind
     expression: str
+    search_id: str = ""
 
 
 def endpoint_of(request: Request) -> Endpoint | None:
@@ -38,7 +48,21 @@ def endpoint_of(request: Request) -> Endpoint | None:
         return None
     found = PATH.match(request.path)
     if found is None:
+        return _async_endpoint_of(request)
+    return Endpoint(kind=KINDS[found[2]], expression=_named(request, found))
+
+
+def _async_endpoint_of(request: Request) -> Endpoint | None:
+    """The same for async searches: a POST submits one, a GET with an id asks for its result."""
+    if request.method == "POST":
+        found = SUBMIT_PATH.match(request.path)
+        return None if found is None else Endpoint(kind="async", expression=_named(request, found))
+    found = RESULT_PATH.match(request.path)
+    if found is None:
         return None
+    return Endpoint(kind="async_result", expression="", search_id=decode(found[1], plus=False))
+
+
+def _named(request: Request, found: re.Match[bytes]) -> str:
     by_parameter = found[1] is None
-    named = parse_query(request.query_string).get("index", "") if by_parameter else decode(found[1][:-1], plus=False)
-    return Endpoint(kind=KINDS[found[2]], expression=named)
+    return parse_query(request.query_string).get("index", "") if by_parameter else decode(found[1][:-1], plus=False)
