@@ -62,7 +62,6 @@ if TYPE_CHECKING:
     from es_rerank.rules.book import RuleBook
 
 LOG = logging.getLogger(__name__)
-NOT_FOUND = 404
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +155,7 @@ async def answer_result(request: Request, _: str, book: RuleBook, parts: Parts, 
     try:
         call = await compute(READING_COST * len(search.body), search.as_call, plain.headers)
         asking = await _asking(call, shown, wishes, book, parts if first else parts.without_events(), share, laps)
-        outcome = await _answer_poll(asking, search_id)
+        outcome = await _answer_poll(asking)
         told = bool(outcome.searches)
         return outcome if first else replace(outcome, searches=())
     except (CallerError, UpstreamError):
@@ -215,23 +214,19 @@ async def _answer_submit(asking: _Asking, asked: Mapping[str, Any]) -> Outcome:
     return await _complete(answered, decision, asking)
 
 
-async def _answer_poll(asking: _Asking, search_id: str) -> Outcome:
-    decision, parts = asking.decision, asking.parts
+async def _answer_poll(asking: _Asking) -> Outcome:
+    decision = asking.decision
     answered = await _ask_engine(asking)
     if isinstance(answered, SearchStatus):
         forward = asking.shown.carrier.request
         return Outcome(searches=(asking.search(asking.finished(answered)),), forward=forward)
-    gone = answered.reply.status == NOT_FOUND
-    if not gone and (answered.answer is None or answered.answer.running):
+    answer = answered.answer
+    # What is not found is perhaps another caller's: that tells nothing of how the search ended.
+    if answer is None or answer.running:
         return await _as_it_is(answered, None, asking)
-    outcome = await (
-        _as_it_is(answered, relayed(decision), asking)
-        if isinstance(decision, Relay)
-        else _complete(answered, decision, asking)
-    )
-    if gone:
-        parts.async_searches.forget(search_id)
-    return outcome
+    if isinstance(decision, Relay):
+        return await _as_it_is(answered, relayed(decision), asking)
+    return await _complete(answered, decision, asking)
 
 
 async def _ask_engine(asking: _Asking) -> _Answered | SearchStatus:

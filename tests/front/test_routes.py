@@ -51,7 +51,9 @@ RULES = (
         ]
     )
 )
-ENDPOINTS = st.sampled_from(["_search", "_search/", "_search/template", "_async_search"])
+ENDPOINTS = st.sampled_from(
+    ["_search", "_search/", "_search/template", "_async_search", "_plugins/_asynchronous_search"]
+)
 
 
 def route_of(routes: Sequence[Route], method: str, path: str, *, asking: bool = False) -> Target:
@@ -128,6 +130,9 @@ def test_a_pattern_is_its_rules(pattern: str, name: str, covered: bool) -> None:
         ("POST", "/logs/_msearch/template/", "proxies"),
         ("GET", "/_async_search/FmRldE8", "proxies"),
         ("DELETE", "/_async_search/FmRldE8", "engine_once"),
+        ("POST", "/_plugins/_asynchronous_search", "proxies"),
+        ("GET", "/_opendistro/_asynchronous_search/FmRldE8", "proxies"),
+        ("DELETE", "/_plugins/_asynchronous_search/FmRldE8", "engine_once"),
         ("HEAD", "/films/_search", "engine"),
         ("PUT", "/films/_search", "engine_once"),
         ("POST", "//films/_search", "engine"),

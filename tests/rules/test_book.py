@@ -45,6 +45,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "any_language": {"any_language": True},
     "deadline_s": {"deadline_s": 1.0},
     "dashboards": {"dashboards": "rerank"},
+    "async_search": {"async_search": True},
     "mode": {"mode": "cascade"},
     "budget_tokens": {"budget_tokens": 64},
     "think_top": {"think_top": 5},

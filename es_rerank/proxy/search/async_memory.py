@@ -50,10 +50,6 @@ class AsyncSearches:
         self._kept[key] = (now_s + KEPT_S, search)
         return search
 
-    def forget(self, search_id: str) -> None:
-        """Drop a search whose answer is gone."""
-        self._drop(_key(search_id))
-
     def claim(self, search_id: str) -> bool:
         """Whether nobody told yet what became of a search: who asks first tells it. False for one that is not known."""
         key = _key(search_id)

@@ -93,3 +93,43 @@ def test_a_target_that_engines_refuse_is_no_search() -> None:
     """One longer than both engines take by default is theirs to judge."""
     for path in (b"/_search?", b"/_msearch?"):
         assert endpoint_of(Request(method="GET", target=path + b"x" * 4096, headers=())) is None
+
+
+@pytest.mark.parametrize(
+    ("target", "expression"),
+    [
+        (b"/_async_search", ""),
+        (b"/notes/_async_search/?keep_alive=1m", "notes"),
+        (b"//_async_search", ""),
+        (b"/_plugins/_asynchronous_search?index=notes", "notes"),
+        (b"/a,b*/_plugins/_asynchronous_search", "a,b*"),
+        (b"/_opendistro/_asynchronous_search", ""),
+    ],
+)
+def test_an_async_search_is_submitted_by_post_alone(target: bytes, expression: str) -> None:
+    """By Elasticsearch's name and by OpenSearch's, with the indices of a search."""
+    submit = Request(method="POST", target=target, headers=())
+    assert endpoint_of(submit) == Endpoint(kind="async", expression=expression)
+    assert endpoint_of(Request(method="GET", target=target, headers=())) is None
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        b"/_async_search/Fm%3D%3D?wait_for_completion_timeout=200ms",
+        b"/_plugins/_asynchronous_search/Fm==",
+        b"/_opendistro/_asynchronous_search/Fm==/",
+    ],
+)
+def test_the_result_of_an_async_search_is_asked_for_by_get(target: bytes) -> None:
+    """With its id, decoded; a DELETE or a POST there is no search."""
+    asked = Request(method="GET", target=target, headers=())
+    assert endpoint_of(asked) == Endpoint(kind="async_result", expression="", search_id="Fm==")
+    for method in ("DELETE", "POST", "HEAD"):
+        assert endpoint_of(Request(method=method, target=target, headers=())) is None
+
+
+@pytest.mark.parametrize("target", [b"/_async_search/status/Fm", b"/notes/_async_search/Fm", b"/_async_search/"])
+def test_other_paths_of_async_searches_are_none(target: bytes) -> None:
+    """A status, and what engines don't know."""
+    assert endpoint_of(Request(method="GET", target=target, headers=())) is None
