@@ -12,7 +12,7 @@ import msgspec
 
 from es_rerank.proxy.search.render import BLOCK
 from es_rerank.proxy.search.window import EngineAnswer, read_answer
-from es_rerank.rawjson import RAW_OBJECT, RawObject
+from es_rerank.rawjson import RAW_OBJECT, RawObject, open_object
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -67,11 +67,9 @@ def read_async(body: bytes) -> AsyncAnswer | None:
 
 def with_status(members: Mapping[str, Any], block: Mapping[str, Any]) -> dict[str, Any]:
     """The members with the status at the end of the search answer; unchanged where there is none."""
-    response = members.get("response")
-    if response is None:
-        return dict(members)
-    opened = response if isinstance(response, dict) else RAW_OBJECT.decode(response)
-    return {**members, "response": {**opened, BLOCK: block}}
+    response = members.get("response", b"")
+    opened = response if isinstance(response, dict) else open_object(bytes(response))
+    return dict(members) if opened is None else {**members, "response": {**opened, BLOCK: block}}
 
 
 def same_hits(page: EngineAnswer, window: Sequence[tuple[str, str]], ranked: Sequence[Any]) -> bool:

@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from es_rerank.proxy.search.async_answer import COMPLETE_STATES, AsyncAnswer, read_async, same_hits, with_status
 
@@ -91,3 +93,28 @@ def test_a_page_takes_the_place_of_one_as_long_whose_hits_are_in_the_window() ->
     assert same_hits(found, [("notes", "b"), ("notes", "a")], [{}])
     assert not same_hits(found, [("notes", "b"), ("notes", "a")], [])
     assert not same_hits(found, [("notes", "b"), ("other", "a")], [{}])
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.sampled_from(COMPLETE_STATES),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*RESPONSE, "_score"]), inner),
+    max_leaves=12,
+)
+NAMES = st.sampled_from(["id", "state", "is_running", "is_partial", "response", "error", "_shards"])
+
+
+@given(st.dictionaries(NAMES, VALUES | st.just(RESPONSE)), st.binary(max_size=3))
+def test_no_answer_breaks_the_reading(members: dict[str, Any], rest: bytes) -> None:
+    """Whatever an engine answers is read or left, and a status finds its place in it or none."""
+    body = json.dumps(members).encode()
+    for sent in (body, body + rest, body[: len(body) // 2]):
+        answer = read_async(sent)
+        if answer is not None:
+            with_status(answer.top, {"status": "skipped"})
+            if answer.found is not None:
+                answer.with_hits({"hits": []})
+
+
+def test_a_status_finds_no_place_in_what_is_no_object() -> None:
+    """The members stay."""
+    assert with_status({"response": b"[1]"}, {"status": "full"}) == {"response": b"[1]"}
