@@ -75,7 +75,7 @@ class _Asking:
     call: SearchCall
     shown: SearchCall
     decision: Rerank | Relay
-    searched: Searched | None
+    searched: Searched | None = None
     parts: Parts
     share: Share
     laps: Laps
@@ -149,23 +149,15 @@ async def answer_result(request: Request, _: str, book: RuleBook, parts: Parts, 
     plain = shown.carrier.request
     if search is None:
         return Outcome(searches=(), forward=plain)
-    wishes = {**search.asked, **asked}
-    first = parts.async_searches.claim(search_id)
-    told = False
     try:
         call = await compute(READING_COST * len(search.body), search.as_call, plain.headers)
-        asking = await _asking(call, shown, wishes, book, parts if first else parts.without_events(), share, laps)
-        outcome = await _answer_poll(asking)
-        told = bool(outcome.searches)
-        return outcome if first else replace(outcome, searches=())
+        asking = await _asking(call, shown, {**search.asked, **asked}, book, parts, share, laps)
+        return await _answer_poll(asking, search_id)
     except (CallerError, UpstreamError):
         raise
     except Exception:  # whatever is wrong with us, the search is answered
         LOG.exception("the result of an async search broke; it goes through")
         return Outcome(searches=(), forward=plain)
-    finally:
-        if first and not told:
-            parts.async_searches.unclaim(search_id)
 
 
 async def _asking(  # noqa: PLR0917
@@ -186,10 +178,11 @@ async def _asking(  # noqa: PLR0917
     if isinstance(decision, Relay) and decision.in_doubt:
         is_text = await types_of(call, decision.in_doubt, parts, parts.clock.monotonic_s() + TYPES_WAIT_S)
         decision = await compute(cost, decide, call, asked, book, is_text)
-    searched = None
-    if parts.events is not None and not isinstance(decision, Relay):
-        searched = searched_of(call, asked, decision, rules_version=book.version, new_id=uuid4().hex)
-    return _Asking(call=call, shown=shown, decision=decision, searched=searched, parts=parts, share=share, laps=laps)
+    asking = _Asking(call=call, shown=shown, decision=decision, parts=parts, share=share, laps=laps)
+    if parts.events is None or isinstance(decision, Relay):
+        return asking
+    searched = searched_of(call, asked, decision, rules_version=book.version, new_id=uuid4().hex)
+    return replace(asking, searched=searched)
 
 
 async def _answer_submit(asking: _Asking, asked: Mapping[str, Any]) -> Outcome:
@@ -197,7 +190,7 @@ async def _answer_submit(asking: _Asking, asked: Mapping[str, Any]) -> Outcome:
     plain = asking.shown.carrier.request
     if isinstance(decision, Relay):
         status = relayed(decision)
-        if "status" not in decision.include or not asking.call.held or decision.reason in ("format", "memory_full"):
+        if "status" not in decision.include or not asking.call.held or decision.reason == "format":
             return Outcome(searches=(asking.search(asking.finished(status)),), forward=plain)
     answered = await _ask_engine(asking)
     if isinstance(answered, SearchStatus):
@@ -214,16 +207,27 @@ async def _answer_submit(asking: _Asking, asked: Mapping[str, Any]) -> Outcome:
     return await _complete(answered, decision, asking)
 
 
-async def _answer_poll(asking: _Asking) -> Outcome:
-    decision = asking.decision
+async def _answer_poll(asking: _Asking, search_id: str) -> Outcome:
     answered = await _ask_engine(asking)
-    if isinstance(answered, SearchStatus):
-        forward = asking.shown.carrier.request
-        return Outcome(searches=(asking.search(asking.finished(answered)),), forward=forward)
-    answer = answered.answer
-    # What is not found is perhaps another caller's: that tells nothing of how the search ended.
-    if answer is None or answer.running:
+    if not isinstance(answered, SearchStatus) and (answered.answer is None or answered.answer.running):
+        # What is not found is perhaps another caller's: that tells nothing of how the search ended.
         return await _as_it_is(answered, None, asking)
+    searches = asking.parts.async_searches
+    if not searches.claim(search_id):  # it is told already, so nothing is told of it now, nor has it another event
+        return replace(await _answer_end(answered, replace(asking, searched=None)), searches=())
+    try:
+        return await _answer_end(answered, asking)
+    except BaseException:  # the caller left, and the next one tells
+        searches.unclaim(search_id)
+        raise
+
+
+async def _answer_end(answered: _Answered | SearchStatus, asking: _Asking) -> Outcome:
+    """The outcome of a request for a result, once that is there, or can't be held."""
+    decision = asking.decision
+    if isinstance(answered, SearchStatus):
+        search = asking.search(asking.finished(answered))
+        return Outcome(searches=(search,), forward=asking.shown.carrier.request)
     if isinstance(decision, Relay):
         return await _as_it_is(answered, relayed(decision), asking)
     return await _complete(answered, decision, asking)

@@ -330,8 +330,8 @@ def test_parameters_of_the_answer_mean_what_they_mean(films: Films, query: str) 
     found, expected = json.loads(answer), json.loads(own)
     assert [hit["_id"] for hit in found["response"]["hits"]["hits"]] == ids
     for one in (found, expected):
-        for name in ("took", "hits"):
-            one["response"].pop(name, None) if name == "took" else one["response"]["hits"].pop("hits")
+        one["response"].pop("took", None)
+        del one["response"]["hits"]["hits"]
         one["response"]["hits"].pop("max_score", None)
     assert found == expected
     assert answer.startswith(own[:2])
@@ -386,6 +386,17 @@ def test_what_the_engine_refuses_is_its_own_answer(films: Films) -> None:
     _, answer, headers = films.ask("POST", f"/{INDEX}/_async_search", body)
     assert answer == films.engine.answers[-1]
     assert "warning" not in headers
+
+
+def test_without_an_engine_a_submit_is_an_error(films: Films, run_system: Callable[..., System]) -> None:
+    """As any search then; a poll is an error too, and tells nothing of its search."""
+    engine = AsyncEngine(films.engine.real, polls=1)
+    alone = Films(engine, run_system(engine.url, extra=RULES), films.name)
+    begun = alone.submit(MATCH)
+    engine.close()
+    assert alone.poll(begun["id"])[0] == 502
+    assert alone.ask("POST", f"/{INDEX}/_async_search", MATCH)[0] == 502
+    assert alone.system.await_log("no_engine").count("no_engine") == 1
 
 
 def test_a_wish_at_a_poll_counts(films: Films) -> None:

@@ -19,6 +19,7 @@ from tests.proxy.test_pipeline import (
     SETTINGS,
     TEXTS,
     FakeEngine,
+    Late,
     LengthWorkers,
     hits_of,
     parts_with,
@@ -134,6 +135,19 @@ async def test_a_poll_whose_client_leaves_is_dropped_and_the_next_one_tells() ->
     await settle()
     assert engine.dropped == 1
     assert len((await poll(parts)).searches) == 1
+
+
+async def test_a_poll_that_still_waits_does_not_keep_another_one_from_telling() -> None:
+    """Of two polls at a time, the one that gets the result tells it."""
+    waiting = Late(reply(200, RUNNING))
+    engine = FakeEngine(reply(200, RUNNING), waiting, reply(200, COMPLETE), reply(200, RESPONSE))
+    parts = parts_with(engine)
+    await submit(parts)
+    slow = asyncio.create_task(poll(parts))
+    await settle()
+    assert len((await poll(parts)).searches) == 1
+    waiting.comes.set()
+    assert (await slow).searches == ()
 
 
 async def test_a_window_that_is_lost_leaves_the_engines_answer() -> None:
