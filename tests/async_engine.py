@@ -66,6 +66,7 @@ class AsyncEngine:
     answers: list[bytes] = field(default_factory=list)
     searches: dict[str, Stored] = field(default_factory=dict)
     url: str = ""
+    closed: bool = False
     _server: ThreadingHTTPServer | None = None
 
     def __post_init__(self) -> None:
@@ -74,8 +75,9 @@ class AsyncEngine:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def close(self) -> None:
-        """Stop."""
+        """Stop, on open connections too."""
         assert self._server is not None
+        self.closed = True
         self._server.shutdown()
         self._server.server_close()
 
@@ -173,6 +175,9 @@ def _handler_of(engine: AsyncEngine) -> type[BaseHTTPRequestHandler]:
             body = self.rfile.read(int(self.headers["content-length"] or 0))
             headers = {name.lower(): value for name, value in self.headers.items()}
             request = Recorded(self.command, self.path, headers, body)
+            if engine.closed:
+                self.close_connection = True
+                return
             engine.requests.append(request)
             status, answer = engine.answer(request)
             if ASYNC.match(urlsplit(self.path).path):

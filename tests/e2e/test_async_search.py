@@ -78,6 +78,10 @@ DISCOVER: dict[str, Any] = {
 }
 
 
+# What is tested there does not depend on the engine, and starts a proxy of its own.
+ON_OSMEM = pytest.mark.parametrize("started", ["osmem"], indirect=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Films:
     """Films in an engine that records, and the system before it."""
@@ -267,6 +271,7 @@ def test_a_window_that_the_engine_refuses_costs_nothing_but_the_order(films: Fil
     assert "engine_refused" in headers["warning"]
 
 
+@ON_OSMEM
 def test_without_a_worker_the_engine_answers(
     films: Films, own_redis_url: str, run_system: Callable[..., System]
 ) -> None:
@@ -388,6 +393,7 @@ def test_what_the_engine_refuses_is_its_own_answer(films: Films) -> None:
     assert "warning" not in headers
 
 
+@ON_OSMEM
 def test_without_an_engine_a_submit_is_an_error(films: Films, run_system: Callable[..., System]) -> None:
     """As any search then; a poll is an error too, and tells nothing of its search."""
     engine = AsyncEngine(films.engine.real, polls=1)
