@@ -10,6 +10,7 @@ from typing import get_args
 
 from es_rerank.fusion.fuse import Method
 from es_rerank.proxy.field_types import KEPT_S, KEPT_UNKNOWN_S, MAX_ASKING, MAX_KEPT, TEXT_TYPES
+from es_rerank.proxy.search import async_memory
 from es_rerank.proxy.search.clauses import BODY_TEXT, FIELD_TEXT, INNER_QUERY, SPANS, SYNTAX_TEXT, WORD_PARTS
 from es_rerank.proxy.search.control import ALLOWED, MAX_NAME_CHARACTERS, MAX_QUERY_CHARACTERS, Controls, Include
 from es_rerank.proxy.search.question import MAX_WORDS, find_question
@@ -100,6 +101,20 @@ def test_what_is_known_of_fields_is_explained() -> None:
     assert f"At most {MAX_KEPT:,} fields are kept, and {MAX_ASKING} requests run at a time" in text
     assert f"at most {MAX_WORDS} count" in text
     assert f"a text of at most {MAX_QUERY_CHARACTERS:,} characters" in text
+
+
+def test_what_is_remembered_of_async_searches_is_explained() -> None:
+    """The numbers that bound it are those of the code."""
+    text = " ".join(PAGE.split())
+    assert (async_memory.KEPT_S, async_memory.MAX_KEPT_BYTES, async_memory.MAX_SEARCH_BYTES) == (
+        3600,
+        16 << 20,
+        256 << 10,
+    )
+    assert (
+        f"for an hour after it was last asked for, at most {async_memory.MAX_KEPT:,} searches and 16 MiB, none" in text
+    )
+    assert "none longer than 256 KiB" in text
 
 
 def test_the_queries_of_front_ends_are_counted() -> None:
