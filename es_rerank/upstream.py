@@ -75,6 +75,7 @@ class StreamedReply:
 
     def __init__(self, message: RawResponseMessage, payload: StreamReader) -> None:
         self._payload = payload
+        self._head = b""
         self.status: int = message.code
         self.headers = end_to_end(message.raw_headers)
         self.product = first_header(message.raw_headers, PRODUCT_HEADER)
@@ -82,10 +83,23 @@ class StreamedReply:
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body's bytes as they arrive, in their content coding. Raises UpstreamError where it breaks off."""
         try:
+            if self._head:
+                head, self._head = self._head, b""
+                yield head
             async for chunk in self._payload.iter_any():
                 yield chunk
         except (aiohttp.ClientError, HttpProcessingError, TimeoutError) as error:
             raise _no_answer(error) from error
+
+    async def peek(self, max_bytes: int) -> bytes | None:
+        """The body, if it is not longer than `max_bytes`. It is still to come, whole, as `chunks`."""
+        head = bytearray()
+        async for chunk in self.chunks():
+            head += chunk
+            if len(head) > max_bytes:
+                break
+        self._head = bytes(head)
+        return None if len(head) > max_bytes else self._head
 
     async def read(self, max_bytes: int, hold: Callable[[int], bool]) -> Reply:
         """The whole answer. `hold` is asked for room for each part.

@@ -60,6 +60,8 @@ UNDECIDED_PATHS = (
 ANY_SEARCH = f"/(?:{ANY}/)?{BY_INDEX}"
 OWN_PATHS = "/_es_rerank(?:/[^?]*)?"
 RERANK_API_PATHS = "/(?:v[12]/)?rerank"
+# What a point in time is opened for says which rule holds for its searches.
+POINT_OPENINGS = f"/(?:(?:{ANY}/)?_pit|{ANY}/_search/point_in_time)/*"
 # Each answer of a scroll moves it on: if it is asked for twice, a page is lost.
 SCROLL = "/_search/scroll(?:/[^?]*)?"
 ANY_PATH = "[^?]*"
@@ -156,6 +158,7 @@ def make_routes(rules: Sequence[Rule], *, rerank_api: bool = False) -> tuple[Rou
             for note, expression in UNDECIDED_EXPRESSIONS
         ),
         *(Route(target="proxies", methods=SEARCH_METHODS, path=path, note=note) for note, path in UNDECIDED_PATHS),
+        Route(target="proxies", methods=("POST",), path=POINT_OPENINGS, note="openings of points in time"),
         Route(
             target="proxies",
             methods=SEARCH_METHODS,

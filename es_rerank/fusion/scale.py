@@ -8,7 +8,7 @@ The lowest reranked `_score` is the window's lowest engine score, so pages past 
 highest is the engine's `max_score`, so every page names the same one. Where all e are equal, their width counts as
 1. Where all f are equal, the engine's scores stay. Engines keep scores as 32-bit floats, so values are rounded to
 one, and raised to the next where rounding would make two different f equal. So the highest `_score` can lie some such
-steps above the engine's.
+steps above the engine's. Where a score has to tell whether a hit is of the window, e_min is the next float above it.
 """
 
 from __future__ import annotations
@@ -27,17 +27,22 @@ MANTISSA_BITS = 23
 SMALLEST_EXPONENT = -125  # of `math.frexp`, for 32-bit floats that are not subnormal
 
 
-def scale_to_engine(engine_scores: Sequence[float], ranking: Ranking) -> tuple[float, ...]:
+def scale_to_engine(
+    engine_scores: Sequence[float], ranking: Ranking, *, above_lowest: bool = False
+) -> tuple[float, ...]:
     """The `_score` of every place of the ranking: parallel to `ranking.order`, never rising, exact 32-bit floats.
 
     A document without a fused score takes the value of the nearest scored one above it, or the engine's maximum.
-    `engine_scores` is parallel to the window.
+    `engine_scores` is parallel to the window. With `above_lowest`, and unless all f are equal, every value is above the
+    lowest of them, and so above the scores of all hits behind the window.
     """
     fused = [score for score in ranking.fused_scores if score is not None]
     if not fused or min(fused) == max(fused):
         return tuple(to_float32(engine_scores[index]) for index in ranking.order)
     low, high = min(engine_scores), max(engine_scores)
-    width = (high - low) or 1.0
+    if above_lowest:
+        low = next_float32(to_float32(low))
+    width = high - low if high > low else 1.0
     fused_low, fused_width = min(fused), max(fused) - min(fused)
     value_of: dict[int, float] = {}
     below = fused_below = None

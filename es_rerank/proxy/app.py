@@ -20,6 +20,7 @@ from es_rerank.proxy.own.router import answer_own
 from es_rerank.proxy.own.routes import ROUTES
 from es_rerank.proxy.parts import open_parts
 from es_rerank.proxy.pipeline import answer_one
+from es_rerank.proxy.points import MAX_ANSWER_BYTES, are_searched, changes_points, has_point
 from es_rerank.proxy.rerank_api.answer import answer_rerank, is_rerank
 from es_rerank.proxy.search.call import opaque_id
 from es_rerank.proxy.search.control import may_ask
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from es_rerank.records import Reply, Request
     from es_rerank.rules.book import RuleBook
     from es_rerank.settings import Settings
+    from es_rerank.upstream import StreamedReply
 
 LOG = logging.getLogger(__name__)
 HELD_BODY_BYTES = 64 * 1024
@@ -136,7 +138,7 @@ async def _route(exchange: Exchange, parts: Parts) -> None:
     if endpoint is not None:
         request = replace(request, body=await exchange.read_body(parts.limits.max_request_bytes))
         book = parts.rules.book  # the one reading: what is decided for this request is decided by it
-        if any(may_cover(book, named) for named in _named(endpoint, request, parts)) or may_ask(request):
+        if _is_ours(endpoint, request, book, parts):
             with parts.stats.in_flight():
                 await _search(exchange, request, endpoint, book, parts)
             return
@@ -144,7 +146,23 @@ async def _route(exchange: Exchange, parts: Parts) -> None:
         # A small body is read whole first, so that a slow caller does not keep a connection to the engine.
         request = replace(request, body=await exchange.read_body(HELD_BODY_BYTES))
     async with parts.engine.send(request) as reply:
+        if endpoint is None and reply.status == 200 and changes_points(request) and are_searched(parts.rules.book):
+            await _note_points(request, reply, parts)
         await exchange.stream(reply)
+
+
+async def _note_points(request: Request, reply: StreamedReply, parts: Parts) -> None:
+    """Remember what is opened before the caller knows of it, and forget what is closed."""
+    body = await reply.peek(MAX_ANSWER_BYTES)
+    if body is not None:
+        parts.points.note_answer(request, reply.headers, body, parts.rules.book)
+
+
+def _is_ours(endpoint: Endpoint, request: Request, book: RuleBook, parts: Parts) -> bool:
+    """Whether a rule may hold for some search of a request, or one may ask something of es-rerank."""
+    if any(may_cover(book, named) for named in _named(endpoint, request, parts)) or may_ask(request):
+        return True
+    return endpoint.kind in {"one", "many"} and has_point(request) and are_searched(book)
 
 
 def _named(endpoint: Endpoint, request: Request, parts: Parts) -> Iterable[str]:

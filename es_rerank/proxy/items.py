@@ -19,12 +19,11 @@ from es_rerank.proxy.scoring.ask import ScoreRequest
 from es_rerank.proxy.search.control import take_controls
 from es_rerank.proxy.search.decide import Relay, Rerank, decide, with_types
 from es_rerank.proxy.search.many import joined, read_responses
-from es_rerank.proxy.search.render import BLOCK, render_answer
+from es_rerank.proxy.search.render import BLOCK, render_answer, turned
 from es_rerank.proxy.search.window import plan_plain, plan_window, read_answer, read_texts
 from es_rerank.proxy.steps import (
     can_read,
     failed,
-    lacks_page,
     relayed,
     scored,
     settle,
@@ -32,6 +31,7 @@ from es_rerank.proxy.steps import (
     unranked,
     verdict_of,
     why_unfit,
+    why_useless,
     window_of,
 )
 from es_rerank.rawjson import open_object
@@ -124,6 +124,7 @@ def decide_items(
 def _decide_item(call: SearchCall, book: RuleBook, parts: Parts, is_text: Mapping[str, bool]) -> Entry:
     try:
         asked, call = take_controls(call)
+        call = parts.points.located(call, asked, book)
         decision = decide(call, asked, book, is_text)
     except CallerError as error:
         return error
@@ -217,7 +218,8 @@ def _why_useless(item: Item, answer: msgspec.Raw, found: EngineAnswer | None) ->
     if found is None:
         refused = "error" in (open_object(bytes(answer)) or {})
         return failed(item.decision, "engine_refused" if refused else "unreadable_answer")
-    return skipped("partial_answer", item.decision) if lacks_page(found, item.decision) else None
+    why = why_useless(found, item.decision)
+    return None if why is None else skipped(why, item.decision)
 
 
 def choose(items: Sequence[Item], windows: Windows, useless: Sequence[SearchStatus | None]) -> dict[int, Chosen]:
@@ -280,10 +282,12 @@ def _ranked(item: Item, plan: WindowPlan, decision: Rerank, found: EngineAnswer,
     """The client's page out of the window: in its new order, or in the engine's where the window was not judged."""
     if judged is None:
         verdict = unranked(found, decision)
+        decision = turned(found, decision, verdict.ranked)
         status = skipped(why_unfit(found, decision) or "language", decision)
         members = render_answer(found, plan, replace(decision, include=frozenset()), verdict)
     else:
         verdict, status = judged.verdict, judged.status
+        decision = turned(found, decision, verdict.ranked)
         members = render_answer(found, plan, decision, verdict)
     searched = None if item.searched is None else item.searched.with_hits(found, verdict, decision)
     return Answered(item=item, answer=members, status=status, searched=searched)

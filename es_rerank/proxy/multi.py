@@ -232,7 +232,12 @@ async def _read_windows(
     if reply.status != 200:
         return SearchStatus(status="failed", reason="engine_refused")
     windows = await compute(len(body), open_windows, reply, body, items)
-    return windows or SearchStatus(status="failed", reason="unreadable_answer")
+    if windows is None:
+        return SearchStatus(status="failed", reason="unreadable_answer")
+    for item, found in zip(items, windows.found, strict=True):
+        if found is not None:
+            parts.points.follow(item.call, found.top)
+    return windows
 
 
 async def _finish(entries: Sequence[Entry], windows: Windows, deadline: Deadline, run: _Run) -> Outcome:

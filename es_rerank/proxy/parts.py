@@ -12,6 +12,7 @@ from es_rerank.memory import MemoryBudget
 from es_rerank.proxy.events.opening import open_recorder
 from es_rerank.proxy.field_types import FieldTypes
 from es_rerank.proxy.jobs import Jobs
+from es_rerank.proxy.points import Points
 from es_rerank.proxy.scoring.opening import open_score_source
 from es_rerank.proxy.search.absent_fields import AbsentFields
 from es_rerank.proxy.search.async_memory import AsyncSearches
@@ -96,6 +97,7 @@ class Parts:
     large_windows: LargeWindows = field(default_factory=LargeWindows)
     absent_fields: AbsentFields = field(default_factory=AbsentFields)
     async_searches: AsyncSearches = field(default_factory=AsyncSearches)
+    points: Points = field(default_factory=lambda: Points(SystemClock()))
     stats: SearchStats = field(default_factory=lambda: SearchStats(SystemClock()))
 
     def without_events(self) -> Self:

@@ -23,7 +23,7 @@ from es_rerank.proxy.scoring.ask import ScoreRequest
 from es_rerank.proxy.search.call import read_call
 from es_rerank.proxy.search.control import HEADER, take_controls
 from es_rerank.proxy.search.decide import Relay, decide, with_types
-from es_rerank.proxy.search.render import Verdict, render_answer
+from es_rerank.proxy.search.render import Verdict, render_answer, turned
 from es_rerank.proxy.search.status import SearchStatus
 from es_rerank.proxy.search.window import plan_plain, plan_window, read_answer, read_texts
 from es_rerank.proxy.search.write import finish_body, start_body, writing_cost
@@ -34,7 +34,6 @@ from es_rerank.proxy.steps import (
     failed,
     fetch,
     holds,
-    lacks_page,
     note_absent_fields,
     reading_cost,
     relayed,
@@ -47,6 +46,7 @@ from es_rerank.proxy.steps import (
     verdict_of,
     why_lost,
     why_unfit,
+    why_useless,
     window_of,
     with_reasoning,
     with_warning,
@@ -122,7 +122,9 @@ class _WindowAnswer:
 
 async def answer_one(request: Request, expression: str, book: RuleBook, parts: Parts, share: Share) -> Outcome:
     """See `answer`: the outcome of a request that is one search."""
-    return (await answer(request, expression, book, parts, share)).as_request(expression)
+    trace = Trace()
+    outcome = await answer(request, expression, book, parts, share, trace)
+    return outcome.as_request(expression if trace.call is None else trace.call.expression)
 
 
 async def answer(  # noqa: PLR0917
@@ -143,6 +145,7 @@ async def answer(  # noqa: PLR0917
         has_room = holds(share, call.body, request.body)
         cost = READING_COST * len(call.body)
         asked, call = await compute(cost, take_controls, call)
+        call = parts.points.located(call, asked, book)
         plain = call.carrier.request  # from here on the request holds nothing that is meant for es-rerank
         run.trace.call = call
         if not has_room:
@@ -199,6 +202,7 @@ async def _rerank(call: SearchCall, decision: Rerank, run: _Run) -> SearchOutcom
         return await _pass_on(call, decision.include, fetched, run)
     found, cost = fetched.found, fetched.body_bytes
     trace.found = found
+    parts.points.follow(call, found.top)
     unfit = why_unfit(found, decision)
     if unfit is not None:
         return await _answer_unranked(call, plan, decision, fetched, skipped(unfit, decision), run)
@@ -217,6 +221,8 @@ async def _rerank(call: SearchCall, decision: Rerank, run: _Run) -> SearchOutcom
     trace.scores = scores
     window = window_of(found, scores)
     verdict = trace.verdict = await compute(cost, verdict_of, window, scores, decision)
+    if decision.cursor is not None:
+        decision = trace.decision = await compute(cost, turned, found, decision, verdict.ranked)
     if "reasoning" in decision.include:
         verdict = await with_reasoning(verdict, found, decision, request, scores, deadline, parts)
         laps.lap("reasoning")
@@ -276,8 +282,9 @@ async def _read_window(
     found = await compute(len(body), read_answer, body)
     if found is None:
         return failed(decision, "unreadable_answer")
-    if lacks_page(found, decision):
-        return skipped("partial_answer", decision)
+    useless = why_useless(found, decision)
+    if useless is not None:
+        return skipped(useless, decision)
     return _WindowAnswer(reply=reply, body_bytes=len(body), found=found)
 
 
@@ -318,6 +325,8 @@ async def _answer_unranked(  # noqa: PLR0917
     """The client's page in the engine's order, out of the window's answer: the engine is not asked again."""
     found, cost = window.found, window.body_bytes
     verdict = unranked(found, decision)
+    if decision.cursor is not None:
+        decision = run.trace.decision = await compute(cost, turned, found, decision, verdict.ranked)
     bare = replace(decision, include=frozenset())
     members = await compute(cost, render_answer, found, plan, bare, verdict)
     run = _with_hits(run, found, verdict, decision)

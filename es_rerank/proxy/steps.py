@@ -15,7 +15,7 @@ from es_rerank.fusion.rank import Window, rank
 from es_rerank.language import may_be_in
 from es_rerank.proxy.http.coding import UnreadableBodyError, decode_body, inflated_bytes
 from es_rerank.proxy.offload import compute
-from es_rerank.proxy.search.render import Verdict, page_of
+from es_rerank.proxy.search.render import Verdict, page_of, turned
 from es_rerank.proxy.search.status import SearchStatus, outcome_of
 from es_rerank.proxy.search.write import writing_cost
 from es_rerank.records import LongBody, first_header
@@ -126,12 +126,20 @@ def why_lost(error: Exception) -> Reason:
     return "unreadable_answer" if isinstance(error, UnreadableBodyError) else "window_lost"
 
 
-def lacks_page(found: EngineAnswer, decision: Rerank) -> bool:
+def _lacks_page(found: EngineAnswer, decision: Rerank) -> bool:
     """Whether a window may lack what the client's own search finds.
 
     A shard may have failed on our window alone. An answer that is incomplete otherwise serves if its page is full.
     """
     return found.shards_failed or not (found.complete or len(found.hits) >= decision.page.end)
+
+
+def why_useless(found: EngineAnswer, decision: Rerank) -> Reason | None:
+    """Why the client's own search has to be sent although a window came, or None."""
+    if _lacks_page(found, decision):
+        return "partial_answer"
+    cursor, scores = decision.cursor, found.scores[: decision.window]
+    return "past_window" if cursor is not None and (not scores or cursor.is_behind(min(scores))) else None
 
 
 def why_unfit(found: EngineAnswer, decision: Rerank) -> Reason | None:
@@ -193,7 +201,8 @@ async def with_reasoning(  # noqa: PLR0917
     parts: Parts,
 ) -> Verdict:
     """With what was thought about the hits of the page."""
-    places = [index for _, index in page_of(found, decision.page, verdict.ranked.ranking)]
+    page = turned(found, decision, verdict.ranked).page
+    places = [index for _, index in page_of(found, page, verdict.ranked.ranking)]
     shown = [index for index in places if index < len(request.texts)]
     return replace(verdict, reasoning=await parts.scores.find_reasoning(shown, request, scores, deadline))
 

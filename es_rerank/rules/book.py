@@ -79,6 +79,10 @@ class RuleBook:
             found = self._found[expression] = _find(self.rules, expression)
         return found
 
+    def named(self, name: object) -> BoundRule | None:
+        """The rule with this name."""
+        return next((bound for bound in self.rules if bound.rule.name == name), None)
+
     def scorers(self) -> dict[str, BoundRule]:
         """By the name of each scorer in use: the first rule that uses it."""
         return {bound.rule.scorer: bound for bound in reversed(self.rules)}

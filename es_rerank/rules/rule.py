@@ -66,6 +66,7 @@ class Rule(Section):
     deadline_s: Seconds | None = None
     dashboards: Dashboards = "leave"
     async_search: StrictBool = False
+    pit: StrictBool = False
     mode: Mode = "think"
     budget_tokens: Annotated[StrictInt, Field(ge=1)] | None = None
     think_top: Annotated[StrictInt, Field(ge=1)] = 20

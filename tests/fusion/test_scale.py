@@ -71,6 +71,20 @@ def test_an_unscored_document_on_top_has_the_highest_score() -> None:
 
 
 @given(windows())
+def test_scores_of_a_window_can_be_told_from_those_behind_it(window: Window) -> None:
+    """If asked for, every shown score is above the engine's lowest, unless nothing tells the documents apart."""
+    engine, ranking = window
+    values = scale_to_engine(engine, ranking, above_lowest=True)
+    fused = {score for score in ranking.fused_scores if score is not None}
+    if len(fused) > 1 and to_float32(min(engine)) < LARGEST_FLOAT32:
+        assert min(values) > to_float32(min(engine))
+        assert all(to_float32(float(float32_text(value))) == value for value in values)
+    elif len(fused) < 2:
+        assert values == scale_to_engine(engine, ranking)
+    assert all(above >= below for above, below in pairwise(values))
+
+
+@given(windows())
 def test_scores_are_32_bit_and_never_rise(window: Window) -> None:
     """Every place has a finite value that an engine could have given, at most that of the place above."""
     engine, ranking = window

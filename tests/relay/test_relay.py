@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 import pytest
 
+from es_rerank.proxy.points import MAX_ANSWER_BYTES
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -361,6 +363,22 @@ def test_who_asked_can_not_be_hidden(engine: ScriptedEngine, run_system: Callabl
     talk(port, b"GET /a HTTP/1.1\r\nhost: me\r\nconnection: x-forwarded-for, x-forwarded-host, close\r\n\r\n")
     [request] = engine.requests
     assert b"x-forwarded-for: 127.0.0.1\r\nx-forwarded-host: me\r\nx-forwarded-proto: http\r\n" in request
+
+
+@pytest.mark.parametrize("length", [0, 100, MAX_ANSWER_BYTES, MAX_ANSWER_BYTES + 1, 3 * MAX_ANSWER_BYTES])
+def test_an_answer_that_is_looked_at_passes_whole(
+    engine: ScriptedEngine, run_system: Callable[..., System], length: int
+) -> None:
+    """However long it is, and whatever is in it: here it should name a point in time, and does not."""
+    rule = '[[rules]]\nname = "a"\nindices = ["films"]\nfields = ["text"]\npit = true\n'
+    system = run_system(f"http://127.0.0.1:{engine.port}", extra=rule)
+    body = b"x" * length
+    engine.reply = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % length + body
+    status, lines, received = exchange(
+        int(system.url.rpartition(":")[2]), b"POST /films/_pit?keep_alive=1m HTTP/1.1\r\nhost: x\r\n"
+    )
+    assert (status[:12], received) == (b"HTTP/1.1 200", body)
+    assert b"content-length: %d" % length in lines
 
 
 def test_connections_to_the_engine_are_kept(port: int, engine: ScriptedEngine) -> None:

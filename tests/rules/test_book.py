@@ -32,6 +32,7 @@ THINKING = Rule(name="films", indices=("films*",), fields=("text",), scorer="llm
 # For each key of a rule another value, with the other keys that have to change with it.
 CHANGES: dict[str, dict[str, Any]] = {
     "name": {"name": "other"},
+    "pit": {"pit": True},
     "indices": {"indices": ("films*", "books")},
     "fields": {"fields": ("title", "text")},
     "template": {"template": "{text}", "fields": ()},

@@ -25,9 +25,12 @@ MAX_OPAQUE_ID_BYTES = 256
 class SearchCall:
     """One search as asked.
 
-    `expression` is the decoded index expression, '' if none is named. `body` is the JSON text, inflated, b'' if there
-    is none. `search` is the object in it, {} for no body. It is None if the body can't be read as an object (see
-    `read_object`), has another media type or an unknown coding, or is too large to hold; then `head` is its beginning.
+    `expression` is the decoded index expression, '' if none is named. With `in_point`, a point in time is named in its
+    place,
+    and the expression is what that is known to be of, '' for nothing.
+    `body` is the JSON text, inflated, b'' if there is none. `search` is the object in it, {} for no body. It is None if
+    the body can't be read as an object (see `read_object`), has another media type or an unknown coding, or is too
+    large to hold; then `head` is its beginning.
     `parameters` are the decoded URL parameters; if one comes twice, the last counts, as in the engines.
     """
 
@@ -37,6 +40,7 @@ class SearchCall:
     body: bytes
     search: dict[str, Any] | None
     head: bytes = b""
+    in_point: bool = False
 
     @property
     def held(self) -> bool:
@@ -48,6 +52,13 @@ class SearchCall:
         """Whether the body was not held only because memory was full."""
         body = self.carrier.request.body
         return isinstance(body, LongBody) and body.no_room
+
+    @property
+    def point_id(self) -> str | None:
+        """The id of the point in time that is searched, None where the body has none that can be read."""
+        point = (self.search or {}).get("pit")
+        named = point.get("id") if isinstance(point, dict) else None
+        return named if isinstance(named, str) else None
 
     @property
     def filter_path(self) -> str:

@@ -37,6 +37,7 @@ class Controls:
     """One request's wishes; None means the rule's own setting."""
 
     rerank: bool = True
+    rule: str | None = None
     query: str | None = None
     alpha: float | None = None
     method: Method | None = None
@@ -127,10 +128,15 @@ def check_controls(asked: dict[str, Any], limits: ControlLimits) -> Controls:
             raise CallerError(f"[ext.{KEY}] unknown field [{name}]; allowed are [{', '.join(ALLOWED)}]")
         problem = _problem(name, value, limits) or _thinking_problem(name, value, asked, limits)
         if problem:
-            raise CallerError(f"[ext.{KEY}.{name}] {problem}, was {_shown(value)}")
+            raise refused(name, value, problem)
     include = frozenset[Include](asked.get("include", ()))
     # The question is told in the status.
     return Controls(**{**asked, "include": include | {"status"} if "question" in include else include})
+
+
+def refused(name: str, value: Any, problem: str) -> CallerError:
+    """The refusal of a wish, which says what is wrong with its value."""
+    return CallerError(f"[ext.{KEY}.{name}] {problem}, was {_shown(value)}")
 
 
 def _problem(name: str, value: Any, limits: ControlLimits) -> str:
@@ -177,7 +183,7 @@ def _problem(name: str, value: Any, limits: ControlLimits) -> str:
             f"must be a list of [{', '.join(get_args(Include))}]",
         ),
         **dict.fromkeys(
-            NAMES,
+            ("rule", *NAMES),
             (
                 isinstance(value, str) and 0 < len(value) <= MAX_NAME_CHARACTERS,
                 f"must be a text of 1 to {MAX_NAME_CHARACTERS} characters",
@@ -200,7 +206,9 @@ def _thinking_problem(name: str, value: Any, asked: dict[str, Any], limits: Cont
 
 THINKING = ("mode", "budget_tokens", "think_top", "score")
 NAMES = ("query_id", "client_id", "application")
-ALLOWED = ("rerank", "query", "alpha", "method", "window", "deadline_s", "instruction", *THINKING, "include", *NAMES)
+ALLOWED = (
+    "rerank", "rule", "query", "alpha", "method", "window", "deadline_s", "instruction", *THINKING, "include", *NAMES,
+)  # fmt: skip
 
 
 def _read_header(value: bytes) -> dict[str, Any]:

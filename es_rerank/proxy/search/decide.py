@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from es_rerank.fusion.rank import Recipe
 from es_rerank.proxy.scoring.ask import Scoring, Stage
-from es_rerank.proxy.search.control import ControlLimits, check_controls
+from es_rerank.proxy.search.control import ControlLimits, check_controls, refused
+from es_rerank.proxy.search.cursor import Cursor, read_cursor
 from es_rerank.proxy.search.question import NOTHING_KNOWN, FieldChoice, Question, find_question, question_in_url
 from es_rerank.reasons import Foreign
 from es_rerank.rules.book import BoundRule
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 DEFAULT_SIZE = 10
 LARGEST_PAGE = 2**31 - 1
 FOREIGN_BODY_KEYS: tuple[Foreign, ...] = get_args(Foreign)
+# What a rule may allow for a search in a point in time.
+POINT_KEYS: frozenset[Foreign] = frozenset({"pit", "search_after"})
 FOREIGN_PARAMETERS: tuple[Foreign, ...] = ("scroll", "terminate_after", "search_pipeline")
 
 
@@ -69,6 +72,8 @@ class Rerank:
     `question` is what the text of `scoring.question` was made from, `in_doubt` the fields whose types may change it.
     `language` is the only one in which the window is scored, None for any. `mode` is None for a scorer that does not
     think. `may_reach_system` says that the search may find hits of system indices, which are never reranked.
+    `in_point` says that it searches a point in time. There it may have a `cursor`, behind which its page begins; until
+    the order is known, and with it that place (see `turned`), `page` is the one that begins right behind the window.
     """
 
     rule: str
@@ -84,6 +89,8 @@ class Rerank:
     mode: Mode | None
     deadline_s: float
     may_reach_system: bool = False
+    in_point: bool = False
+    cursor: Cursor | None = None
     include: frozenset[Include] = frozenset()
 
     @property
@@ -100,7 +107,7 @@ def decide(
     `asked` is what the request asks of us, unchecked. `is_text` is what is known of the fields that the search names.
     Raises CallerError where what is asked isn't allowed.
     """
-    bound = book.find(call.expression)
+    bound = _rule_of(call, asked, book)
     if not isinstance(bound, BoundRule):
         return Relay(reason=bound, include=check_controls(asked, _limits_of(None, book.limits)).include)
     controls = check_controls(asked, _limits_of(bound, book.limits))
@@ -111,14 +118,16 @@ def decide(
     if controls.query is not None:
         question = question.asking(controls.query)
     text = question.text_given(is_text)
+    cursor = _cursor(call)
     reason = (
         _unasked(controls)
         or _own_page(call, rule)
         or _unreadable(call)
-        or _foreign_feature(call)
+        or _foreign_feature(call, POINT_KEYS if call.in_point and rule.pit else frozenset())
         or _foreign_format(call)
         or _unfit_page(page, window)
         or _foreign_order(call)
+        or _unfit_cursor(cursor, call, page)
         or _no_question(question, text)
     )
     if reason is not None or page is None:
@@ -132,7 +141,7 @@ def decide(
         scorer=rule.scorer,
         text=rule.text,
         window=window,
-        page=page,
+        page=page if cursor is None else Page(start=window, size=page.size),
         question=question,
         in_doubt=question.fields_in_doubt(),
         scoring=Scoring(
@@ -151,7 +160,9 @@ def decide(
         language=bound.language,
         mode=mode,
         deadline_s=controls.deadline_s or bound.deadline_s,
-        may_reach_system=may_reach_system(call.expression),
+        may_reach_system=call.in_point or may_reach_system(call.expression),
+        in_point=call.in_point,
+        cursor=cursor,
         include=controls.include,
     )
 
@@ -159,6 +170,18 @@ def decide(
 def with_types(decision: Rerank, is_text: Mapping[str, bool]) -> Rerank:
     """The decision, once this is known of the fields that the search names."""
     return replace(decision, scoring=replace(decision.scoring, question=decision.question.text_given(is_text)))
+
+
+def _rule_of(call: SearchCall, asked: Mapping[str, Any], book: RuleBook) -> BoundRule | Reason:
+    """The rule that holds for the search, or why none does."""
+    if "rule" in asked:
+        if not call.in_point:
+            raise refused("rule", asked["rule"], "goes with [pit] in a search that names no index")
+        named = book.named(asked["rule"])
+        if named is None:
+            raise refused("rule", asked["rule"], "must be the name of a rule")
+        return named
+    return "pit" if call.in_point and not call.expression else book.find(call.expression)
 
 
 def _limits_of(bound: BoundRule | None, limits: LimitSettings) -> ControlLimits:
@@ -222,11 +245,11 @@ def _unreadable(call: SearchCall) -> Reason | None:
     return "memory_full" if call.no_room else "body_too_large"
 
 
-def _foreign_feature(call: SearchCall) -> Reason | None:
-    """The first feature of the search that forbids us to change the order."""
+def _foreign_feature(call: SearchCall, allowed: frozenset[Foreign]) -> Reason | None:
+    """The first feature of the search, but for those allowed, that forbids us to change the order."""
     search = call.search or {}
     for name in FOREIGN_BODY_KEYS:
-        if name in search and search[name] not in (None, False, 0, [], {}):
+        if name not in allowed and name in search and search[name] not in (None, False, 0, [], {}):
             return name
     for name in FOREIGN_PARAMETERS:
         if name in call.parameters and call.parameters[name] not in ("false", "0"):
@@ -275,6 +298,18 @@ def _foreign_order(call: SearchCall) -> Reason | None:
     if isinstance(order, dict):
         order = order.get("order", "desc")
     return None if name == "_score" and isinstance(order, str) and order.lower() == "desc" else "sort"
+
+
+def _cursor(call: SearchCall) -> Cursor | None:
+    """The cursor that the page begins behind; None for none, and for one that the engine should judge."""
+    return read_cursor((call.search or {}).get("search_after"), sum(1 for _ in _sort_keys(call)))
+
+
+def _unfit_cursor(cursor: Cursor | None, call: SearchCall, page: Page | None) -> Reason | None:
+    """`search_after` for a cursor, or a page with one, that the engine should judge."""
+    if "search_after" not in (call.search or {}):
+        return None
+    return "search_after" if cursor is None or page is None or page.start else None
 
 
 def _sort_keys(call: SearchCall) -> Iterator[tuple[Any, Any]]:

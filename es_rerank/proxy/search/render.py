@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from es_rerank.fusion.scale import float32_text, scale_to_engine
+from es_rerank.fusion.scale import float32_text, scale_to_engine, to_float32
+from es_rerank.proxy.search.cursor import place_behind
+from es_rerank.proxy.search.decide import Page
 from es_rerank.proxy.search.explanation import explanation_of, fused_hits
 from es_rerank.proxy.search.source_filter import cut_source
 from es_rerank.rawjson import RAW_LIST
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from es_rerank.fusion.fuse import Ranking
     from es_rerank.fusion.rank import Ranked
     from es_rerank.judgment import Judgment
-    from es_rerank.proxy.search.decide import Page, Rerank
+    from es_rerank.proxy.search.decide import Rerank
     from es_rerank.proxy.search.explanation import FusedHit
     from es_rerank.proxy.search.window import EngineAnswer, WindowPlan
     from es_rerank.rawjson import RawObject
@@ -46,7 +48,7 @@ def render_answer(answer: EngineAnswer, plan: WindowPlan, decision: Rerank, verd
     order = ranked.ranking.order
     window_scores = answer.scores[: len(order)]
     reranked = ranked.reranked
-    scaled = scale_to_engine(window_scores, ranked.ranking) if reranked else window_scores
+    scaled = _shown_scores(answer, decision, ranked)
     page = page_of(answer, decision.page, ranked.ranking)
     explained: Mapping[int, FusedHit] = {}
     if reranked and any("_explanation" in answer.hits[index] for _, index in page):
@@ -70,6 +72,24 @@ def render_answer(answer: EngineAnswer, plan: WindowPlan, decision: Rerank, verd
     if reranked and bytes(answer.hits_object.get("max_score", msgspec.Raw(b"null"))) != b"null":
         hits_object["max_score"] = _number(scaled[0])
     return {**answer.top, "hits": hits_object}
+
+
+def turned(answer: EngineAnswer, decision: Rerank, ranked: Ranked) -> Rerank:
+    """The decision with the page that its cursor means in this order; the same again if it has no cursor (any more)."""
+    if decision.cursor is None:
+        return decision
+    shown = [to_float32(score) for score in _shown_scores(answer, decision, ranked)]
+    sorts = [bytes(hit.get("sort", b"[]")) for hit in answer.hits]
+    start = place_behind(decision.cursor, ranked.ranking.order, shown, sorts)
+    return replace(decision, cursor=None, page=Page(start=start, size=decision.page.size))
+
+
+def _shown_scores(answer: EngineAnswer, decision: Rerank, ranked: Ranked) -> tuple[float, ...]:
+    """The `_score` of each place of the window. In a point in time, hits of the window lie above those behind it."""
+    window_scores = answer.scores[: len(ranked.ranking.order)]
+    if not ranked.reranked:
+        return window_scores
+    return scale_to_engine(window_scores, ranked.ranking, above_lowest=decision.in_point)
 
 
 def page_of(answer: EngineAnswer, page: Page, ranking: Ranking) -> list[tuple[int, int]]:

@@ -13,7 +13,7 @@ import msgspec
 from es_rerank.fusion.scale import LARGEST_FLOAT32
 from es_rerank.proxy.search.endpoint import MAX_TARGET_BYTES
 from es_rerank.proxy.search.source_filter import EVERYTHING, SourceFilter, asked_source, left_to_cut, widened
-from es_rerank.rawjson import RAW_LIST, RAW_OBJECT, RawObject
+from es_rerank.rawjson import RAW_LIST, RAW_OBJECT, RawObject, edit_object
 from es_rerank.rules.indices import is_system
 from es_rerank.texts import texts_of
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 SCORE = msgspec.json.Decoder(float)
 TEXT = msgspec.json.Decoder(str, strict=False)
+# `index.max_result_window` of both engines, unless configured.
+MAX_RESULT_WINDOW = 10_000
 # The rest of a request's first line, which the engines count with the target: the longest method and the version.
 LINE_BYTES = len(b"POST  HTTP/1.1")
 
@@ -70,6 +72,9 @@ class EngineAnswer:
 def plan_window(call: SearchCall, decision: Rerank) -> WindowPlan:
     """The upstream request for a reranked search. It leaves `filter_path` to us, since that could hide what we need."""
     size = max(decision.window, decision.page.end)
+    if decision.cursor is not None:  # in the window, or of no use: see cursor.py
+        size = max(decision.window, min(size, MAX_RESULT_WINDOW))
+        call = _without_cursor(call)
     filtered = bool(call.filter_path)
     asked = asked_source(call)
     wider = None if asked is None else widened(asked, decision.text.names)
@@ -81,6 +86,11 @@ def plan_window(call: SearchCall, decision: Rerank) -> WindowPlan:
         wider = SourceFilter(includes=(EVERYTHING,))
         request = call.carrier.asking(first=size, filtered=filtered, source=wider.parameters)
     return WindowPlan(request=request, shape=(call.expression, size, wider), cut=left_to_cut(asked, wider))
+
+
+def _without_cursor(call: SearchCall) -> SearchCall:
+    left = {key: value for key, value in (call.search or {}).items() if key != "search_after"}
+    return call.with_body(edit_object(call.body, {"search_after": None}), left)
 
 
 def plan_plain(call: SearchCall) -> Request:

@@ -223,8 +223,9 @@ def test_what_is_allowed(asked: dict[str, Any], controls: Controls) -> None:
         (
             {"Alpha": 1},
             (
-                "[ext.es_rerank] unknown field [Alpha]; allowed are [rerank, query, alpha, method, window, deadline_s, "
-                "instruction, mode, budget_tokens, think_top, score, include, query_id, client_id, application]"
+                "[ext.es_rerank] unknown field [Alpha]; allowed are [rerank, rule, query, alpha, method, window, "
+                "deadline_s, instruction, mode, budget_tokens, think_top, score, include, query_id, client_id, "
+                "application]"
             ),
         ),
         ({"mode": "deep"}, '[ext.es_rerank.mode] must be one of [think, direct, cascade], was ["deep"]'),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -13,6 +14,7 @@ from es_rerank.errors import CallerError
 from es_rerank.fusion.rank import Recipe
 from es_rerank.proxy.scoring.ask import Scoring, Stage
 from es_rerank.proxy.search.control import take_controls
+from es_rerank.proxy.search.cursor import Cursor
 from es_rerank.proxy.search.decide import FOREIGN_BODY_KEYS, FOREIGN_PARAMETERS, Page, Relay, Rerank, decide, with_types
 from es_rerank.proxy.search.question import find_question
 from es_rerank.reasons import OUTCOMES
@@ -26,6 +28,7 @@ from es_rerank.texts import TextSpec
 from tests.proxy.search.calls import FOX, NOT_OURS, call_of
 
 if TYPE_CHECKING:
+    from es_rerank.proxy.search.call import SearchCall
     from es_rerank.reasons import Reason
     from es_rerank.scorers.kinds import ScorerSettings
 
@@ -537,3 +540,87 @@ def test_the_question_is_told_only_where_it_is_asked_for() -> None:
     """A search that wants to know its question is told it."""
     assert decided_for({}).told_question is None
     assert decided_for({"include": ["question"]}).told_question == "quick fox"
+
+
+POINT = RULE.model_copy(update={"pit": True})
+IN_POINT: dict[str, Any] = {"query": FOX, "pit": {"id": "x"}}
+
+
+def decided_in_point(
+    search: dict[str, Any], asked: dict[str, Any] | None = None, *, expression: str = "notes", rule: Rule = POINT
+) -> Rerank | Relay:
+    """The decision for a search in a point in time that is known to be of these indices."""
+    call = replace(call_of(search, expression=expression), in_point=True)
+    return decide(call, asked or {}, book_of(rule, LOGS))
+
+
+def test_a_search_in_a_point_in_time_is_reranked_where_the_rule_says_so() -> None:
+    """By the rule of its indices; hits of system indices are looked for, since the engine alone knows what it holds."""
+    decision = decided_in_point(IN_POINT)
+    assert isinstance(decision, Rerank)
+    assert (decision.rule, decision.in_point, decision.may_reach_system) == ("notes", True, True)
+    assert (decision.page, decision.cursor) == (Page(start=0, size=10), None)
+    assert decided_in_point(IN_POINT, rule=RULE) == relay("pit")
+    assert decided_in_point(IN_POINT, expression="notes,logs") == Relay(reason="several_rules")
+    assert decided_in_point(IN_POINT, expression="") == Relay(reason="pit")
+
+
+def test_a_search_that_names_indices_beside_a_point_in_time_is_the_engines_to_refuse() -> None:
+    """Whatever the rule says."""
+    assert decide(call_of(IN_POINT), {}, book_of(POINT)) == relay("pit")
+
+
+def test_a_page_behind_a_cursor_is_looked_for_in_the_window() -> None:
+    """Its place is not known yet, so the hits that it can need at most are asked for."""
+    search = {**IN_POINT, "sort": ["_score", {"n": "asc"}], "search_after": [1.5, 7], "size": 3}
+    decision = decided_in_point(search)
+    assert isinstance(decision, Rerank)
+    assert decision.cursor == Cursor(score=1.5, others=(7,))
+    assert decision.page == Page(start=50, size=3)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"search_after": [1.5]},
+        {"search_after": []},
+        {"search_after": None},
+        {"search_after": [1.5, {"n": 1}]},
+        {"from": 1},
+        {"sort": None},
+    ],
+)
+def test_a_cursor_that_no_page_ends_with_is_the_engines_to_judge(change: dict[str, Any]) -> None:
+    """It refuses most of them."""
+    search = {**IN_POINT, "sort": ["_score", {"n": "asc"}], "search_after": [1.5, 7], **change}
+    assert decided_in_point(search) == relay("search_after")
+
+
+def test_a_cursor_without_a_point_in_time_passes() -> None:
+    """What is found may change between two of its pages."""
+    search = {"query": FOX, "sort": ["_score", {"n": "asc"}], "search_after": [1.5, 7]}
+    assert decide(call_of(search), {}, book_of(POINT)) == relay("search_after")
+
+
+def test_a_search_in_a_point_in_time_may_name_its_rule() -> None:
+    """That rule holds if it takes points in time."""
+    decision = decided_in_point(IN_POINT, {"rule": "notes"}, expression="notes*")
+    assert isinstance(decision, Rerank)
+    assert decision.rule == "notes"
+    assert decided_in_point(IN_POINT, {"rule": "logs"}, expression="logs*") == Relay(reason="pit", rule="logs")
+
+
+@pytest.mark.parametrize(
+    ("call", "rule", "says"),
+    [
+        (replace(call_of(IN_POINT), in_point=True), "secret", "must be the name of a rule, was ["),
+        (replace(call_of(IN_POINT), in_point=True), 5, "must be the name of a rule, was [5]"),
+        (call_of({"query": FOX}), "notes", "goes with [pit] in a search that names no index, was ["),
+    ],
+)
+def test_a_rule_that_cannot_be_meant_is_refused(call: SearchCall, rule: object, says: str) -> None:
+    """The error says what is allowed, but not which rules there are."""
+    with pytest.raises(CallerError) as refusal:
+        decide(call, {"rule": rule}, book_of(POINT))
+    assert f"[ext.es_rerank.rule] {says}" in str(refusal.value)
+    assert "notes" not in str(refusal.value) or rule == "notes"
