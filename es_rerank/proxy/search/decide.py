@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 DEFAULT_SIZE = 10
 LARGEST_PAGE = 2**31 - 1
 FOREIGN_BODY_KEYS: tuple[Foreign, ...] = get_args(Foreign)
+OTHER_FORMATS = (b"cbor", b"smile", b"yaml")
 FOREIGN_PARAMETERS: tuple[Foreign, ...] = ("scroll", "terminate_after", "search_pipeline")
 
 
@@ -236,10 +237,17 @@ def _foreign_feature(call: SearchCall) -> Reason | None:
 
 
 def _foreign_format(call: SearchCall) -> Reason | None:
-    """`format` where the client wants something other than JSON."""
+    """`format` where the client wants, or may get, something other than JSON.
+
+    An engine chooses by the parameter, else by `Accept`, else by the type of the request. Engines read lists in
+    `Accept` differently, so one that names another format at all is left to them.
+    """
     accept = (call.header(b"accept") or b"*/*").lower()
+    kind = (call.header(b"content-type") or b"").lower()
     readable = any(part in accept for part in (b"json", b"*/*", b"application/*"))
-    return None if readable and call.parameters.get("format", "") in ("", "json") else "format"
+    named = any(word in header for word in OTHER_FORMATS for header in (accept, kind))
+    asked = call.parameters.get("format", "").lower() in ("", "json")
+    return None if readable and asked and not named else "format"
 
 
 def _unfit_page(page: Page | None, window: int) -> Reason | None:
