@@ -70,7 +70,7 @@ def answer_to(url: str, path: str, body: bytes | None) -> tuple[int, Any]:
 def test_whatever_only_reads_is_answered_by_a_host_that_is_well(
     engine: Engine, host_that: Callable[..., Host], run_system: Callable[..., System], fault: str
 ) -> None:
-    """Beside a real engine that is well, a host that closes, hangs, or can't serve costs no reading request its answer."""
+    """Beside a real engine, a host that closes, hangs, or can't serve costs no reading request a thing."""
     bad = host_that(FAULTS[fault])
     system = run_system(engine.url, bad.url, extra=REAL_RULES.replace("deadline_s = 60.0", ""), upstream=SLOWLY)
     for _ in range(2):
