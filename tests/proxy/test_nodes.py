@@ -11,11 +11,11 @@ from es_rerank.records import Request
 
 ADDRESS = "search.example.org:9300"
 # The paths of elasticsearch-py, elasticsearch-js, opensearch-py and opensearch-js; of the clients for Java and Go; of
-# .NET; and of Kibana and OpenSearch Dashboards, which look for versions.
+# .NET; of opensearch-go 5; and of Kibana and OpenSearch Dashboards, which look for versions.
 SNIFFED = (
     "/_nodes/_all/http", "/_nodes/http?timeout=1000ms", "/_nodes/http,settings?flat_settings=true",
     "/_nodes?filter_path=nodes.*.version,nodes.*.http.publish_address,nodes.*.ip", "/_nodes/node-1,node-2/http/",
-    "/_nodes/_local",
+    "/_nodes/_local/http,os",
 )  # fmt: skip
 OTHERS = (
     "/_nodes/stats", "/_nodes/stats/http", "/_nodes/node-1/stats", "/_nodes/hot_threads", "/_nodes/node-1/hotthreads",
