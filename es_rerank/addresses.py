@@ -54,7 +54,7 @@ def published_address(text: str) -> str:
     bare = host[1:-1] if host[:1] == "[" and host[-1:] == "]" else host
     odd = not re.fullmatch(r"[A-Za-z0-9._-]+", bare) if bare == host else ":" not in bare or _address(bare) is None
     if not colon or odd or not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
-        raise ValueError("HOST:PORT is needed, without a scheme, with a port from 1 to 65535 and IPv6 in brackets")
+        raise ValueError("must be HOST:PORT, without a scheme, with a port from 1 to 65535 and IPv6 in brackets")
     return text
 
 

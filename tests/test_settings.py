@@ -223,7 +223,7 @@ def test_a_certificate_file_has_a_certificate(
         ("[server]\nmax_connections = 0", "server.max_connections = 0: input should be greater than or equal to 1"),
         (
             '[server]\nsniffed_address = "h"',
-            'server.sniffed_address = "h": HOST:PORT is needed, without a scheme, with',
+            'server.sniffed_address = "h": must be HOST:PORT, without a scheme, with',
         ),
         ("[server]\nport = 70000", "server.port = 70000: input should be less than or equal to 65535"),
         (
