@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.clients.transcript import PACKAGES, run_program
-from tests.conftest import RULES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,9 +62,8 @@ def test_a_client_that_sniffs_stays_where_the_proxy_publishes_itself(
     """With `sniffed_address`, every node is at the proxy for all that sniff, and all else is the engine's."""
     engine: Engine = request.getfixturevalue(name)
     engine.load(INDEX, {"1": {"text": "fox"}})
-    # It is the address of another proxy, since a port of its own is not known before it starts.
-    address = run_system(engine.url).url.removeprefix("http://")
-    system = run_system(engine.url, extra=RULES, server=f'sniffed_address = "{address}"')
+    system = run_system(engine.url, server='sniffed_address = "127.0.0.1:{port}"')
+    address = system.url.removeprefix("http://")
     for target in ("/_nodes/_all/http", VERSIONS, "/_nodes/http?pretty", "/_nodes/http,settings?flat_settings=true"):
         ours, body = told(system.url, target)
         theirs, direct = told(engine.url, target)
