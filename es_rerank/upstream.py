@@ -216,7 +216,10 @@ class Upstream:
                 return url, await self._ask(url, errand, last=url == urls[-1])
             except _HostFailedError as failed:
                 failure = failed
-                self._note_failure(url, str(failed))
+                if failed.silent:
+                    self._note_silence(url)
+                else:
+                    self._note_failure(url, str(failed))
                 sends += failed.sent + failed.silent
                 if failed.sent and (not errand.repeatable or sends >= MOST_SENDS):
                     break
@@ -262,7 +265,7 @@ class Upstream:
             if isinstance(error, aiohttp.ClientError):
                 raise _no_answer(error) from error
             if errand.due_s is not None and self._clock.monotonic_s() >= errand.due_s:
-                self._note_pause(url, "it lets deadlines pass without a word", self._hosts.mark_silent(url))
+                self._note_silence(url)
             raise
         return asking
 
@@ -292,6 +295,9 @@ class Upstream:
 
     def _note_failure(self, url: str, why: str) -> None:
         self._note_pause(url, why, self._hosts.mark_dead(url))
+
+    def _note_silence(self, url: str) -> None:
+        self._note_pause(url, "it lets time run out without a word", self._hosts.mark_silent(url))
 
     def _note_pause(self, url: str, why: str, pause_s: float | None) -> None:
         if pause_s is not None:
