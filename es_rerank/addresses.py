@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from urllib.parse import SplitResult, urlsplit
 
 DEFAULT_PORTS = {"http": 80, "https": 443, "redis": 6379, "rediss": 6379}
@@ -45,6 +46,16 @@ def listening_host(host: str) -> str:
     if odd or (":" in host and _address(host) is None):
         raise ValueError("a host name or an IP address is needed, without scheme, port or brackets")
     return host
+
+
+def published_address(text: str) -> str:
+    """The text, if it is `HOST:PORT` as engines publish their addresses: IPv6 in brackets. Raises ValueError."""
+    host, colon, port = text.rpartition(":")
+    bare = host[1:-1] if host[:1] == "[" and host[-1:] == "]" else host
+    odd = not re.fullmatch(r"[A-Za-z0-9._-]+", bare) if bare == host else ":" not in bare or _address(bare) is None
+    if not colon or odd or not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
+        raise ValueError("must be HOST:PORT, without a scheme, with a port from 1 to 65535 and IPv6 in brackets")
+    return text
 
 
 def host_and_port(parts: SplitResult) -> tuple[str, int]:

@@ -25,7 +25,7 @@ from pydantic import (
     model_validator,
 )
 
-from es_rerank.addresses import host_and_port, listening_host, read_url
+from es_rerank.addresses import host_and_port, listening_host, published_address, read_url
 
 if TYPE_CHECKING:
     from collections.abc import Sized
@@ -178,6 +178,7 @@ class ServerSettings(Section):
     port: Annotated[StrictInt, Field(ge=0, le=65535)] = 9300
     max_connections: Annotated[StrictInt, Field(ge=1, le=100_000)] = 4096
     client_timeout_s: Seconds = 60.0
+    sniffed_address: Annotated[StrictStr, AfterValidator(published_address)] | None = None
 
 
 class LimitSettings(Section):

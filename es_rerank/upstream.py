@@ -19,9 +19,10 @@ from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from es_rerank.errors import UpstreamError
-from es_rerank.hosts import Hosts
+from es_rerank.hosts import Hosts, Unserved
 from es_rerank.pool import EngineConnection, EnginePool
 from es_rerank.records import Reply, first_header
+from es_rerank.repeatable import changes_nothing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -42,7 +43,8 @@ PRODUCT_HEADER = b"x-elastic-product"
 VIA_HEADER = b"es-rerank-via"
 # An engine that can't serve, or a server before it that can't reach one. Another host may be better off.
 HOST_FAILED = frozenset({502, 503, 504})
-# No request breaks more hosts than this, even if it is the request itself that breaks them.
+# No request breaks more hosts than this, even if it is the request itself that breaks them. One that a host is silent
+# on may be heavy, so it counts twice.
 MOST_SENDS = 3
 SHORTEST_CONNECT_S = 0.05
 # Engines send a Warning header for each deprecated feature: together far more than the 8 KiB that aiohttp allows.
@@ -125,6 +127,7 @@ class Upstream:
         self._settings = settings
         self._clock = clock
         self._hosts = Hosts(settings.urls, clock)
+        self._unserved = Unserved(clock)
         self._host_names = {url: _host_of(url) for url in settings.urls}
         self._pool: EnginePool | None = None
         self._via = uuid.uuid4().hex[:16].encode()
@@ -150,10 +153,11 @@ class Upstream:
 
         If a host can't be reached, nothing was sent, so the next one is tried, each host once. What changes nothing
         (a search whose body we hold, a GET or HEAD without one) also goes to the next host if its connection breaks
-        before any answer, three hosts at most, and to one other host if the answer says that this one can't serve
-        (502, 503, 504). If a kept connection breaks, which the engine may just have closed, the same host is asked once
-        more. A host that failed is passed over for a while. Leaving the block early closes the connection, and so the
-        engine cancels its work.
+        before any answer, three hosts at most; and to one other host if this one says nothing until the read time-out,
+        or that it can't serve (502, 503, 504). If the other one says that too, its answer counts, and for a moment no
+        second host is asked for that path. If a kept connection breaks, which the engine may just have closed, the same
+        host is asked once more. A host that failed, or lets time run out again and again, is passed over for a while.
+        Leaving the block early closes the connection, and so the engine cancels its work.
 
         `due_s` is the instant of the clock by which the caller wants an answer: connecting to one host takes at most
         half of what is left. The answer itself is not cut. With `new_connection`, no kept connection is used.
@@ -163,7 +167,7 @@ class Upstream:
             _Errand(
                 request=request,
                 via=self._via_of(request),
-                repeatable=_changes_nothing(request),
+                repeatable=changes_nothing(request),
                 due_s=due_s,
                 new_connection=new_connection,
             )
@@ -199,7 +203,8 @@ class Upstream:
         if asking.reply.status not in HOST_FAILED:
             self._note_answer(url)
             return asking
-        if not errand.repeatable or not others:
+        path = errand.request.path
+        if not errand.repeatable or not others or path in self._unserved:
             return asking
         try:
             other_url, other = await self._ask_in_turn(others, errand)
@@ -208,7 +213,9 @@ class Upstream:
         except BaseException:
             asking.end()
             raise
-        if other.reply.status not in HOST_FAILED:  # else it is the whole engine that can't serve
+        if other.reply.status in HOST_FAILED:  # it is the whole engine that can't serve
+            self._unserved.note(path)
+        else:
             self._note_failure(url, f"it answers {asking.reply.status}")
             self._note_answer(other_url)
         asking.end()
@@ -223,9 +230,12 @@ class Upstream:
                 return url, await self._ask(url, errand, last=url == urls[-1])
             except _HostFailedError as failed:
                 failure = failed
-                self._note_failure(url, str(failed))
-                sends += failed.sent
-                if failed.sent and (not errand.repeatable or sends == MOST_SENDS):
+                if failed.silent:
+                    self._note_silence(url)
+                else:
+                    self._note_failure(url, str(failed))
+                sends += failed.sent + failed.silent
+                if failed.sent and (not errand.repeatable or sends >= MOST_SENDS):
                     break
         if failure is None:
             raise UpstreamError("no engine host is configured")
@@ -248,8 +258,12 @@ class Upstream:
         """The same on one connection. Raises _ClosedError too, where that is a kept one and broke."""
         if self._pool is None:
             raise RuntimeError("Upstream is used before it was entered")
+        with self._hosts.owing(url):
+            return await self._ask_on(self._pool, url, errand, limit_s)
+
+    async def _ask_on(self, pool: EnginePool, url: str, errand: _Errand, limit_s: float) -> _Asking:
         try:
-            connection = await self._pool.connect(url, limit_s=limit_s, new=errand.new_connection)
+            connection = await pool.connect(url, limit_s=limit_s, new=errand.new_connection)
         except (aiohttp.ClientConnectorError, TimeoutError) as error:
             raise _HostFailedError(_unreachable(error), sent=False) from error
         asking = _Asking(connection, errand.request, read_timeout_s=self._settings.read_timeout_s)
@@ -260,10 +274,12 @@ class Upstream:
             asking.end()
             if isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError):
                 raise (_ClosedError if kept else _HostFailedError)(_no_answer(error), sent=True) from error
-            if isinstance(error, HttpProcessingError):
-                raise _HostFailedError(_no_answer(error), sent=True) from error
-            if isinstance(error, aiohttp.ClientError | TimeoutError):
+            if isinstance(error, HttpProcessingError | TimeoutError):
+                raise _HostFailedError(_no_answer(error), sent=True, silent=isinstance(error, TimeoutError)) from error
+            if isinstance(error, aiohttp.ClientError):
                 raise _no_answer(error) from error
+            if errand.due_s is not None and self._clock.monotonic_s() >= errand.due_s:
+                self._note_silence(url)
             raise
         return asking
 
@@ -292,7 +308,12 @@ class Upstream:
             LOG.info("engine host %s answers again", url)
 
     def _note_failure(self, url: str, why: str) -> None:
-        pause_s = self._hosts.mark_dead(url)
+        self._note_pause(url, why, self._hosts.mark_dead(url))
+
+    def _note_silence(self, url: str) -> None:
+        self._note_pause(url, "it lets time run out without a word", self._hosts.mark_silent(url))
+
+    def _note_pause(self, url: str, why: str, pause_s: float | None) -> None:
         if pause_s is not None:
             LOG.warning("engine host %s failed: %s; it is passed over for %.0f s", url, why, pause_s)
 
@@ -309,12 +330,16 @@ class _Errand:
 
 
 class _HostFailedError(Exception):
-    """One host did not answer. `error` is what the caller gets if no other does; `sent` tells whether it was asked."""
+    """One host did not answer. `error` is what the caller gets if no other does; `sent` tells whether it was asked.
 
-    def __init__(self, error: UpstreamError, *, sent: bool) -> None:
+    `silent` says that it was asked, and said nothing until the read time-out.
+    """
+
+    def __init__(self, error: UpstreamError, *, sent: bool, silent: bool = False) -> None:
         super().__init__(error.detail or str(error))
         self.error = error
         self.sent = sent
+        self.silent = silent
 
 
 class _ClosedError(_HostFailedError):
@@ -462,16 +487,6 @@ def _tls(settings: UpstreamSettings) -> ssl.SSLContext | bool:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
-
-
-def _changes_nothing(request: Request) -> bool:
-    """Whether a request may be sent twice: a search, or a GET or HEAD without a body, all of which we hold.
-
-    A scroll moves on with each request.
-    """
-    if request.path.rstrip(b"/").endswith((b"/_search", b"/_msearch")):
-        return request.method in ("GET", "POST") and isinstance(request.body, bytes | None)
-    return request.method in ("GET", "HEAD") and request.body is None and b"/scroll" not in request.path
 
 
 def _unreachable(error: Exception) -> UnreachableError:

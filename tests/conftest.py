@@ -238,13 +238,14 @@ def start_system(
 ) -> System:
     """A proxy on these parts, without a worker yet.
 
-    `upstream` and `server` are more TOML for these tables, `extra` takes the place of the rules.
+    `upstream` and `server` are more TOML for these tables (`{port}` is the proxy's own), `extra` takes the place of
+    the rules.
     """
     port = free_port()
     config = folder / f"es-rerank-{port}.toml"
     config.write_text(
         f'[upstream]\nurls = ["{engine_url}"]\n{upstream}\n[redis]\nurl = "{redis_url}"\n'
-        f"[server]\nport = {port}\n{server}\n" + (extra or RULES)
+        f"[server]\nport = {port}\n{server.replace('{port}', str(port))}\n" + (extra or RULES)
     )
     proxy = supervisor.start(f"proxy-{port}", [*COMMAND, "serve", "--config", str(config)])
     supervisor.await_ready(proxy, lambda: is_listening(port), limit_s=START_LIMIT_S)

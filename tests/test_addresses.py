@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from es_rerank.addresses import host_and_port, listening_host, reaches, read_url
+from es_rerank.addresses import host_and_port, listening_host, published_address, reaches, read_url
 
 PIECES = st.lists(st.sampled_from(["zQ7", "http", "redis", ":", "//", "/", "@", "[", "]", "?", "#", " ", "℀", "1"]))
 
@@ -71,3 +71,19 @@ def test_only_what_is_certain_is_said_to_reach() -> None:
 def test_a_server_listens_on_a_name_or_an_address(host: str) -> None:
     """Names, addresses of both kinds, and every address are taken as they are."""
     assert listening_host(host) == host
+
+
+@pytest.mark.parametrize("text", ["search.example.org:9300", "10.0.0.1:80", "[::1]:65535", "es_1:1"])
+def test_an_address_is_published_as_engines_do(text: str) -> None:
+    """A name or an address and a port are kept as they are."""
+    assert published_address(text) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "host", "host:", ":80", "host:0", "host:65536", "host:x", "http://host:80", "::1:80", "[host]:80",
+             "a b:80", "host/10.0.0.1:80", "host:80\n", "[::1]", "host:\u0663"],
+)  # fmt: skip
+def test_what_clients_could_not_connect_to_is_not_published(text: str) -> None:
+    """Anything else is refused, and the message says what is needed."""
+    with pytest.raises(ValueError, match="must be HOST:PORT"):
+        published_address(text)

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from es_rerank.hosts import FIRST_PAUSE_S, LONGEST_PAUSE_S, Hosts
+from es_rerank.hosts import (
+    FIRST_PAUSE_S,
+    LONGEST_PAUSE_S,
+    MOST_SILENCES,
+    MOST_UNSERVED,
+    UNSERVED_S,
+    Hosts,
+    Unserved,
+)
 from tests.virtual import VirtualClock
 
 A, B, C = "http://a:9200", "http://b:9200", "http://c:9200"
@@ -134,3 +142,42 @@ def test_whatever_happens_every_host_is_listed_once(host_count: int, events: lis
         turn = hosts.in_turn()
         assert sorted(turn) == sorted(urls)
         assert answers or failed.issuperset(turn[turn.index(url) :])
+
+
+def test_a_host_that_owes_answers_comes_behind(clock: VirtualClock) -> None:
+    """A host that was asked, and has not begun to answer, comes after those that owe nothing."""
+    hosts = Hosts([A, B, C], clock)
+    with hosts.owing(A), hosts.owing(A), hosts.owing(C):
+        assert [hosts.in_turn() for _ in range(3)] == [[B, C, A]] * 3
+    assert [hosts.in_turn()[0] for _ in range(3)] == [A, B, C]
+
+
+def test_a_host_that_says_nothing_pauses_at_last(clock: VirtualClock) -> None:
+    """Each of three callers whose time runs out in a row is one more sign that the host hangs; an answer undoes it."""
+    hosts = Hosts([A, B], clock)
+    assert [hosts.mark_silent(A), hosts.mark_silent(A)] == [None, None]
+    hosts.mark_live(A)
+    assert [hosts.mark_silent(A) for _ in range(MOST_SILENCES)] == [None, None, FIRST_PAUSE_S]
+    assert [hosts.in_turn()[0] for _ in range(4)] == [B] * 4
+    clock.now_s += FIRST_PAUSE_S
+    assert hosts.in_turn()[0] == A
+    assert hosts.mark_silent(A) == 2 * FIRST_PAUSE_S, "one silence is enough on trial"
+
+
+def test_what_no_host_can_serve_is_believed_for_a_second(clock: VirtualClock) -> None:
+    """A path that two hosts could not serve is known for a second, and no other path is."""
+    unserved = Unserved(clock)
+    unserved.note(b"/red/_search")
+    assert b"/red/_search" in unserved
+    assert b"/films/_search" not in unserved
+    clock.now_s += UNSERVED_S
+    assert b"/red/_search" not in unserved
+
+
+def test_only_so_many_paths_are_known(clock: VirtualClock) -> None:
+    """However many paths fail, the latest are kept and the memory is bounded."""
+    unserved = Unserved(clock)
+    for number in range(3 * MOST_UNSERVED):
+        unserved.note(b"%d" % number)
+    assert len(unserved._until_s) == MOST_UNSERVED
+    assert b"%d" % (3 * MOST_UNSERVED - 1) in unserved

@@ -221,6 +221,10 @@ def test_a_certificate_file_has_a_certificate(
             "limits: max_answer_bytes = 33554432: at most max_held_bytes = 5000000",
         ),
         ("[server]\nmax_connections = 0", "server.max_connections = 0: input should be greater than or equal to 1"),
+        (
+            '[server]\nsniffed_address = "h"',
+            'server.sniffed_address = "h": must be HOST:PORT, without a scheme, with',
+        ),
         ("[server]\nport = 70000", "server.port = 70000: input should be less than or equal to 65535"),
         (
             '[server]\nhost = "0.0.0.0:80"',

@@ -62,6 +62,7 @@ OWN_PATHS = "/_es_rerank(?:/[^?]*)?"
 RERANK_API_PATHS = "/(?:v[12]/)?rerank"
 # What a point in time is opened for says which rule holds for its searches.
 POINT_OPENINGS = f"/(?:(?:{ANY}/)?_pit|{ANY}/_search/point_in_time)/*"
+NODES_PATHS = "/_nodes(?:/[^?]*)?"
 # Each answer of a scroll moves it on: if it is asked for twice, a page is lost.
 SCROLL = "/_search/scroll(?:/[^?]*)?"
 ANY_PATH = "[^?]*"
@@ -134,19 +135,29 @@ def make_plan(
         engines=tuple(_engine(url) for url in upstream.urls),
         engine_host=_host_header(upstream.urls[0]),
         trust=_trust(upstream, system_ca_file),
-        routes=make_routes(settings.rules, rerank_api=settings.rerank_api is not None),
+        routes=make_routes(
+            settings.rules,
+            rerank_api=settings.rerank_api is not None,
+            sniffed=settings.server.sniffed_address is not None,
+        ),
         hung_s=settings.limits.max_deadline_s + min(ENGINE_MARGIN_S, upstream.read_timeout_s),
         connect_timeout_s=upstream.connect_timeout_s,
         read_timeout_s=upstream.read_timeout_s,
     )
 
 
-def make_routes(rules: Sequence[Rule], *, rerank_api: bool = False) -> tuple[Route, ...]:
-    """All routes in order; the last takes what is left. `rerank_api` says whether the proxies answer that API."""
+def make_routes(rules: Sequence[Rule], *, rerank_api: bool = False, sniffed: bool = False) -> tuple[Route, ...]:
+    """All routes in order; the last takes what is left.
+
+    `rerank_api` says whether the proxies answer that API, `sniffed` whether they put their address into what the engine
+    says of its nodes.
+    """
+    nodes = Route(target="proxies", methods=("GET",), path=NODES_PATHS, note="where the nodes are")
     api = Route(target="own", methods=("POST",), path=RERANK_API_PATHS, note="the rerank API")
     return (
         Route(target="own", path=OWN_PATHS, note="the proxies' own paths"),
         *((api,) if rerank_api else ()),
+        *((nodes,) if sniffed else ()),
         *(
             Route(target="proxies", methods=SEARCH_METHODS, path=path, note=f"rule {rule.name}: {pattern}")
             for rule in rules

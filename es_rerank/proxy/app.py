@@ -15,6 +15,7 @@ from es_rerank.proxy.asynchronous import answer_result, answer_submitted
 from es_rerank.proxy.http.exchange import CallerLeftError, Exchange, check_head
 from es_rerank.proxy.http.own import UPSTREAM_KIND, caller_kind, error_reply, is_own
 from es_rerank.proxy.multi import answer_many
+from es_rerank.proxy.nodes import answer_nodes, asks_for_nodes
 from es_rerank.proxy.own.answer import write_error
 from es_rerank.proxy.own.router import answer_own
 from es_rerank.proxy.own.routes import ROUTES
@@ -145,6 +146,11 @@ async def _route(exchange: Exchange, parts: Parts) -> None:
     elif exchange.body_bytes is not None and exchange.body_bytes <= HELD_BODY_BYTES:
         # A small body is read whole first, so that a slow caller does not keep a connection to the engine.
         request = replace(request, body=await exchange.read_body(HELD_BODY_BYTES))
+    if parts.sniffed_address is not None and asks_for_nodes(request):
+        told = await answer_nodes(request, parts.sniffed_address, parts, exchange.share)
+        if told is not None:
+            await exchange.reply(told)
+            return
     async with parts.engine.send(request) as reply:
         if endpoint is None and reply.status == 200 and changes_points(request) and are_searched(parts.rules.book):
             await _note_points(request, reply, parts)

@@ -75,6 +75,7 @@ class Parts:
     """Everything that outlives a request.
 
     `field_types` is None where nobody is asked about the types of fields.
+    `sniffed_address` is None where clients may learn the addresses of the engine's nodes.
     `store` is None where es-rerank keeps no indices of its own, and so is `stored_rules`, which else are the `rules`.
     `events` is None where searches leave no events, and `rerank_api` where that API is not answered.
     `scorers` are all that the configuration knows, by name, and `jobs` those that run in this process.
@@ -87,6 +88,7 @@ class Parts:
     limits: LimitSettings
     memory: MemoryBudget
     forwarded_headers: bool = False
+    sniffed_address: str | None = None
     field_types: FieldTypes | None = None
     store: StoreEngine | None = None
     events: EventRecorder | None = None
@@ -143,6 +145,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             scorers=settings.known_scorers(),
             jobs=jobs,
             forwarded_headers=settings.upstream.forwarded_headers,
+            sniffed_address=settings.server.sniffed_address,
         )
 
 

@@ -156,6 +156,18 @@ def test_what_a_path_says(method: str, path: str, target: Target) -> None:
     assert route_of(make_routes([rule]), method, path) == target
 
 
+@pytest.mark.parametrize("path", ["/_nodes", "/_nodes/_all/http", "/_nodes/http,settings/"])
+def test_what_is_said_of_nodes_comes_from_the_proxies_where_they_change_it(path: str) -> None:
+    """Only GET, and only with `sniffed_address`: else clients ask the engine."""
+    routes = make_routes([], sniffed=True)
+    assert (route_of(routes, "GET", path), route_of(routes, "POST", path)) == ("proxies", "engine")
+    assert route_of(make_routes([]), "GET", path) == "engine"
+    needed = settings_of("http://h:1").model_dump(exclude_unset=True)
+    settings = Settings.model_validate({**needed, "server": {"sniffed_address": "search.example.org:80"}})
+    plan = make_plan(settings, listen=Address(host="", port=80), system_ca_file=None)
+    assert route_of(plan.routes, "GET", path) == "proxies"
+
+
 @pytest.mark.parametrize("path", ["/v1/rerank", "/v2/rerank", "/rerank"])
 def test_the_rerank_api_is_the_proxies_where_it_is_configured(path: str) -> None:
     """Only POST on its paths, and only with the API: else such a path is the engine's."""

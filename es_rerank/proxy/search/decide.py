@@ -36,6 +36,7 @@ LARGEST_PAGE = 2**31 - 1
 FOREIGN_BODY_KEYS: tuple[Foreign, ...] = get_args(Foreign)
 # What a rule may allow for a search in a point in time.
 POINT_KEYS: frozenset[Foreign] = frozenset({"pit", "search_after"})
+OTHER_FORMATS = (b"cbor", b"smile", b"yaml")
 FOREIGN_PARAMETERS: tuple[Foreign, ...] = ("scroll", "terminate_after", "search_pipeline")
 
 
@@ -259,10 +260,17 @@ def _foreign_feature(call: SearchCall, allowed: frozenset[Foreign]) -> Reason | 
 
 
 def _foreign_format(call: SearchCall) -> Reason | None:
-    """`format` where the client wants something other than JSON."""
+    """`format` where the client wants, or may get, something other than JSON.
+
+    An engine chooses by the parameter, else by `Accept`, else by the type of the request. Engines read lists in
+    `Accept` differently, so one that names another format at all is left to them.
+    """
     accept = (call.header(b"accept") or b"*/*").lower()
+    kind = (call.header(b"content-type") or b"").lower()
     readable = any(part in accept for part in (b"json", b"*/*", b"application/*"))
-    return None if readable and call.parameters.get("format", "") in ("", "json") else "format"
+    named = any(word in header for word in OTHER_FORMATS for header in (accept, kind))
+    asked = call.parameters.get("format", "").lower() in ("", "json")
+    return None if readable and asked and not named else "format"
 
 
 def _unfit_page(page: Page | None, window: int) -> Reason | None:

@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 from es_rerank.errors import CallerError
 from es_rerank.fusion.rank import Recipe
 from es_rerank.proxy.scoring.ask import Scoring, Stage
+from es_rerank.proxy.search.call import read_call
 from es_rerank.proxy.search.control import take_controls
 from es_rerank.proxy.search.cursor import Cursor
 from es_rerank.proxy.search.decide import FOREIGN_BODY_KEYS, FOREIGN_PARAMETERS, Page, Relay, Rerank, decide, with_types
 from es_rerank.proxy.search.question import find_question
 from es_rerank.reasons import OUTCOMES
+from es_rerank.records import Request
 from es_rerank.rules.book import RuleBook, make_book
 from es_rerank.rules.rule import Rule
 from es_rerank.scorers.e5 import E5Settings
@@ -25,7 +27,7 @@ from es_rerank.scorers.minilm import MinilmSettings
 from es_rerank.scorers.vllm import VllmSettings
 from es_rerank.tables import LimitSettings
 from es_rerank.texts import TextSpec
-from tests.proxy.search.calls import FOX, NOT_OURS, call_of
+from tests.proxy.search.calls import FOX, MAX_BYTES, NOT_OURS, call_of
 
 if TYPE_CHECKING:
     from es_rerank.proxy.search.call import SearchCall
@@ -442,12 +444,31 @@ def test_a_search_that_names_no_index_may_meet_system_indices(expression: str, m
         (b"application/yaml", False),
         (b"application/vnd.elasticsearch+cbor;compatible-with=8", False),
         (b"application/smile", False),
+        (b"application/cbor;q=0.1, application/json", False),
+        (b"Application/YAML, */*", False),
     ],
 )
 def test_only_json_is_written(accept: bytes, reranked: bool) -> None:
     """A client that accepts no JSON gets the engine's own answer."""
     assert isinstance(decided({"query": FOX}, "", (b"accept", accept)), Rerank) is reranked
     assert reranked or decided({"query": FOX}, "", (b"accept", accept)) == relay("format")
+
+
+@pytest.mark.parametrize(
+    ("kind", "query", "reranked"),
+    [
+        (b"application/yaml", "q=fox", False),
+        (b"application/cbor", "q=fox&format=json", False),
+        (b"text/plain", "q=fox", True),
+        (b"application/json", "q=fox&format=JSON", True),
+        (b"application/json", "q=fox&format=Cbor", False),
+    ],
+)
+def test_a_request_without_a_body_may_ask_for_a_format_by_its_type(kind: bytes, query: str, *, reranked: bool) -> None:
+    """Without `Accept` an engine answers in the type of the request, although that has no body."""
+    request = Request(method="GET", target=f"/notes/_search?{query}".encode(), headers=((b"Content-Type", kind),))
+    decision = decide(read_call(request, "notes", max_bytes=MAX_BYTES), {}, BOOK)
+    assert isinstance(decision, Rerank) if reranked else decision == relay("format")
 
 
 @given(
