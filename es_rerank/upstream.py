@@ -42,6 +42,8 @@ PRODUCT_HEADER = b"x-elastic-product"
 VIA_HEADER = b"es-rerank-via"
 # An engine that can't serve, or a server before it that can't reach one. Another host may be better off.
 HOST_FAILED = frozenset({502, 503, 504})
+# How the paths end by which is searched.
+SEARCHES = (b"/_search", b"/_msearch", b"/_search/template", b"/_msearch/template", b"/_render/template")
 # No request breaks more hosts than this, even if it is the request itself that breaks them.
 MOST_SENDS = 3
 SHORTEST_CONNECT_S = 0.05
@@ -469,7 +471,7 @@ def _changes_nothing(request: Request) -> bool:
 
     A scroll moves on with each request.
     """
-    if request.path.rstrip(b"/").endswith((b"/_search", b"/_msearch")):
+    if request.path.rstrip(b"/").endswith(SEARCHES):
         return request.method in ("GET", "POST") and isinstance(request.body, bytes | None)
     return request.method in ("GET", "HEAD") and request.body is None and b"/scroll" not in request.path
 

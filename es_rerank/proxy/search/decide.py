@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 DEFAULT_SIZE = 10
 LARGEST_PAGE = 2**31 - 1
+# Of the deadline. The rest is for the search itself, whoever answers it.
+RENDERING_SHARE = 0.5
 FOREIGN_BODY_KEYS: tuple[Foreign, ...] = get_args(Foreign)
 # What a rule may allow for a search in a point in time.
 POINT_KEYS: frozenset[Foreign] = frozenset({"pit", "search_after"})
@@ -56,12 +58,14 @@ class Page:
 class Relay:
     """The search goes through unreranked, for this reason; `rule` is the name of the one that held, if any.
 
-    `in_doubt` are the fields whose types, once known, may give it a question after all.
+    `in_doubt` are the fields whose types, once known, may give it a question after all. `rendering_s` is how long after
+    the search has come the engine may have made it of its template, to be decided then; None where it is not asked.
     """
 
     reason: Reason
     rule: str | None = None
     in_doubt: tuple[str, ...] = ()
+    rendering_s: float | None = None
     include: frozenset[Include] = frozenset()
 
 
@@ -114,6 +118,7 @@ def decide(
     rule = bound.rule
     window = controls.window or rule.window
     page = _page(call)
+    deadline_s = controls.deadline_s or bound.deadline_s
     question = question_of(call).choosing(FieldChoice(only=rule.question_fields, ignored=rule.ignore_fields))
     if controls.query is not None:
         question = question.asking(controls.query)
@@ -125,14 +130,21 @@ def decide(
         or _unreadable(call)
         or _foreign_feature(call, POINT_KEYS if call.in_point and rule.pit else frozenset())
         or _foreign_format(call)
+        or ("template" if call.template else None)
         or _unfit_page(page, window)
         or _foreign_order(call)
         or _unfit_cursor(cursor, call, page)
         or _no_question(question, text)
     )
     if reason is not None or page is None:
-        in_doubt = question.fields_in_doubt() if reason == "no_text_query" else ()
-        return Relay(reason=reason or "unreadable_page", rule=rule.name, in_doubt=in_doubt, include=controls.include)
+        renders = reason == "template" and rule.templates
+        return Relay(
+            reason=reason or "unreadable_page",
+            rule=rule.name,
+            in_doubt=question.fields_in_doubt() if reason == "no_text_query" else (),
+            rendering_s=deadline_s * RENDERING_SHARE if renders else None,
+            include=controls.include,
+        )
     abilities = bound.scorer.abilities
     mode = controls.mode or rule.mode if abilities.thinks else None
     score = controls.score or rule.score
@@ -159,7 +171,7 @@ def decide(
         ),
         language=bound.language,
         mode=mode,
-        deadline_s=controls.deadline_s or bound.deadline_s,
+        deadline_s=deadline_s,
         may_reach_system=call.in_point or may_reach_system(call.expression),
         in_point=call.in_point,
         cursor=cursor,
