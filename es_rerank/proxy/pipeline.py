@@ -205,7 +205,7 @@ async def rerank(  # noqa: PLR0917
 
 
 async def _decide(call: SearchCall, asked: dict[str, Any], book: RuleBook, run: _Run) -> Rerank | Relay:
-    """See `decide`. A search that may have a question after all is decided again once the types of its fields are known."""
+    """See `decide`. A search that may have a question after all is decided again once its fields are known."""
     cost, parts = READING_COST * len(call.body), run.parts
     decision = await compute(cost, decide, call, asked, book)
     if isinstance(decision, Relay) and decision.in_doubt:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 # Of the URL's parameters, those that say how an answer is written.
 WRITING = ("filter_path", "pretty", "format")
-# What a search template's URL may say besides. The engines take a search's own parameters there too (`q`, `size`, `sort`
-# and the like), but the search that is made of the template takes the place of all they say (measured on OpenSearch 2.19).
+# What a search template's URL may say besides. The engines take a search's own parameters there too (`q`, `size` and
+# the like), but the search that is made takes the place of all they say (measured on OpenSearch 2.19).
 BESIDE_TEMPLATE = (*WRITING, "scroll", "search_pipeline")
 # A caller may make it as long as a head, and ten thousand log lines and events may wait.
 MAX_OPAQUE_ID_BYTES = 256

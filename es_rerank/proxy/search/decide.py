@@ -116,9 +116,13 @@ def decide(
         return Relay(reason=bound, include=check_controls(asked, _limits_of(None, book.limits)).include)
     controls = check_controls(asked, _limits_of(bound, book.limits))
     rule = bound.rule
+    deadline_s = controls.deadline_s or bound.deadline_s
+    if call.template and rule.templates and call.search is not None:
+        # Whatever else is said: the template may ask something of us, which no engine must see.
+        limit_s = deadline_s * RENDERING_SHARE
+        return Relay(reason="template", rule=rule.name, rendering_s=limit_s, include=controls.include)
     window = controls.window or rule.window
     page = _page(call)
-    deadline_s = controls.deadline_s or bound.deadline_s
     question = question_of(call).choosing(FieldChoice(only=rule.question_fields, ignored=rule.ignore_fields))
     if controls.query is not None:
         question = question.asking(controls.query)
@@ -137,14 +141,8 @@ def decide(
         or _no_question(question, text)
     )
     if reason is not None or page is None:
-        renders = reason == "template" and rule.templates
-        return Relay(
-            reason=reason or "unreadable_page",
-            rule=rule.name,
-            in_doubt=question.fields_in_doubt() if reason == "no_text_query" else (),
-            rendering_s=deadline_s * RENDERING_SHARE if renders else None,
-            include=controls.include,
-        )
+        in_doubt = question.fields_in_doubt() if reason == "no_text_query" else ()
+        return Relay(reason=reason or "unreadable_page", rule=rule.name, in_doubt=in_doubt, include=controls.include)
     abilities = bound.scorer.abilities
     mode = controls.mode or rule.mode if abilities.thinks else None
     score = controls.score or rule.score
