@@ -19,7 +19,6 @@ from es_rerank.proxy.search.question import NOTHING_KNOWN
 from es_rerank.proxy.search.status import SearchStatus
 from es_rerank.proxy.search.template import read_rendered, rendered_call, rendering_of
 from es_rerank.proxy.steps import READING_COST, drop, fetch, why_lost
-from es_rerank.upstream import UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -56,18 +55,14 @@ async def render(
 ) -> list[SearchCall | SearchStatus]:
     """Parallel to the templates: the search that the engine makes of each, or why there is none at `due_s`.
 
-    MAX_RENDERING are asked for at a time. Raises UnreachableError, since the client's own request would not be answered
-    either.
+    MAX_RENDERING are asked for at a time. If no host is reached in this time, the client's own request has more of it.
     """
     turns = asyncio.Semaphore(MAX_RENDERING)
     tasks = [asyncio.create_task(_render(one, turns, due_s, parts, share)) for one in templates]
     try:
         with suppress(TimeoutError):
             async with parts.clock.limit(due_s):
-                await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-        for task in tasks:
-            if task.done():
-                task.result()  # raises what one of them raised, while others may wait
+                await asyncio.wait(tasks)
         return [
             task.result() if task.done() else one.unmade("deadline") for one, task in zip(templates, tasks, strict=True)
         ]
@@ -82,8 +77,6 @@ async def _render(
     async with turns:
         try:
             reply, body = await fetch(rendering_of(template.call), parts, share, due_s=due_s)
-        except UnreachableError:
-            raise
         except (UpstreamError, UnreadableBodyError) as error:
             LOG.warning("the engine's answer for a template is of no use: %s", error)
             return template.unmade(why_lost(error))
@@ -102,7 +95,7 @@ async def render_items(  # noqa: PLR0917
 ) -> tuple[list[Entry], list[SearchCall]]:
     """The entries, and the calls that they were decided of, with the searches that are made of templates.
 
-    All have the time that the one with the latest deadline has. Raises UnreachableError.
+    All have the time that the one with the latest deadline has.
     """
     places = [place for place, entry in enumerate(entries) if _rendering_s(entry) is not None]
     if not places:

@@ -319,3 +319,28 @@ def test_an_engine_without_templates_refuses_them_in_its_own_words(
         assert direct[0] == 400
         for body in bodies:
             assert ask(system.url, target, body) == direct
+
+
+PIECES = st.sampled_from(
+    [b"{}", b"\n", b" ", b"{{", b"}}", b"]", b"\x00", b"\xff", b'"', b",", b'{"index":"films-template"}', b'{"source":']
+    + [json.dumps({"source": source}).encode() for source in SOURCES[:4]]
+    + [
+        b'{"source":"{\\"query\\":{}},\\"x\\":{}"}',
+        b'{"id":7}',
+        b'{"source":[1]}',
+        b'{"params":{"words":[{}]},"id":"nothing"}',
+    ]
+)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(body=st.lists(PIECES, max_size=6).map(b"".join) | st.binary(max_size=40), many=st.booleans())
+def test_no_body_gets_another_status_than_from_the_engine(
+    engine: Engine, system: System, body: bytes, *, many: bool
+) -> None:
+    """Broken templates of every kind: no failure of ours, and a refusal is the engine's, byte for byte."""
+    target = f"/{INDEX}/_msearch/template" if many else f"/{INDEX}/_search/template"
+    direct, through = ask(engine.url, target, body), ask(system.url, target, body)
+    assert through[0] == direct[0]
+    if direct[0] != 200:
+        assert through == direct

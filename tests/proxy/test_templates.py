@@ -87,6 +87,7 @@ async def test_the_search_of_a_template_is_reranked() -> None:
         (rendered({**SEARCH, "sort": "n"}), "skipped", "sort"),
         (rendered({**SEARCH, "x": "y" * (SETTINGS.limits.max_request_bytes + 1)}), "skipped", "body_too_large"),
         (UpstreamError("it broke off"), "failed", "window_lost"),
+        (UnreachableError("not in this time"), "failed", "window_lost"),
     ],
 )
 async def test_what_is_not_reranked_goes_through_as_it_came(
@@ -96,16 +97,6 @@ async def test_what_is_not_reranked_goes_through_as_it_came(
     outcome = await answered(asked(), parts_with(FakeEngine(answer_of_engine)))
     assert outcome.forward == asked()
     assert (outcome.status.status, outcome.status.reason, outcome.status.rule) == (status, reason, "films")
-
-
-async def test_no_engine_is_no_answer() -> None:
-    """The client's own request would not be answered either."""
-    with pytest.raises(UnreachableError):
-        await answered(asked(), parts_with(FakeEngine(UnreachableError("none"))))
-    with pytest.raises(UnreachableError):
-        await answered_many(
-            many(FILMS, TEMPLATE, FILMS, TEMPLATE), parts_with(FakeEngine(UnreachableError("none"), None))
-        )
 
 
 async def test_rendering_takes_half_of_the_deadline_at_most() -> None:
