@@ -112,7 +112,7 @@ def test_templates_name_indices_as_searches_do(target: bytes, kind: SearchKind, 
     """One template as a search, and many as an `_msearch`."""
     found = endpoint_of(Request(method="POST", target=target, headers=()))
     assert found == Endpoint(kind=kind, expression=expression)
-    assert (found.is_template, found.is_one) == (True, kind == "template")
+    assert (found.is_template, found.is_many) == (True, kind == "templates")
 
 
 def test_a_target_that_engines_refuse_is_no_search() -> None:
