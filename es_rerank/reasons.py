@@ -32,6 +32,7 @@ NotOurs = Literal[
     "async_search",
     "product_origin",
     "asked_off",
+    "template",
     "no_text_query",
     "not_bm25",
     "sort",

@@ -13,10 +13,13 @@ from es_rerank.proxy.field_types import KEPT_S, KEPT_UNKNOWN_S, MAX_ASKING, MAX_
 from es_rerank.proxy.search import async_memory
 from es_rerank.proxy.search.clauses import BODY_TEXT, FIELD_TEXT, INNER_QUERY, SPANS, SYNTAX_TEXT, WORD_PARTS
 from es_rerank.proxy.search.control import ALLOWED, MAX_NAME_CHARACTERS, MAX_QUERY_CHARACTERS, Controls, Include
+from es_rerank.proxy.search.decide import RENDERING_SHARE
 from es_rerank.proxy.search.question import MAX_WORDS, find_question
 from es_rerank.proxy.search.status import SearchStatus
 from es_rerank.proxy.search.syntax import MAX_SYNTAX_CHARS
+from es_rerank.proxy.search.template import VERBATIM
 from es_rerank.proxy.steps import TYPES_WAIT_S
+from es_rerank.proxy.templates import MAX_RENDERING
 from es_rerank.reasons import OUTCOMES, Outcome
 from es_rerank.tables import LimitSettings
 from tests.proxy.search.calls import NOT_OURS
@@ -115,6 +118,15 @@ def test_what_is_remembered_of_async_searches_is_explained() -> None:
         f"for an hour after it was last asked for, at most {async_memory.MAX_KEPT:,} searches and 16 MiB, none" in text
     )
     assert "none longer than 256 KiB" in text
+
+
+def test_the_limits_of_templates_are_explained() -> None:
+    """How many are made at a time, in what share of the deadline, and how a window is asked for."""
+    text = " ".join(PAGE.split())
+    assert f"Of an `_msearch/template`, {MAX_RENDERING} are asked for at a time" in text
+    assert RENDERING_SHARE == 0.5
+    assert "Making the search may take half of it" in text
+    assert f"`{VERBATIM}`" in text
 
 
 def test_the_queries_of_front_ends_are_counted() -> None:

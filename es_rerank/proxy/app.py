@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from es_rerank.errors import CallerError, UpstreamError
@@ -54,6 +55,8 @@ ANSWERS: Mapping[SearchKind, Callable[[Request, str, RuleBook, Parts, Share], Aw
     "many": answer_many,
     "async": answer_submitted,
     "async_result": answer_result,
+    "template": partial(answer_one, template=True),
+    "templates": partial(answer_many, template=True),
 }
 
 
@@ -166,7 +169,9 @@ async def _note_points(request: Request, reply: StreamedReply, parts: Parts) -> 
 
 def _is_ours(endpoint: Endpoint, request: Request, book: RuleBook, parts: Parts) -> bool:
     """Whether a rule may hold for some search of a request, or one may ask something of es-rerank."""
-    if any(may_cover(book, named) for named in _named(endpoint, request, parts)) or may_ask(request):
+    template = endpoint.is_template
+    named = _named(endpoint, request, parts)
+    if any(may_cover(book, one, template=template) for one in named) or may_ask(request):
         return True
     return endpoint.kind in {"one", "many"} and has_point(request) and are_searched(book)
 
@@ -176,7 +181,7 @@ def _named(endpoint: Endpoint, request: Request, parts: Parts) -> Iterable[str]:
     if endpoint.kind == "async_result":
         search = parts.async_searches.find(endpoint.search_id, parts.clock.monotonic_s())
         return () if search is None else (search.expression,)
-    if endpoint.kind == "many":
+    if endpoint.is_many:
         return named_expressions(request.body, endpoint.expression)
     return (endpoint.expression,)
 

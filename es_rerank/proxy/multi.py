@@ -64,6 +64,7 @@ from es_rerank.proxy.steps import (
     with_warning,
     writing_s,
 )
+from es_rerank.proxy.templates import render_items
 from es_rerank.rawjson import open_object
 from es_rerank.reasons import Failure
 from es_rerank.records import Reply, first_header, without_headers
@@ -93,6 +94,7 @@ class _Run:
     """What every step has at hand: the process's parts, a stopwatch for all searches, what the request may hold.
 
     `plain` is the client's own request without what is meant for es-rerank in its headers, and `body` its lines.
+    `reading_cost` is how much there is to compute for a step that looks at what all searches ask.
     """
 
     parts: Parts
@@ -100,16 +102,15 @@ class _Run:
     share: Share
     plain: Request
     body: bytes
-
-    @property
-    def reading_cost(self) -> int:
-        """How much there is to compute for a step that looks at what all searches ask."""
-        return READING_COST * len(self.body)
+    reading_cost: int
 
 
-async def answer_many(request: Request, expression: str, book: RuleBook, parts: Parts, share: Share) -> Outcome:
-    """Answer an `_msearch` by the rules of this book. `expression` is the index expression of its path, '' for none.
+async def answer_many(
+    request: Request, expression: str, book: RuleBook, parts: Parts, share: Share, *, template: bool = False
+) -> Outcome:
+    """Answer an `_msearch`, or one of templates, by the rules of this book.
 
+    `expression` is the index expression of its path, '' for none.
     `request.body` is a stream only if it can't be held. Answers that have to be held are taken from `share`.
     A search that asks es-rerank for something that isn't allowed gets that as its own answer; CallerError is raised
     only where all do, or where the answers can't be written into. Raises UpstreamError if no engine host answers.
@@ -118,15 +119,20 @@ async def answer_many(request: Request, expression: str, book: RuleBook, parts: 
     plain = replace(request, headers=without_headers(request.headers, HEADER))
     try:
         max_bytes = parts.limits.max_request_bytes
-        read = await compute(reading_cost(request), read_many, request, expression, max_bytes=max_bytes)
+        read = await compute(
+            reading_cost(request), read_many, request, expression, max_bytes=max_bytes, template=template
+        )
         if not isinstance(read, tuple):
             return _unread(plain, expression, read, laps)
         body, calls = read
         if not holds(share, body, request.body):
             return _unread(plain, expression, "memory_full", laps)
-        run = _Run(parts=parts, laps=laps, share=share, plain=plain, body=body)
+        run = _Run(parts=parts, laps=laps, share=share, plain=plain, body=body, reading_cost=READING_COST * len(body))
         known = [NOTHING_KNOWN] * len(calls)
         entries = await compute(run.reading_cost, decide_items, calls, book, parts, known)
+        if template:
+            entries, calls = await render_items(entries, calls, book, parts, share, laps)
+            run = replace(run, reading_cost=READING_COST * sum(len(call.body) for call in calls))
         entries = await _decide_doubtful(entries, calls, book, run)
         if entries and not sent_of(entries):
             return _forward(entries, [], run)

@@ -52,6 +52,7 @@ from es_rerank.proxy.steps import (
     with_warning,
     writing_s,
 )
+from es_rerank.proxy.templates import Template, render
 from es_rerank.rawjson import open_object
 from es_rerank.records import Reply, first_header, without_headers
 from es_rerank.upstream import AnswerTooLargeError, NoRoomError, UnreachableError
@@ -120,17 +121,26 @@ class _WindowAnswer:
     found: EngineAnswer
 
 
-async def answer_one(request: Request, expression: str, book: RuleBook, parts: Parts, share: Share) -> Outcome:
+async def answer_one(
+    request: Request, expression: str, book: RuleBook, parts: Parts, share: Share, *, template: bool = False
+) -> Outcome:
     """See `answer`: the outcome of a request that is one search."""
     trace = Trace()
-    outcome = await answer(request, expression, book, parts, share, trace)
+    outcome = await answer(request, expression, book, parts, share, trace, template=template)
     return outcome.as_request(expression if trace.call is None else trace.call.expression)
 
 
 async def answer(  # noqa: PLR0917
-    request: Request, expression: str, book: RuleBook, parts: Parts, share: Share, trace: Trace | None = None
+    request: Request,
+    expression: str,
+    book: RuleBook,
+    parts: Parts,
+    share: Share,
+    trace: Trace | None = None,
+    *,
+    template: bool = False,
 ) -> SearchOutcome:
-    """Answer a search for an index expression ('' for none) by the rules of this book.
+    """Answer a search, or a search template, for an index expression ('' for none) by the rules of this book.
 
     `request.body` is a stream only if it can't be held. Answers that have to be held are taken from `share`. What the
     search meets is noted in `trace`.
@@ -141,20 +151,26 @@ async def answer(  # noqa: PLR0917
     plain = replace(request, headers=without_headers(request.headers, HEADER))
     try:
         max_bytes = parts.limits.max_request_bytes
-        call = await compute(reading_cost(request), read_call, request, expression, max_bytes=max_bytes)
+        call = await compute(
+            reading_cost(request), read_call, request, expression, max_bytes=max_bytes, template=template
+        )
         has_room = holds(share, call.body, request.body)
-        cost = READING_COST * len(call.body)
-        asked, call = await compute(cost, take_controls, call)
+        asked, call = await compute(READING_COST * len(call.body), take_controls, call)
         call = parts.points.located(call, asked, book)
         plain = call.carrier.request  # from here on the request holds nothing that is meant for es-rerank
         run.trace.call = call
         if not has_room:
             status = SearchStatus(status="failed", reason="memory_full", took_ms=run.laps.took_ms())
             return SearchOutcome(forward=plain, status=status)
-        decision = await compute(cost, decide, call, asked, book)
-        if isinstance(decision, Relay) and decision.in_doubt:
-            is_text = await types_of(call, decision.in_doubt, parts, parts.clock.monotonic_s() + TYPES_WAIT_S)
-            decision = await compute(cost, decide, call, asked, book, is_text)
+        decision = await _decide(call, asked, book, run)
+        if isinstance(decision, Relay) and decision.rendering_s is not None:
+            made = await _make(Template(call=call, asked=asked, rule=decision.rule), decision.rendering_s, run)
+            if isinstance(made, SearchStatus):
+                return await _pass_on(call, decision.include, made, run)
+            asked, call = await compute(READING_COST * len(made.body), take_controls, made)
+            plain = call.carrier.request
+            run.trace.call = call
+            decision = await _decide(call, asked, book, run)
         run.trace.decision = decision
         if isinstance(decision, Relay):
             return await _pass_on(call, decision.include, relayed(decision), run)
@@ -186,6 +202,23 @@ async def rerank(  # noqa: PLR0917
     return await _rerank(
         call, decision, _Run(parts=parts, laps=Laps(parts.clock), share=share, trace=trace, searched=searched)
     )
+
+
+async def _decide(call: SearchCall, asked: dict[str, Any], book: RuleBook, run: _Run) -> Rerank | Relay:
+    """See `decide`. A search that may have a question after all is decided again once its fields are known."""
+    cost, parts = READING_COST * len(call.body), run.parts
+    decision = await compute(cost, decide, call, asked, book)
+    if isinstance(decision, Relay) and decision.in_doubt:
+        is_text = await types_of(call, decision.in_doubt, parts, parts.clock.monotonic_s() + TYPES_WAIT_S)
+        decision = await compute(cost, decide, call, asked, book, is_text)
+    return decision
+
+
+async def _make(template: Template, limit_s: float, run: _Run) -> SearchCall | SearchStatus:
+    """The search that the engine makes of a template, or why it did not so long after the search has come."""
+    [made] = await render([template], run.laps.started_s + limit_s, run.parts, run.share)
+    run.laps.lap("engine")
+    return made
 
 
 async def _rerank(call: SearchCall, decision: Rerank, run: _Run) -> SearchOutcome:

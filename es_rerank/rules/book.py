@@ -88,9 +88,12 @@ class RuleBook:
         return {bound.rule.scorer: bound for bound in reversed(self.rules)}
 
 
-def may_cover(book: RuleBook, expression: str) -> bool:
-    """Whether a rule may hold for a search on these indices, whatever else is in it."""
-    return book.find(expression) not in UNCOVERED
+def may_cover(book: RuleBook, expression: str, *, template: bool = False) -> bool:
+    """Whether a rule may hold for a search, or a search template, on these indices, whatever else is in it."""
+    found = book.find(expression)
+    if template:
+        return isinstance(found, BoundRule) and found.rule.templates
+    return found not in UNCOVERED
 
 
 def _find(rules: Sequence[BoundRule], expression: str) -> BoundRule | NoRule:

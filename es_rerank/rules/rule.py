@@ -67,6 +67,7 @@ class Rule(Section):
     dashboards: Dashboards = "leave"
     async_search: StrictBool = False
     pit: StrictBool = False
+    templates: StrictBool = False
     mode: Mode = "think"
     budget_tokens: Annotated[StrictInt, Field(ge=1)] | None = None
     think_top: Annotated[StrictInt, Field(ge=1)] = 20

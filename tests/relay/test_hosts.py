@@ -194,6 +194,15 @@ def test_a_host_that_fails_costs_no_search(
     assert bad.requests, "and tried again later"
 
 
+@pytest.mark.parametrize("path", ["_search/template", "_msearch/template"])
+def test_a_template_is_asked_of_another_host_as_a_search_is(
+    host_that: Callable[..., Host], run_system: Callable[..., System], path: str
+) -> None:
+    """Of two hosts one says that it can't serve: no caller sees that."""
+    system = run_system(host_that().url, host_that(NO_ANSWERS["says 503"]).url, extra=RULES)
+    assert 503 not in [post(f"{system.url}/films/{path}", SEARCH)[0] for _ in range(4)]
+
+
 @pytest.mark.parametrize("fault", ["closes", "says 503"])
 def test_a_write_is_never_sent_twice(
     host_that: Callable[..., Host], run_system: Callable[..., System], fault: str

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from es_rerank.rules.book import BoundRule, RuleBook, make_book
+from es_rerank.rules.book import BoundRule, RuleBook, make_book, may_cover
 from es_rerank.rules.rule import Rule
 from es_rerank.scorers.minilm import MinilmSettings
 from es_rerank.scorers.vllm import VllmSettings
@@ -47,6 +47,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "deadline_s": {"deadline_s": 1.0},
     "dashboards": {"dashboards": "rerank"},
     "async_search": {"async_search": True},
+    "templates": {"templates": True},
     "mode": {"mode": "cascade"},
     "budget_tokens": {"budget_tokens": 64},
     "think_top": {"think_top": 5},
@@ -252,6 +253,21 @@ def test_a_budget_up_to_what_the_scorer_may_think_fits() -> None:
 
 
 # The version
+
+
+def test_a_rule_covers_templates_where_it_says_so() -> None:
+    """Searches are covered in any case; where no rule holds, or several do, no template is."""
+    notes, logs = (Rule(name=name, indices=(name,), fields=("text",)) for name in ("notes", "logs"))
+    book = book_of(notes.model_copy(update={"templates": True}), logs)
+    for expression, searches, templates in (
+        ("notes", True, True),
+        ("logs", True, False),
+        ("notes,logs", True, False),
+        ("other", False, False),
+        (".kibana", False, False),
+    ):
+        assert may_cover(book, expression) is searches
+        assert may_cover(book, expression, template=True) is templates
 
 
 def test_every_change_of_a_rule_is_another_version() -> None:

@@ -25,6 +25,7 @@ SENTENCES: dict[Reason, str] = {
     "search_pipeline": "The search names a search pipeline, which may change its hits.",
     "product_origin": "A page of Kibana or OpenSearch Dashboards asks, and the rule leaves those alone.",
     "asked_off": "The request says that it is not to be reranked.",
+    "template": "It is a search template, and the rule does not have those rendered.",
     "no_text_query": "The query has no text that scores.",
     "not_bm25": "The query scores by vectors, models or pins.",
     "sort": "The first key of the sort is not _score, descending.",

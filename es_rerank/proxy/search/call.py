@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from es_rerank.proxy.http.coding import UnreadableBodyError, decode_body
@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from es_rerank.proxy.search.carrier import Carrier
     from es_rerank.records import Request
 
+# Of the URL's parameters, those that say how an answer is written.
+WRITING = ("filter_path", "pretty", "format")
+# What a search template's URL may say besides. The engines take a search's own parameters there too (`q`, `size` and
+# the like), but the search that is made takes the place of all they say (measured on OpenSearch 2.19).
+BESIDE_TEMPLATE = (*WRITING, "scroll", "search_pipeline")
 # A caller may make it as long as a head, and ten thousand log lines and events may wait.
 MAX_OPAQUE_ID_BYTES = 256
 
@@ -32,6 +37,10 @@ class SearchCall:
     the body can't be read as an object (see `read_object`), has another media type or an unknown coding, or is too
     large to hold; then `head` is its beginning.
     `parameters` are the decoded URL parameters; if one comes twice, the last counts, as in the engines.
+
+    `template` says that the body asks the engine to make the search of a template, which has not happened yet. Such a
+    call, and the search that is made of it, have those `parameters` only that mean something to both. `wishes` is what
+    was asked of es-rerank beside the body, by what the search was made of.
     """
 
     carrier: Carrier
@@ -41,6 +50,8 @@ class SearchCall:
     search: dict[str, Any] | None
     head: bytes = b""
     in_point: bool = False
+    template: bool = False
+    wishes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def held(self) -> bool:
@@ -88,7 +99,7 @@ def opaque_id(request: Request) -> str | None:
     return None if value is None else value[:MAX_OPAQUE_ID_BYTES].decode("latin-1")
 
 
-def read_call(request: Request, expression: str, *, max_bytes: int) -> SearchCall:
+def read_call(request: Request, expression: str, *, max_bytes: int, template: bool = False) -> SearchCall:
     """The call of a search request whose body was read. Never fails: what can't be read has `search` None."""
     parameters = parse_query(request.query_string)
     carrier: Carrier = BodyCarrier(request)
@@ -114,6 +125,14 @@ def read_call(request: Request, expression: str, *, max_bytes: int) -> SearchCal
         search = None
     elif body.strip():
         search = read_object(body)
+    if template:
+        parameters = {name: parameters[name] for name in BESIDE_TEMPLATE if name in parameters}
     return SearchCall(
-        carrier=carrier, expression=expression, parameters=parameters, body=body, search=search, head=head
+        carrier=carrier,
+        expression=expression,
+        parameters=parameters,
+        body=body,
+        search=search,
+        head=head,
+        template=template,
     )

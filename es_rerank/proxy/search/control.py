@@ -85,7 +85,7 @@ def may_ask(request: Request) -> bool:
 
 
 def take_controls(call: SearchCall) -> tuple[dict[str, Any], SearchCall]:
-    """What the request asks, unchecked, and the call without a trace of it.
+    """What the request asks, unchecked, and the call without a trace of it. The call's `wishes` win over its body.
 
     Raises CallerError for an unknown value of the header, for an `ext.es_rerank` that is not an object, and for one in
     a body that we can't read, or in the beginning of one that is too long, since we can't take it out and the engine
@@ -105,7 +105,7 @@ def take_controls(call: SearchCall) -> tuple[dict[str, Any], SearchCall]:
     search = call.search or {}
     ext = search.get("ext")
     if not isinstance(ext, dict) or KEY not in ext:
-        return asked, call
+        return {**asked, **call.wishes}, call
     if not isinstance(ext[KEY], dict):
         raise CallerError(f"[ext.{KEY}] must be an object, was {_shown(ext[KEY])}")
     others = RAW_OBJECT.decode(RAW_OBJECT.decode(call.body)["ext"])
@@ -113,7 +113,7 @@ def take_controls(call: SearchCall) -> tuple[dict[str, Any], SearchCall]:
     left = {key: value for key, value in search.items() if key != "ext"}
     if others:
         left["ext"] = {key: value for key, value in ext.items() if key != KEY}
-    return {**asked, **ext[KEY]}, call.with_body(edit_object(call.body, {"ext": others or None}), left)
+    return {**asked, **ext[KEY], **call.wishes}, call.with_body(edit_object(call.body, {"ext": others or None}), left)
 
 
 def _has_wishes(body: bytes) -> bool:

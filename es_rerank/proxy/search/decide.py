@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 DEFAULT_SIZE = 10
 LARGEST_PAGE = 2**31 - 1
+# Of the deadline. The rest is for the search itself, whoever answers it.
+RENDERING_SHARE = 0.5
 FOREIGN_BODY_KEYS: tuple[Foreign, ...] = get_args(Foreign)
 # What a rule may allow for a search in a point in time.
 POINT_KEYS: frozenset[Foreign] = frozenset({"pit", "search_after"})
@@ -57,12 +59,14 @@ class Page:
 class Relay:
     """The search goes through unreranked, for this reason; `rule` is the name of the one that held, if any.
 
-    `in_doubt` are the fields whose types, once known, may give it a question after all.
+    `in_doubt` are the fields whose types, once known, may give it a question after all. `rendering_s` is how long after
+    the search has come the engine may have made it of its template, to be decided then; None where it is not asked.
     """
 
     reason: Reason
     rule: str | None = None
     in_doubt: tuple[str, ...] = ()
+    rendering_s: float | None = None
     include: frozenset[Include] = frozenset()
 
 
@@ -113,6 +117,11 @@ def decide(
         return Relay(reason=bound, include=check_controls(asked, _limits_of(None, book.limits)).include)
     controls = check_controls(asked, _limits_of(bound, book.limits))
     rule = bound.rule
+    deadline_s = controls.deadline_s or bound.deadline_s
+    if call.template and rule.templates and call.search is not None:
+        # Whatever else is said: the template may ask something of us, which no engine must see.
+        limit_s = deadline_s * RENDERING_SHARE
+        return Relay(reason="template", rule=rule.name, rendering_s=limit_s, include=controls.include)
     window = controls.window or rule.window
     page = _page(call)
     question = question_of(call).choosing(FieldChoice(only=rule.question_fields, ignored=rule.ignore_fields))
@@ -126,6 +135,7 @@ def decide(
         or _unreadable(call)
         or _foreign_feature(call, POINT_KEYS if call.in_point and rule.pit else frozenset())
         or _foreign_format(call)
+        or ("template" if call.template else None)
         or _unfit_page(page, window)
         or _foreign_order(call)
         or _unfit_cursor(cursor, call, page)
@@ -160,7 +170,7 @@ def decide(
         ),
         language=bound.language,
         mode=mode,
-        deadline_s=controls.deadline_s or bound.deadline_s,
+        deadline_s=deadline_s,
         may_reach_system=call.in_point or may_reach_system(call.expression),
         in_point=call.in_point,
         cursor=cursor,

@@ -17,14 +17,19 @@ if TYPE_CHECKING:
 MAX_TARGET_BYTES = 4096
 # Both engines take any number of slashes at the end, and two at the beginning as the empty index expression.
 INDICES = rb"^/(?:(/|[^/_][^/]*/|_all/))?"
-PATH = re.compile(INDICES + rb"(_search|_msearch)/*$")
+PATH = re.compile(INDICES + rb"(_search|_msearch)(/template)?/*$")
 # Elasticsearch's name, and OpenSearch's two.
 ASYNC = rb"(?:_async_search|_(?:plugins|opendistro)/_asynchronous_search)"
 ASYNC_END = re.compile(ASYNC + rb"/*$")
 SUBMIT_PATH = re.compile(INDICES + ASYNC + rb"/*$")
 RESULT_PATH = re.compile(rb"^/" + ASYNC + rb"/([^/]+)/*$")
-SearchKind = Literal["one", "many", "async", "async_result"]
-KINDS: Mapping[bytes, SearchKind] = {b"_search": "one", b"_msearch": "many"}
+SearchKind = Literal["one", "many", "template", "templates", "async", "async_result"]
+KINDS: Mapping[bytes, SearchKind] = {
+    b"_search": "one",
+    b"_msearch": "many",
+    b"_search/template": "template",
+    b"_msearch/template": "templates",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +43,16 @@ class Endpoint:
     expression: str
     search_id: str = ""
 
+    @property
+    def is_template(self) -> bool:
+        """Whether the engine first makes the searches of templates."""
+        return self.kind in ("template", "templates")
+
+    @property
+    def is_many(self) -> bool:
+        """Whether the request may hold many searches, each with indices of its own."""
+        return self.kind in ("many", "templates")
+
 
 def endpoint_of(request: Request) -> Endpoint | None:
     """The way to search that a request takes, or None for any other request.
@@ -49,7 +64,7 @@ def endpoint_of(request: Request) -> Endpoint | None:
     found = PATH.match(request.path)
     if found is None:
         return _async_endpoint_of(request)
-    return Endpoint(kind=KINDS[found[2]], expression=_named(request, found))
+    return Endpoint(kind=KINDS[found[2] + (found[3] or b"")], expression=_named(request, found))
 
 
 def _async_endpoint_of(request: Request) -> Endpoint | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from es_rerank.proxy.http.coding import UnreadableBodyError, decode_body
-from es_rerank.proxy.search.call import SearchCall
+from es_rerank.proxy.search.call import WRITING, SearchCall
 from es_rerank.proxy.search.carrier import asked_readably
 from es_rerank.proxy.search.query_string import parse_query
 from es_rerank.rawjson import RAW_LIST, edit_object, open_object, read_object
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 LINES_TYPE = re.compile(
     r"^application/(x-ndjson|json|vnd\.(elasticsearch|opensearch)\+(x-ndjson|json))\s*(;|$)", re.IGNORECASE
 )
-# Of the URL's parameters, those that say how an answer is written. The others that the engines take here are for them
-# alone, and a search's own (`q`, `from`, `sort` and the like) they refuse.
-WRITING = ("filter_path", "pretty", "format")
 # A search is three bytes at least: a body of millions would take seconds to be read.
 MAX_SEARCHES = 2048
 # Either key names the indices.
@@ -66,7 +63,7 @@ class ItemCarrier:
         """See `Carrier`. The page, and what is shown of `_source`, are asked for in the search's own line."""
         changes: dict[str, Any] = {} if first is None else {"from": 0, "size": first}
         if source is not None:
-            changes["_source"] = _in_body(source)
+            changes["_source"] = source_in_body(source)
         line = edit_object(self.search_line, changes) if changes else self.search_line
         return asked_readably(self.carrying(line).request, drop=set(), add={}, filtered=filtered)
 
@@ -95,8 +92,10 @@ def split_lines(body: bytes) -> list[bytes] | None:
     return None if len(lines) % 2 else lines
 
 
-def read_many(request: Request, expression: str, *, max_bytes: int) -> tuple[bytes, list[SearchCall]] | Reason:
-    """The body, inflated, and its searches in order; or why they can't be read.
+def read_many(
+    request: Request, expression: str, *, max_bytes: int, template: bool = False
+) -> tuple[bytes, list[SearchCall]] | Reason:
+    """The body, inflated, and its searches in order, templates or not; or why they can't be read.
 
     A search whose header line or own line can't be read has `search` None.
     """
@@ -116,10 +115,11 @@ def read_many(request: Request, expression: str, *, max_bytes: int) -> tuple[byt
     whole = replace(
         request, body=None, headers=without_headers(request.headers, b"content-encoding", b"content-length")
     )
-    given = parse_query(request.query_string)
+    given = parse_query(request.query_string)  # those for writing aside, they are for the engine alone, or refused
     shared = {name: given[name] for name in WRITING if name in given}
     pairs = zip(lines[::2], lines[1::2], strict=True)
-    return body, [_read_item(ItemCarrier(whole, header, search), expression, shared) for header, search in pairs]
+    calls = [_read_item(ItemCarrier(whole, header, search), expression, shared) for header, search in pairs]
+    return body, [replace(call, template=template) for call in calls]
 
 
 def joined(requests: Sequence[Request]) -> Request:
@@ -169,7 +169,7 @@ def _header_of(line: bytes) -> dict[str, Any] | None:
     return read_object(line) if line else {}
 
 
-def _in_body(source: Mapping[str, str]) -> Any:
+def source_in_body(source: Mapping[str, str]) -> Any:
     """`_source` for a body that says what these parameters say in a URL."""
     if source.get("_source") == "false":
         return False

@@ -27,6 +27,12 @@ JSON_HEADER = (b"content-type", b"application/json")
 MAX_BYTES = 10_000
 
 
+def template_call(body: Any, *, target: bytes = b"/notes/_search/template") -> SearchCall:
+    """The call of a search template with this body."""
+    request = Request(method="POST", target=target, headers=(JSON_HEADER,), body=json.dumps(body).encode())
+    return read_call(request, "notes", max_bytes=1_000_000, template=True)
+
+
 def raw_call(body: Any = None, *headers: tuple[bytes, bytes], target: bytes = b"/notes/_search") -> SearchCall:
     """The call of a POST with this raw body of at most MAX_BYTES, which is JSON unless the headers say otherwise."""
     request = Request(method="POST", target=target, headers=headers or (JSON_HEADER,), body=body)
@@ -115,6 +121,7 @@ NOT_OURS: dict[Reason, Callable[[], SearchCall]] = {
     "search_pipeline": lambda: call_of({"query": FOX}, "search_pipeline=mine"),
     "product_origin": lambda: call_of({"query": FOX}, "", (b"X-Elastic-Product-Origin", b"kibana")),
     "asked_off": lambda: call_of({"query": FOX}, "", (b"ES-Rerank", b"off")),
+    "template": lambda: template_call({"source": {"query": FOX}}),
     "no_text_query": lambda: call_of({"query": {"match_all": {}}}),
     "not_bm25": lambda: call_of({"query": {"hybrid": {"queries": [FOX]}}}),
     "sort": lambda: call_of({"query": FOX, "sort": "year"}),

@@ -27,7 +27,7 @@ from es_rerank.scorers.minilm import MinilmSettings
 from es_rerank.scorers.vllm import VllmSettings
 from es_rerank.tables import LimitSettings
 from es_rerank.texts import TextSpec
-from tests.proxy.search.calls import FOX, MAX_BYTES, NOT_OURS, call_of
+from tests.proxy.search.calls import FOX, MAX_BYTES, NOT_OURS, call_of, template_call
 
 if TYPE_CHECKING:
     from es_rerank.proxy.search.call import SearchCall
@@ -395,6 +395,22 @@ def test_every_reason_is_given() -> None:
     """`decide` gives every reason that only skipped searches have, but for those of a window and of async searches."""
     skipped = {reason for reason, outcomes in OUTCOMES.items() if outcomes == {"skipped"}}
     assert set(NOT_OURS) == skipped - {"partial_answer", "language", "async_search"}
+
+
+TEMPLATES = RULE.model_copy(update={"templates": True})
+
+
+@pytest.mark.parametrize("asked", [{}, {"rerank": False}, {"deadline_s": 1.0}])
+def test_a_template_is_rendered_before_anything_else_is_decided(asked: dict[str, Any]) -> None:
+    """Under a rule that opts in, whatever is asked, half of the deadline long; a body that can't be read passes."""
+    template = template_call({"source": {"query": FOX}}, target=b"/notes/_search/template?format=yaml&scroll=1m")
+    decision = decide(template, asked, book_of(TEMPLATES))
+    half_s = asked.get("deadline_s", 2.0) / 2
+    assert decision == Relay(reason="template", rule="notes", rendering_s=half_s)
+    unread, closed = decide(template_call([]), {}, book_of(TEMPLATES)), decide(template, asked, BOOK)
+    assert unread == relay("unreadable_body")
+    assert isinstance(closed, Relay)
+    assert closed.rendering_s is None
 
 
 KIBANA = (b"X-Elastic-Product-Origin", b"kibana")

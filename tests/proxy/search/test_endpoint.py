@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from es_rerank.proxy.search.endpoint import Endpoint, endpoint_of
 from es_rerank.records import Request
+
+if TYPE_CHECKING:
+    from es_rerank.proxy.search.endpoint import SearchKind
 
 
 @pytest.mark.parametrize(
@@ -51,7 +56,10 @@ def test_a_search_names_its_indices(target: bytes, expression: str) -> None:
         b"/%5Fsearch",
         b"/notes/_search%2F",
         b"/notes/%5Fsearch",
-        b"/notes/_search/template",
+        b"/notes/_search//template",
+        b"/notes/_search/templates",
+        b"/_search/template/x",
+        b"/_render/template",
         b"/_search/scroll",
         b"/_search/scroll/abc",
         b"/_cat/_search",
@@ -87,6 +95,24 @@ def test_the_indices_of_the_path_hold_for_all_searches_of_many(target: bytes, ex
     assert endpoint_of(Request(method="POST", target=target, headers=())) == Endpoint(
         kind="many", expression=expression
     )
+
+
+@pytest.mark.parametrize(
+    ("target", "kind", "expression"),
+    [
+        (b"/_search/template", "template", ""),
+        (b"//_search/template/?index=films", "template", ""),
+        (b"/_search/template?index=films", "template", "films"),
+        (b"/notes/_search/template//?pretty", "template", "notes"),
+        (b"/_all/_msearch/template", "templates", "_all"),
+        (b"/_msearch/template?index=films", "templates", "films"),
+    ],
+)
+def test_templates_name_indices_as_searches_do(target: bytes, kind: SearchKind, expression: str) -> None:
+    """One template as a search, and many as an `_msearch`."""
+    found = endpoint_of(Request(method="POST", target=target, headers=()))
+    assert found == Endpoint(kind=kind, expression=expression)
+    assert (found.is_template, found.is_many) == (True, kind == "templates")
 
 
 def test_a_target_that_engines_refuse_is_no_search() -> None:
