@@ -25,6 +25,7 @@ from es_rerank.proxy.search.control import may_ask
 from es_rerank.proxy.search.endpoint import endpoint_of
 from es_rerank.proxy.search.many import named_expressions
 from es_rerank.proxy.search.query_string import parse_query
+from es_rerank.proxy.search.split import may_split
 from es_rerank.proxy.search.status import SearchStatus, warning_of_all
 from es_rerank.proxy.steps import settle, with_warning
 from es_rerank.rules.book import may_cover
@@ -99,9 +100,10 @@ async def serve(exchange: Exchange, parts: Parts) -> None:
         if exchange.started:
             LOG.warning("an answer broke off: %s", error)
             return
-        kind = caller_kind(error.status)
-        if isinstance(error, UpstreamError):
-            kind = UPSTREAM_KIND
+        kind = UPSTREAM_KIND
+        if isinstance(error, CallerError):
+            kind = error.kind or caller_kind(error.status)
+        else:
             LOG.warning("no answer of the engine: %s (%s)", error, error.detail or "no more is known")
         write = _write_own_error if is_own(exchange.request.path) else error_reply
         await exchange.reply(write(exchange.request, error.status, kind, str(error), product))
@@ -133,7 +135,8 @@ async def _route(exchange: Exchange, parts: Parts) -> None:
     if endpoint is not None:
         request = replace(request, body=await exchange.read_body(parts.limits.max_request_bytes))
         book = parts.rules.book  # the one reading: what is decided for this request is decided by it
-        if any(may_cover(book, named) for named in _named(endpoint, request)) or may_ask(request):
+        covered = any(may_cover(book, named) for named in _named(endpoint, request))
+        if covered or may_ask(request) or may_split(request, book):
             with parts.stats.in_flight():
                 await _search(exchange, request, endpoint, book, parts)
             return

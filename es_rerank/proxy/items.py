@@ -20,6 +20,7 @@ from es_rerank.proxy.search.control import take_controls
 from es_rerank.proxy.search.decide import Relay, Rerank, decide, with_types
 from es_rerank.proxy.search.many import joined, read_responses
 from es_rerank.proxy.search.render import BLOCK, render_answer
+from es_rerank.proxy.search.split import split_off
 from es_rerank.proxy.search.window import plan_plain, plan_window, read_answer, read_texts
 from es_rerank.proxy.steps import (
     can_read,
@@ -124,6 +125,7 @@ def decide_items(
 def _decide_item(call: SearchCall, book: RuleBook, parts: Parts, is_text: Mapping[str, bool]) -> Entry:
     try:
         asked, call = take_controls(call)
+        call = split_off(call, book)
         decision = decide(call, asked, book, is_text)
     except CallerError as error:
         return error
@@ -249,7 +251,7 @@ def judged_of(
     found: dict[int, Judged] = {}
     for place, one in chosen.items():
         scores = scores_of[one.request]
-        verdict = verdict_of(window_of(one.found, scores), scores, one.decision)
+        verdict = verdict_of(window_of(one.found, scores, one.decision), scores, one.decision)
         status = scored(one.decision, scores, one.read.missing_fields)
         found[place] = Judged(scores=scores, verdict=verdict, status=status)
     return found
@@ -323,7 +325,7 @@ def with_answers(
     """The members of the engine's answer with these answers in it. `statuses` are those of the searches, in order."""
     given = iter(statuses)
     responses = [
-        msgspec.Raw(error_body(one.status, caller_kind(one.status), str(one)))
+        msgspec.Raw(error_body(one.status, one.kind or caller_kind(one.status), str(one)))
         if isinstance(one, CallerError)
         else _with_status(one, next(given))
         for one in answers

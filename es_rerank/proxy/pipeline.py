@@ -24,6 +24,7 @@ from es_rerank.proxy.search.call import read_call
 from es_rerank.proxy.search.control import HEADER, take_controls
 from es_rerank.proxy.search.decide import Relay, decide, with_types
 from es_rerank.proxy.search.render import Verdict, render_answer
+from es_rerank.proxy.search.split import split_off
 from es_rerank.proxy.search.status import SearchStatus
 from es_rerank.proxy.search.window import plan_plain, plan_window, read_answer, read_texts
 from es_rerank.proxy.search.write import finish_body, start_body, writing_cost
@@ -143,6 +144,7 @@ async def answer(  # noqa: PLR0917
         has_room = holds(share, call.body, request.body)
         cost = READING_COST * len(call.body)
         asked, call = await compute(cost, take_controls, call)
+        call = await compute(cost, split_off, call, book)
         plain = call.carrier.request  # from here on the request holds nothing that is meant for es-rerank
         run.trace.call = call
         if not has_room:
@@ -203,7 +205,7 @@ async def _rerank(call: SearchCall, decision: Rerank, run: _Run) -> SearchOutcom
     deadline = deadline.before(writing_s(laps.lap("read"), call, fetched.reply))
     [scores] = await parts.scores.judge([request], deadline, laps)
     trace.scores = scores
-    window = window_of(found, scores)
+    window = window_of(found, scores, decision)
     verdict = trace.verdict = await compute(cost, verdict_of, window, scores, decision)
     if "reasoning" in decision.include:
         verdict = await with_reasoning(verdict, found, decision, request, scores, deadline, parts)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from es_rerank.proxy.search.carrier import Carrier
+    from es_rerank.proxy.search.similarity import Similarity
     from es_rerank.records import Request
 
 # A caller may make it as long as a head, and ten thousand log lines and events may wait.
@@ -28,6 +29,7 @@ class SearchCall:
     `expression` is the decoded index expression, '' if none is named. `body` is the JSON text, inflated, b'' if there
     is none. `search` is the object in it, {} for no body. It is None if the body can't be read as an object (see
     `read_object`), has another media type or an unknown coding, or is too large to hold; then `head` is its beginning.
+    `similarity` is what a `text_similarity_reranker` asks of us that was taken off the search, None for none.
     `parameters` are the decoded URL parameters; if one comes twice, the last counts, as in the engines.
     """
 
@@ -37,6 +39,7 @@ class SearchCall:
     body: bytes
     search: dict[str, Any] | None
     head: bytes = b""
+    similarity: Similarity | None = None
 
     @property
     def held(self) -> bool:
@@ -65,6 +68,11 @@ class SearchCall:
     def with_body(self, body: bytes, search: dict[str, Any]) -> SearchCall:
         """The same call with another body, whose object is `search`."""
         return replace(self, carrier=self.carrier.carrying(body), body=body, search=search)
+
+    def on_page(self, start: int, size: int) -> SearchCall:
+        """The same call for another page."""
+        page = {"from": str(start), "size": str(size)}
+        return replace(self, carrier=self.carrier.on_page(start, size), parameters={**self.parameters, **page})
 
     def without_header(self, name: bytes) -> SearchCall:
         """The same call without a header."""

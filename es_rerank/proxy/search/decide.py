@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, get_args
 
+from es_rerank.errors import CallerError
 from es_rerank.fusion.rank import Recipe
 from es_rerank.proxy.scoring.ask import Scoring, Stage
 from es_rerank.proxy.search.control import ControlLimits, check_controls
@@ -17,6 +18,7 @@ from es_rerank.proxy.search.question import NOTHING_KNOWN, FieldChoice, Question
 from es_rerank.reasons import Foreign
 from es_rerank.rules.book import BoundRule
 from es_rerank.rules.indices import may_reach_system
+from es_rerank.texts import TextSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,11 +26,11 @@ if TYPE_CHECKING:
     from es_rerank.language import Language
     from es_rerank.proxy.search.call import SearchCall
     from es_rerank.proxy.search.control import Controls, Include
+    from es_rerank.proxy.search.similarity import Similarity
     from es_rerank.reasons import Reason
     from es_rerank.rules.book import RuleBook
     from es_rerank.rules.rule import Mode, Rule
     from es_rerank.tables import LimitSettings
-    from es_rerank.texts import TextSpec
 
 DEFAULT_SIZE = 10
 LARGEST_PAGE = 2**31 - 1
@@ -68,7 +70,9 @@ class Rerank:
 
     `question` is what the text of `scoring.question` was made from, `in_doubt` the fields whose types may change it.
     `language` is the only one in which the window is scored, None for any. `mode` is None for a scorer that does not
-    think. `may_reach_system` says that the search may find hits of system indices, which are never reranked.
+    think. `similarity` is what a `text_similarity_reranker` asks: then `rule` is the endpoint that it names, the order
+    is that of the rank scores alone unless the request wants it otherwise, and the page ends with the window.
+    `may_reach_system` says that the search may find hits of system indices, which are never reranked.
     """
 
     rule: str
@@ -84,6 +88,7 @@ class Rerank:
     mode: Mode | None
     deadline_s: float
     may_reach_system: bool = False
+    similarity: Similarity | None = None
     include: frozenset[Include] = frozenset()
 
     @property
@@ -101,12 +106,14 @@ def decide(
     Raises CallerError where what is asked isn't allowed.
     """
     bound = book.find(call.expression)
+    if call.similarity is not None:
+        return _decide_similarity(call, call.similarity, asked, book)
     if not isinstance(bound, BoundRule):
         return Relay(reason=bound, include=check_controls(asked, _limits_of(None, book.limits)).include)
     controls = check_controls(asked, _limits_of(bound, book.limits))
     rule = bound.rule
     window = controls.window or rule.window
-    page = _page(call)
+    page = asked_page(call)
     question = question_of(call).choosing(FieldChoice(only=rule.question_fields, ignored=rule.ignore_fields))
     if controls.query is not None:
         question = question.asking(controls.query)
@@ -124,6 +131,40 @@ def decide(
     if reason is not None or page is None:
         in_doubt = question.fields_in_doubt() if reason == "no_text_query" else ()
         return Relay(reason=reason or "unreadable_page", rule=rule.name, in_doubt=in_doubt, include=controls.include)
+    decision = _reranked(call, controls, bound, page, text)
+    return replace(decision, window=window, question=question, in_doubt=question.fields_in_doubt())
+
+
+def _decide_similarity(call: SearchCall, asked: Similarity, wishes: dict[str, Any], book: RuleBook) -> Rerank | Relay:
+    """What is done with a search whose `text_similarity_reranker` is ours.
+
+    It names its field and its question itself, so it needs no rule. What does not go with a retriever is left to the
+    engine, which refuses it.
+    """
+    controls = check_controls(wishes, _limits_of(asked.policy, book.limits))
+    if controls.window is not None:
+        raise CallerError("[ext.es_rerank.window] does not go with a reranker, which has [rank_window_size]")
+    page = asked_page(call)
+    reason: Reason | None = "system_index" if book.find(call.expression) == "system_index" else None
+    reason = (
+        reason
+        or _unasked(controls)
+        or _foreign_feature(call, but=("retriever", "pit"))
+        or _foreign_format(call)
+        or _unfit_page(page, asked.window)
+        or _foreign_order(call)
+    )
+    if reason is not None or page is None:
+        return Relay(reason=reason or "unreadable_page", rule=asked.inference_id, include=controls.include)
+    question = Question().asking(controls.query or asked.question)
+    decision = _reranked(call, controls, asked.policy, page, question.text)
+    text = TextSpec(fields=(asked.field,))
+    return replace(decision, text=text, window=asked.window, question=question, similarity=asked)
+
+
+def _reranked(call: SearchCall, controls: Controls, bound: BoundRule, page: Page, question: str) -> Rerank:
+    """The decision of a rule, by its own window and after the wishes of the request."""
+    rule = bound.rule
     abilities = bound.scorer.abilities
     mode = controls.mode or rule.mode if abilities.thinks else None
     score = controls.score or rule.score
@@ -131,13 +172,12 @@ def decide(
         rule=rule.name,
         scorer=rule.scorer,
         text=rule.text,
-        window=window,
+        window=rule.window,
         page=page,
-        question=question,
-        in_doubt=question.fields_in_doubt(),
+        question=Question(),
         scoring=Scoring(
             fingerprint=bound.fingerprint,
-            question=text,
+            question=question,
             instruction=(controls.instruction or rule.instruction) if abilities.reads_instruction else "",
             stages=_stages(mode, controls, bound),
             score=score,
@@ -222,11 +262,11 @@ def _unreadable(call: SearchCall) -> Reason | None:
     return "memory_full" if call.no_room else "body_too_large"
 
 
-def _foreign_feature(call: SearchCall) -> Reason | None:
-    """The first feature of the search that forbids us to change the order."""
+def _foreign_feature(call: SearchCall, but: tuple[Foreign, ...] = ()) -> Reason | None:
+    """The first feature of the search that forbids us to change the order, leaving out some of the body's."""
     search = call.search or {}
     for name in FOREIGN_BODY_KEYS:
-        if name in search and search[name] not in (None, False, 0, [], {}):
+        if name in search and name not in but and search[name] not in (None, False, 0, [], {}):
             return name
     for name in FOREIGN_PARAMETERS:
         if name in call.parameters and call.parameters[name] not in ("false", "0"):
@@ -251,9 +291,9 @@ def _unfit_page(page: Page | None, window: int) -> Reason | None:
     return "past_window" if page.start >= window else None
 
 
-def _page(call: SearchCall) -> Page | None:
+def asked_page(call: SearchCall, *, default_size: int = DEFAULT_SIZE) -> Page | None:
     """`from` and `size`; None where the engine should judge them."""
-    start, size = _page_number(call, "from", 0), _page_number(call, "size", DEFAULT_SIZE)
+    start, size = _page_number(call, "from", 0), _page_number(call, "size", default_size)
     return None if start is None or size is None else Page(start=start, size=size)
 
 
