@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -99,11 +100,11 @@ async def test_hits_below_min_score_are_left_out(page: Any, min_score: float, id
 async def test_scorers_that_fail_drop_no_hit() -> None:
     """Whatever `min_score` says, the inner retriever's page comes with its own scores, and the status says why."""
     engine = FakeEngine(found(*TEXTS))
-    workers = LengthWorkers(stalls=True)
     clock = VirtualClock()
-    outcome = await answer_by(
-        asked(search_of(min_score=0.9)), "any", BOOK, parts_with(engine, workers=workers, clock=clock)
-    )
+    parts = parts_with(engine, workers=LengthWorkers(stalls=True), clock=clock)
+    answering = asyncio.ensure_future(answer_by(asked(search_of(min_score=0.9)), "any", BOOK, parts))
+    await clock.advance(3.0)
+    outcome = await answering
     hits, status = answered_by(outcome)
     assert hits == ["0", "1", "2"]
     assert (status["status"], status["reason"]) == ("failed", "deadline")
