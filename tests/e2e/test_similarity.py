@@ -161,7 +161,7 @@ def test_a_point_in_time_is_read_and_comes_back(films: Films) -> None:
     ("body", "asked", "kind", "words"),
     [
         ({}, {"field": None}, "parsing_exception", "field doesn't support values of type: VALUE_NULL"),
-        ({}, {"chunk_rescorer": {}}, "illegal_argument_exception", "es-rerank does not do [chunk_rescorer]"),
+        ({}, {"chunk_rescorer": {"size": 2}}, "illegal_argument_exception", "es-rerank does not do [size: 2]"),
         ({"size": 11}, {}, "action_request_validation_exception", "requires [rank_window_size: 10]"),
         ({"sort": "n"}, {}, "action_request_validation_exception", "cannot specify [retriever] and [sort]"),
         ({}, {"retriever": {"nope": {}}}, "parsing_exception", "unknown retriever [nope]"),

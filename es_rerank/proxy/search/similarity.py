@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from es_rerank.errors import CallerError
 from es_rerank.judgment import LARGEST_SCORE
+from es_rerank.proxy.search.chunks import KEY, read_chunking
 from es_rerank.rules.rule import field_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from es_rerank.proxy.search.chunks import Chunking
     from es_rerank.rules.book import BoundRule
 
 NAME = "text_similarity_reranker"
@@ -34,8 +36,9 @@ TYPES: Mapping[str, tuple[type, ...]] = {
     "min_score": (int, float, str),
     "filter": (dict, list),
     "allow_rerank_failures": (bool,),
+    KEY: (dict,),
 }
-NOT_DONE = ("chunk_rescorer", "_name")
+NOT_DONE = ("_name",)
 TOKENS: Mapping[type, str] = {
     dict: "START_OBJECT",
     list: "START_ARRAY",
@@ -52,7 +55,8 @@ class Similarity:
     """What one `text_similarity_reranker` asks of an endpoint that is ours; `policy` says how that scores.
 
     `window` is how many hits the inner retriever gives for that `rank_window_size`: fewer where a retriever in it has a
-    smaller one. Hits of a lower relevance than `min_score` are left out.
+    smaller one. Hits of a lower relevance than `min_score` are left out. `chunking` says what of a text is scored, None
+    for all of it.
     """
 
     inference_id: str
@@ -62,6 +66,7 @@ class Similarity:
     rank_window_size: int
     window: int
     min_score: float | None
+    chunking: Chunking | None = None
 
 
 def read_similarity(
@@ -152,6 +157,7 @@ def _read(body: dict[str, Any], endpoints: Mapping[str, BoundRule], max_window: 
         rank_window_size=window,
         window=min([window, *_most_of(body["retriever"])]),
         min_score=_number(body, "min_score", 0) if "min_score" in body else None,
+        chunking=read_chunking(body[KEY]) if KEY in body else None,
     )
 
 

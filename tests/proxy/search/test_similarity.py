@@ -14,7 +14,7 @@ from es_rerank.proxy.search.decide import Relay, Rerank, decide
 from es_rerank.proxy.search.many import read_many
 from es_rerank.proxy.search.similarity import score_of
 from es_rerank.proxy.search.split import may_split, split_off
-from es_rerank.proxy.search.window import plan_window
+from es_rerank.proxy.search.window import plan_window, read_answer, read_texts
 from es_rerank.records import Request
 from es_rerank.settings import Settings
 from tests.proxy.search.calls import JSON_HEADER, call_of
@@ -248,6 +248,22 @@ def test_a_request_may_weigh_the_engine_and_choose_other_words() -> None:
     assert off.reason == "asked_off"
     with pytest.raises(CallerError, match="rank_window_size"):
         decide(call, {"window": 5}, BOOK)
+
+
+def test_of_a_long_text_the_best_chunk_is_scored() -> None:
+    """With a `chunk_rescorer`; a hit without text stays without."""
+    call = split_off(call_of(retriever_of(chunk_rescorer={"chunking_settings": {"max_chunk_size": 20}})), BOOK)
+    decision = decide(call, {}, BOOK)
+    assert isinstance(decision, Rerank)
+    long = "nothing at all is said. " * 9 + "here is a fox."
+    hits = [{"_index": "notes", "_id": "1", "_score": 1.0, "_source": {"text": text}} for text in (long, "short", "")]
+    found = read_answer(json.dumps({"timed_out": False, "hits": {"hits": hits}}).encode())
+    assert found is not None
+    best, short, none = read_texts(found, decision).texts
+    assert best is not None
+    assert best.endswith("here is a fox.")
+    assert len(best.split()) <= 20
+    assert (short, none) == ("short", None)
 
 
 def test_a_sorted_inner_retriever_tells_its_scores() -> None:
