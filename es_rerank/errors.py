@@ -25,12 +25,13 @@ class CallerError(EsRerankError):
     `status` is what our own answer carries: 400, 401 without a key, 404 for what does not exist, 408 for a body that
     did not come, 409 for a change that another one has overtaken, 413 for a body that is too long, 417 for an `Expect`
     that nobody meets, 429 where too much is asked at a time, 501 for what this installation can't do, or 503 for what
-    can't be done now.
+    can't be done now. `kind` is the engine's name for such an error, '' for the usual one of the status.
     """
 
-    def __init__(self, message: str, *, status: int = 400) -> None:
+    def __init__(self, message: str, *, status: int = 400, kind: str = "") -> None:
         super().__init__(message)
         self.status = status
+        self.kind = kind
 
 
 class SettingsError(EsRerankError):

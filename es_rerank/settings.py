@@ -22,12 +22,14 @@ from es_rerank.addresses import host_and_port, reaches, read_url
 from es_rerank.errors import SettingsError
 from es_rerank.models import RerankApi, make_rerank_api
 from es_rerank.rules.book import RuleBook, make_book
+from es_rerank.rules.endpoints import make_endpoints
 from es_rerank.rules.rule import Rule
 from es_rerank.scorers.kinds import SCORER_KINDS, ScorerSettings, kind_of
 from es_rerank.scorers.minilm import MinilmSettings
 from es_rerank.tables import (
     CacheSettings,
     EventSettings,
+    InferenceSettings,
     LimitSettings,
     LogSettings,
     MetricsSettings,
@@ -43,6 +45,8 @@ from es_rerank.tables import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from es_rerank.rules.book import BoundRule
 
 ENVIRONMENT_PREFIX = "ES_RERANK__"
 ALMOST_PREFIX = re.compile(r"es_rerank_+", re.IGNORECASE)
@@ -61,6 +65,7 @@ class Settings(Section):
     store: StoreSettings | None = None
     events: EventSettings = EventSettings()
     rerank_api: RerankApiSettings | None = None
+    inference: InferenceSettings | None = None
     scorers: dict[Name, ScorerSettings] = Field(default_factory=dict)
     rules: tuple[Rule, ...] = ()
 
@@ -81,8 +86,12 @@ class Settings(Section):
         return self
 
     def book(self) -> RuleBook:
-        """The book of the file's rules."""
-        return make_book(self.rules, self.known_scorers(), self.limits)
+        """The book of the file's rules and endpoints."""
+        return make_book(self.rules, self.known_scorers(), self.limits, self.endpoints())
+
+    def endpoints(self) -> dict[str, BoundRule]:
+        """By `inference_id`, how a `text_similarity_reranker` is answered that names it."""
+        return {} if self.inference is None else make_endpoints(self.inference, self.known_scorers(), self.limits)
 
     def known_scorers(self) -> dict[str, ScorerSettings]:
         """The scorers by name: the configured ones, and MiniLM where none is called `minilm`."""
@@ -95,8 +104,8 @@ class Settings(Section):
         return make_rerank_api(self.rerank_api, self.known_scorers(), self.limits)
 
     def used_scorers(self) -> dict[str, ScorerSettings]:
-        """The scorers that some rule or a model of the rerank API names; MiniLM where there is neither."""
-        served = () if self.rerank_api is None else self.rerank_api.scorers.values()
+        """The scorers that some rule, a model of the rerank API or an endpoint names; MiniLM where there is none."""
+        served = [name for table in (self.rerank_api, self.inference) if table for name in table.scorers.values()]
         used = {*(rule.scorer for rule in self.rules), *served} or {"minilm"}
         return {name: scorer for name, scorer in self.known_scorers().items() if name in used}
 
@@ -112,6 +121,7 @@ SECTIONS: dict[str, type[Section]] = {
     "store": StoreSettings,
     "events": EventSettings,
     "rerank_api": RerankApiSettings,
+    "inference": InferenceSettings,
     "rules": Rule,
 }
 TOML_WORDS = {

@@ -272,6 +272,21 @@ ApiKey = Annotated[SecretStr, AfterValidator(_sent_as_it_is)]
 ModelName = Annotated[StrictStr, Field(min_length=1, max_length=200)]
 
 
+class InferenceSettings(Section):
+    """With this table, a `text_similarity_reranker` that names one of these endpoints is answered by a scorer.
+
+    `scorers` says by `inference_id` which one. `mode` and `budget_tokens` are for the scorers that think; the others
+    have no use for them.
+    """
+
+    scorers: Annotated[dict[ModelName, Name], AfterValidator(not_empty)]
+    instruction: Instruction = DEFAULT_INSTRUCTION
+    mode: Literal["think", "direct"] = "think"
+    budget_tokens: Annotated[StrictInt, Field(ge=1)] | None = None
+    any_language: StrictBool = False
+    deadline_s: Seconds | None = None
+
+
 class RerankApiSettings(Section):
     """With this table, the proxy answers `/v1/rerank` and its kin, to callers who have one of the `keys`.
 

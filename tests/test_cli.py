@@ -131,6 +131,17 @@ def test_the_models_of_the_rerank_api_are_listed(tmp_path: Path, capsys: Output)
     assert "a-key-of-this-test" not in said
 
 
+def test_the_endpoints_are_listed(tmp_path: Path, capsys: Output) -> None:
+    """check-config says which scorer answers for each inference endpoint; with one, rules are not needed."""
+    file = tmp_path / "config.toml"
+    without_rules = GOOD.partition("[[rules]]")[0]
+    file.write_text(f'{without_rules}[inference]\nscorers = {{ "mine" = "minilm" }}\nany_language = true\n')
+    assert main(["check-config", "--config", str(file)]) == 0
+    said = capsys.readouterr().out
+    assert "  endpoint mine: scorer minilm" in said
+    assert "every search passes" not in said
+
+
 def test_an_unused_scorer_is_a_word(tmp_path: Path, capsys: Output) -> None:
     """check-config lists a scorer that no rule uses, and does not mind."""
     file = tmp_path / "c.toml"

@@ -69,11 +69,16 @@ def run(settings: Settings, file: Path, options: argparse.Namespace) -> int:
         for model in api.models.values():
             default = ", the default" if model is api.default else ""
             print(f"  model {model.name} of the rerank API: scorer {model.scorer_name}{default}")
+    for inference_id, bound in book.endpoints.items():
+        print(
+            f"  endpoint {inference_id}: scorer {bound.rule.scorer}{_language_of(bound)}, "
+            f"deadline {bound.deadline_s:g} s{_thinking_of(bound)}"
+        )
     for name, scorer in settings.used_scorers().items():
         print(f"  scorer {name}: {scorer.fingerprint()}")
     for name in unused_scorers(settings):
         print(f"  scorer {name}: no rule uses it")
-    if not book.rules:
+    if not (book.rules or book.endpoints):
         print("  no rules: every search passes through as it is")
     return _show_engine(settings, options.user) if options.engine else 0
 

@@ -139,6 +139,7 @@ def make_plan(
             settings.rules,
             rerank_api=settings.rerank_api is not None,
             sniffed=settings.server.sniffed_address is not None,
+            inference=settings.inference is not None,
         ),
         hung_s=settings.limits.max_deadline_s + min(ENGINE_MARGIN_S, upstream.read_timeout_s),
         connect_timeout_s=upstream.connect_timeout_s,
@@ -146,14 +147,17 @@ def make_plan(
     )
 
 
-def make_routes(rules: Sequence[Rule], *, rerank_api: bool = False, sniffed: bool = False) -> tuple[Route, ...]:
+def make_routes(
+    rules: Sequence[Rule], *, rerank_api: bool = False, sniffed: bool = False, inference: bool = False
+) -> tuple[Route, ...]:
     """All routes in order; the last takes what is left.
 
     `rerank_api` says whether the proxies answer that API, `sniffed` whether they put their address into what the engine
-    says of its nodes.
+    says of its nodes. With `inference`, a search on any index may ask an endpoint of the proxies.
     """
     nodes = Route(target="proxies", methods=("GET",), path=NODES_PATHS, note="where the nodes are")
     api = Route(target="own", methods=("POST",), path=RERANK_API_PATHS, note="the rerank API")
+    why = "any search, which may ask an endpoint" if inference else f"any search with the header {CONTROL_HEADER}"
     return (
         Route(target="own", path=OWN_PATHS, note="the proxies' own paths"),
         *((api,) if rerank_api else ()),
@@ -170,13 +174,7 @@ def make_routes(rules: Sequence[Rule], *, rerank_api: bool = False, sniffed: boo
         ),
         *(Route(target="proxies", methods=SEARCH_METHODS, path=path, note=note) for note, path in UNDECIDED_PATHS),
         Route(target="proxies", methods=("POST",), path=POINT_OPENINGS, note="openings of points in time"),
-        Route(
-            target="proxies",
-            methods=SEARCH_METHODS,
-            path=ANY_SEARCH,
-            asking=True,
-            note=f"any search with the header {CONTROL_HEADER}",
-        ),
+        Route(target="proxies", methods=SEARCH_METHODS, path=ANY_SEARCH, asking=not inference, note=why),
         Route(target="engine_search", methods=SEARCH_METHODS, path=ANY_SEARCH, note="all other searches"),
         Route(target="engine_once", path=SCROLL, note="scrolls"),
         Route(target="engine", methods=REPEATABLE_METHODS, path=ANY_PATH, note="requests that may be sent again"),

@@ -29,6 +29,7 @@ from es_rerank.proxy.search.control import may_ask
 from es_rerank.proxy.search.endpoint import endpoint_of
 from es_rerank.proxy.search.many import named_expressions
 from es_rerank.proxy.search.query_string import parse_query
+from es_rerank.proxy.search.split import may_split
 from es_rerank.proxy.search.status import SearchStatus, warning_of_all
 from es_rerank.proxy.steps import settle, with_warning
 from es_rerank.rules.book import may_cover
@@ -108,9 +109,10 @@ async def serve(exchange: Exchange, parts: Parts) -> None:
         if exchange.started:
             LOG.warning("an answer broke off: %s", error)
             return
-        kind = caller_kind(error.status)
-        if isinstance(error, UpstreamError):
-            kind = UPSTREAM_KIND
+        kind = UPSTREAM_KIND
+        if isinstance(error, CallerError):
+            kind = error.kind or caller_kind(error.status)
+        else:
             LOG.warning("no answer of the engine: %s (%s)", error, error.detail or "no more is known")
         write = _write_own_error if is_own(exchange.request.path) else error_reply
         await exchange.reply(write(exchange.request, error.status, kind, str(error), product))
@@ -172,6 +174,8 @@ def _is_ours(endpoint: Endpoint, request: Request, book: RuleBook, parts: Parts)
     template = endpoint.is_template
     named = _named(endpoint, request, parts)
     if any(may_cover(book, one, template=template) for one in named) or may_ask(request):
+        return True
+    if may_split(request, book):
         return True
     return endpoint.kind in {"one", "many"} and has_point(request) and are_searched(book)
 

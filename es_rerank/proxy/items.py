@@ -20,6 +20,7 @@ from es_rerank.proxy.search.control import take_controls
 from es_rerank.proxy.search.decide import Relay, Rerank, decide, with_types
 from es_rerank.proxy.search.many import joined, read_responses
 from es_rerank.proxy.search.render import BLOCK, render_answer, turned
+from es_rerank.proxy.search.split import split_off
 from es_rerank.proxy.search.window import plan_plain, plan_window, read_answer, read_texts
 from es_rerank.proxy.steps import (
     can_read,
@@ -124,7 +125,7 @@ def decide_items(
 def _decide_item(call: SearchCall, book: RuleBook, parts: Parts, is_text: Mapping[str, bool]) -> Entry:
     try:
         asked, call = take_controls(call)
-        call = parts.points.located(call, asked, book)
+        call = split_off(parts.points.located(call, asked, book), book)
         decision = decide(call, asked, book, is_text)
     except CallerError as error:
         return error
@@ -251,7 +252,7 @@ def judged_of(
     found: dict[int, Judged] = {}
     for place, one in chosen.items():
         scores = scores_of[one.request]
-        verdict = verdict_of(window_of(one.found, scores), scores, one.decision)
+        verdict = verdict_of(window_of(one.found, scores, one.decision), scores, one.decision)
         status = scored(one.decision, scores, one.read.missing_fields)
         found[place] = Judged(scores=scores, verdict=verdict, status=status)
     return found
@@ -282,12 +283,12 @@ def _ranked(item: Item, plan: WindowPlan, decision: Rerank, found: EngineAnswer,
     """The client's page out of the window: in its new order, or in the engine's where the window was not judged."""
     if judged is None:
         verdict = unranked(found, decision)
-        decision = turned(found, decision, verdict.ranked)
+        decision = turned(found, decision, verdict)
         status = skipped(why_unfit(found, decision) or "language", decision)
         members = render_answer(found, plan, replace(decision, include=frozenset()), verdict)
     else:
         verdict, status = judged.verdict, judged.status
-        decision = turned(found, decision, verdict.ranked)
+        decision = turned(found, decision, verdict)
         members = render_answer(found, plan, decision, verdict)
     searched = None if item.searched is None else item.searched.with_hits(found, verdict, decision)
     return Answered(item=item, answer=members, status=status, searched=searched)
@@ -327,7 +328,7 @@ def with_answers(
     """The members of the engine's answer with these answers in it. `statuses` are those of the searches, in order."""
     given = iter(statuses)
     responses = [
-        msgspec.Raw(error_body(one.status, caller_kind(one.status), str(one)))
+        msgspec.Raw(error_body(one.status, one.kind or caller_kind(one.status), str(one)))
         if isinstance(one, CallerError)
         else _with_status(one, next(given))
         for one in answers

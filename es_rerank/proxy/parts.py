@@ -124,7 +124,12 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             stack.push_async_callback(end, preparing)
         stored_rules = None
         if store is not None and settings.store is not None:
-            base = RuleBase(rules=settings.rules, scorers=settings.known_scorers(), limits=settings.limits)
+            base = RuleBase(
+                rules=settings.rules,
+                scorers=settings.known_scorers(),
+                limits=settings.limits,
+                endpoints=settings.endpoints(),
+            )
             following = follow_rules(store, base, clock, pause_s=settings.store.poll_s)
             stored_rules = await stack.enter_async_context(following)
         scores = await stack.enter_async_context(open_score_source(settings, clock))

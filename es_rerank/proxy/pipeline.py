@@ -24,6 +24,7 @@ from es_rerank.proxy.search.call import read_call
 from es_rerank.proxy.search.control import HEADER, take_controls
 from es_rerank.proxy.search.decide import Relay, decide, with_types
 from es_rerank.proxy.search.render import Verdict, render_answer, turned
+from es_rerank.proxy.search.split import split_off
 from es_rerank.proxy.search.status import SearchStatus
 from es_rerank.proxy.search.window import plan_plain, plan_window, read_answer, read_texts
 from es_rerank.proxy.search.write import finish_body, start_body, writing_cost
@@ -155,8 +156,9 @@ async def answer(  # noqa: PLR0917
             reading_cost(request), read_call, request, expression, max_bytes=max_bytes, template=template
         )
         has_room = holds(share, call.body, request.body)
-        asked, call = await compute(READING_COST * len(call.body), take_controls, call)
-        call = parts.points.located(call, asked, book)
+        cost = READING_COST * len(call.body)
+        asked, call = await compute(cost, take_controls, call)
+        call = await compute(cost, split_off, parts.points.located(call, asked, book), book)
         plain = call.carrier.request  # from here on the request holds nothing that is meant for es-rerank
         run.trace.call = call
         if not has_room:
@@ -167,7 +169,9 @@ async def answer(  # noqa: PLR0917
             made = await _make(Template(call=call, asked=asked, rule=decision.rule), decision.rendering_s, run)
             if isinstance(made, SearchStatus):
                 return await _pass_on(call, decision.include, made, run)
-            asked, call = await compute(READING_COST * len(made.body), take_controls, made)
+            cost = READING_COST * len(made.body)
+            asked, call = await compute(cost, take_controls, made)
+            call = await compute(cost, split_off, call, book)
             plain = call.carrier.request
             run.trace.call = call
             decision = await _decide(call, asked, book, run)
@@ -252,10 +256,10 @@ async def _rerank(call: SearchCall, decision: Rerank, run: _Run) -> SearchOutcom
     deadline = deadline.before(writing_s(laps.lap("read"), call, fetched.reply))
     [scores] = await parts.scores.judge([request], deadline, laps)
     trace.scores = scores
-    window = window_of(found, scores)
+    window = window_of(found, scores, decision)
     verdict = trace.verdict = await compute(cost, verdict_of, window, scores, decision)
     if decision.cursor is not None:
-        decision = trace.decision = await compute(cost, turned, found, decision, verdict.ranked)
+        decision = trace.decision = await compute(cost, turned, found, decision, verdict)
     if "reasoning" in decision.include:
         verdict = await with_reasoning(verdict, found, decision, request, scores, deadline, parts)
         laps.lap("reasoning")
@@ -359,7 +363,7 @@ async def _answer_unranked(  # noqa: PLR0917
     found, cost = window.found, window.body_bytes
     verdict = unranked(found, decision)
     if decision.cursor is not None:
-        decision = run.trace.decision = await compute(cost, turned, found, decision, verdict.ranked)
+        decision = run.trace.decision = await compute(cost, turned, found, decision, verdict)
     bare = replace(decision, include=frozenset())
     members = await compute(cost, render_answer, found, plan, bare, verdict)
     run = _with_hits(run, found, verdict, decision)

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from es_rerank.errors import CallerError, UpstreamError
 from es_rerank.fusion.rank import Window, rank
+from es_rerank.judgment import Judgment
 from es_rerank.language import may_be_in
 from es_rerank.proxy.http.coding import UnreadableBodyError, decode_body, inflated_bytes
 from es_rerank.proxy.offload import compute
 from es_rerank.proxy.search.render import Verdict, page_of, turned
+from es_rerank.proxy.search.similarity import relevance_of
 from es_rerank.proxy.search.status import SearchStatus, outcome_of
 from es_rerank.proxy.search.write import writing_cost
 from es_rerank.records import LongBody, first_header
@@ -44,6 +46,7 @@ MOST_WRITING_COST = 10
 TYPES_WAIT_S = 0.5
 Useful = TypeVar("Useful")
 PassedOn = TypeVar("PassedOn")
+NO_TEXT = Judgment(rank_score=0.0)
 
 
 async def fetch(
@@ -165,23 +168,39 @@ async def types_of(call: SearchCall, fields: Sequence[str], parts: Parts, due_s:
 
 
 def note_absent_fields(decision: Rerank, read: Texts, parts: Parts) -> None:
-    """Warn, once, of a field that no hit of many searches has."""
+    """Warn, once, of a rule's field that no hit of many searches has."""
+    if decision.similarity is not None:
+        return
     fields = decision.text.names
     hits = len(read.texts)
     for field in parts.absent_fields.note(decision.rule, fields, hits=hits, missing=read.missing_fields):
         LOG.warning("rule %r: no hit of the last searches has the field %r in its _source", decision.rule, field)
 
 
-def window_of(found: EngineAnswer, scores: WindowScores) -> Window:
-    """What is ranked: the hits that were judged, with both of their scores."""
-    size = len(scores.judgments)
-    return Window(ids=found.ids[:size], engine_scores=found.scores[:size], judgments=scores.judgments)
+def window_of(found: EngineAnswer, scores: WindowScores, decision: Rerank) -> Window:
+    """What is ranked: the hits that were judged, with both of their scores.
+
+    Where relevance alone counts, hits without a text are the least relevant, if any hit has one.
+    """
+    judgments = scores.judgments
+    if decision.similarity is not None and scores.scored:
+        judgments = tuple(
+            [NO_TEXT if key is None else judgment for key, judgment in zip(scores.keys, judgments, strict=True)]
+        )
+    size = len(judgments)
+    return Window(ids=found.ids[:size], engine_scores=found.scores[:size], judgments=judgments)
 
 
 def verdict_of(window: Window, scores: WindowScores, decision: Rerank) -> Verdict:
-    """The window's new order."""
+    """The window's new order, without the hits that are not relevant enough for a `text_similarity_reranker`."""
     ranked = rank(window.engine_scores, window.judgments, decision.recipe)
-    return Verdict(ranked=ranked, judgments=window.judgments, from_cache=scores.from_cache)
+    least = None if decision.similarity is None else decision.similarity.min_score
+    dropped = frozenset(
+        index
+        for index, score in enumerate(ranked.rank_scores)
+        if least is not None and score is not None and relevance_of(score) < least
+    )
+    return Verdict(ranked=ranked, judgments=window.judgments, from_cache=scores.from_cache, dropped=dropped)
 
 
 def unranked(found: EngineAnswer, decision: Rerank) -> Verdict:
@@ -201,8 +220,8 @@ async def with_reasoning(  # noqa: PLR0917
     parts: Parts,
 ) -> Verdict:
     """With what was thought about the hits of the page."""
-    page = turned(found, decision, verdict.ranked).page
-    places = [index for _, index in page_of(found, page, verdict.ranked.ranking)]
+    page = turned(found, decision, verdict).page
+    places = [index for _, index in page_of(found, page, verdict)]
     shown = [index for index in places if index < len(request.texts)]
     return replace(verdict, reasoning=await parts.scores.find_reasoning(shown, request, scores, deadline))
 

@@ -63,11 +63,13 @@ class RuleBook:
 
     `version` is a hash of what the rules and their scorers say, the same on every machine. Of `limits`, which belong to
     the process, it covers only the deadline of rules that have none of their own.
+    `endpoints`, by `inference_id`, are what a `text_similarity_reranker` may ask of us; they are no rules of any index.
     """
 
     version: str
     rules: tuple[BoundRule, ...]
     limits: LimitSettings
+    endpoints: Mapping[str, BoundRule] = field(default_factory=dict)
     _found: dict[str, BoundRule | NoRule] = field(default_factory=dict, init=False, repr=False)
 
     def find(self, expression: str) -> BoundRule | NoRule:
@@ -84,8 +86,8 @@ class RuleBook:
         return next((bound for bound in self.rules if bound.rule.name == name), None)
 
     def scorers(self) -> dict[str, BoundRule]:
-        """By the name of each scorer in use: the first rule that uses it."""
-        return {bound.rule.scorer: bound for bound in reversed(self.rules)}
+        """By the name of each scorer in use: the first rule that uses it, else the first endpoint."""
+        return {bound.rule.scorer: bound for bound in reversed((*self.rules, *self.endpoints.values()))}
 
 
 def may_cover(book: RuleBook, expression: str, *, template: bool = False) -> bool:
@@ -109,35 +111,46 @@ def _find(rules: Sequence[BoundRule], expression: str) -> BoundRule | NoRule:
     return first if all(bound is first for bound in found) else "several_rules"
 
 
-def make_book(rules: Sequence[Rule], scorers: Mapping[str, ScorerSettings], limits: LimitSettings) -> RuleBook:
-    """The book of these rules. Raises RuleError that names the first wrong key, its value and what is allowed."""
+def make_book(
+    rules: Sequence[Rule],
+    scorers: Mapping[str, ScorerSettings],
+    limits: LimitSettings,
+    endpoints: Mapping[str, BoundRule] | None = None,
+) -> RuleBook:
+    """The book of these rules and endpoints.
+
+    Raises RuleError that names the first wrong key of a rule, its value and what is allowed.
+    """
     for position, rule in enumerate(rules):
         if rule.name in (other.name for other in rules[:position]):
             raise RuleError(position, rule.name, f"name = {rule.name!r}: two rules have this name")
-        if problem := _problem(rule, scorers, limits):
+        if problem := problem_of(rule, scorers, limits):
             raise RuleError(position, rule.name, problem)
         if hidden_by := _hiding(rule, rules[:position]):
             raise RuleError(position, rule.name, _hidden_problem(rule, hidden_by), hidden_by)
-    bound = tuple(
-        BoundRule(
-            rule=rule,
-            scorer=scorers[rule.scorer],
-            fingerprint=scorers[rule.scorer].fingerprint(),
-            alpha=scorers[rule.scorer].abilities.alpha if rule.alpha is None else rule.alpha,
-            deadline_s=limits.deadline_s if rule.deadline_s is None else rule.deadline_s,
-            language=None if rule.any_language else scorers[rule.scorer].abilities.language,
-        )
-        for rule in rules
-    )
+    bound = tuple(bind(rule, scorers, limits) for rule in rules)
     said = [
         [one.rule.model_dump(mode="json"), one.fingerprint, asdict(one.scorer.abilities), one.deadline_s]
         for one in bound
     ]
     version = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
-    return RuleBook(version=version, rules=bound, limits=limits)
+    return RuleBook(version=version, rules=bound, limits=limits, endpoints=endpoints or {})
 
 
-def _problem(rule: Rule, scorers: Mapping[str, ScorerSettings], limits: LimitSettings) -> str:
+def bind(rule: Rule, scorers: Mapping[str, ScorerSettings], limits: LimitSettings) -> BoundRule:
+    """A rule that fits these scorers and limits, with what holds for it."""
+    scorer = scorers[rule.scorer]
+    return BoundRule(
+        rule=rule,
+        scorer=scorer,
+        fingerprint=scorer.fingerprint(),
+        alpha=scorer.abilities.alpha if rule.alpha is None else rule.alpha,
+        deadline_s=limits.deadline_s if rule.deadline_s is None else rule.deadline_s,
+        language=None if rule.any_language else scorer.abilities.language,
+    )
+
+
+def problem_of(rule: Rule, scorers: Mapping[str, ScorerSettings], limits: LimitSettings) -> str:
     """The first key of a rule that does not fit the rest of the configuration, as `key = value: why`, or ''."""
     if rule.scorer not in scorers:
         return f"scorer = {rule.scorer!r}: known are {', '.join(scorers)}"

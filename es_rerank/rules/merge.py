@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from es_rerank.rules.book import RuleError, make_book
@@ -18,11 +18,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleBase:
-    """What the configuration says of rules: its own, which fit, and the scorers and limits that bound all others."""
+    """What the configuration says of rules: its own, which fit, and the scorers and limits that bound all others.
+
+    `endpoints` are in each book, whatever rules are stored.
+    """
 
     rules: tuple[Rule, ...]
     scorers: Mapping[str, ScorerSettings]
     limits: LimitSettings
+    endpoints: Mapping[str, BoundRule] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +71,7 @@ def merge(base: RuleBase, stored: Mapping[str, StoredRule]) -> RulesInForce:
     invalid: dict[str, str] = {}
     while True:
         try:
-            book = make_book(_in_order(base.rules, taken), base.scorers, base.limits)
+            book = make_book(_in_order(base.rules, taken), base.scorers, base.limits, base.endpoints)
         except RuleError as error:
             name, why = _left_out(error, taken)
             invalid[name] = why

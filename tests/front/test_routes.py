@@ -87,6 +87,16 @@ def test_no_search_passes_a_proxy_by(rules: list[Rule], expression: str, endpoin
         assert route_of(make_routes(rules), "POST", f"/{segment}/{endpoint}") == "proxies"
 
 
+@given(rules=RULES, expression=EXPRESSIONS, endpoint=ENDPOINTS)
+def test_where_endpoints_are_configured_every_search_is_the_proxies(
+    rules: list[Rule], expression: str, endpoint: str
+) -> None:
+    """A `text_similarity_reranker` needs no rule for its index."""
+    segment = quote(expression, safe="*,:<>+")
+    assume(segment and not segment.startswith("_"))
+    assert route_of(make_routes(rules, inference=True), "POST", f"/{segment}/{endpoint}") == "proxies"
+
+
 @given(
     rules=RULES, names=st.lists(st.text(LETTERS, min_size=1, max_size=6), min_size=1, max_size=3), endpoint=ENDPOINTS
 )

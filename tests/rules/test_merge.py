@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,6 +50,13 @@ def names_in(found: RulesInForce) -> list[str]:
 
 
 FILE = base_of(rule("films", "films-*"), rule("rest", "*"))
+
+
+def test_the_endpoints_of_the_file_hold_whatever_is_stored() -> None:
+    """A `text_similarity_reranker` has its scorer under every book."""
+    bound = merged(FILE).book.rules[0]
+    base = replace(FILE, endpoints={"mine": bound})
+    assert merged(base, rule("films", "films-*", window=50)).book.endpoints == {"mine": bound}
 
 
 def test_a_stored_rule_takes_the_place_of_its_namesake() -> None:

@@ -166,7 +166,7 @@ def shown_hits_of(searched: Searched, event: SearchEvent) -> list[ShownHit]:
     ranked = verdict.ranked
     rank_score_ranks = _ranks(ranked.rank_scores)
     rows = []
-    for place, index in page_of(found, searched.decision.page, ranked.ranking):
+    for place, index in page_of(found, searched.decision.page, verdict):
         inside = index < len(ranked.rank_scores)
         hit_index, object_id = found.ids[index]
         rows.append(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from es_rerank.proxy.search.carrier import Carrier
+    from es_rerank.proxy.search.similarity import Similarity
     from es_rerank.records import Request
 
 # Of the URL's parameters, those that say how an answer is written.
@@ -31,11 +32,11 @@ class SearchCall:
     """One search as asked.
 
     `expression` is the decoded index expression, '' if none is named. With `in_point`, a point in time is named in its
-    place,
-    and the expression is what that is known to be of, '' for nothing.
+    place, and the expression is what that is known to be of, '' for nothing.
     `body` is the JSON text, inflated, b'' if there is none. `search` is the object in it, {} for no body. It is None if
     the body can't be read as an object (see `read_object`), has another media type or an unknown coding, or is too
     large to hold; then `head` is its beginning.
+    `similarity` is what a `text_similarity_reranker` asks of us that was taken off the search, None for none.
     `parameters` are the decoded URL parameters; if one comes twice, the last counts, as in the engines.
 
     `template` says that the body asks the engine to make the search of a template, which has not happened yet. Such a
@@ -52,6 +53,7 @@ class SearchCall:
     in_point: bool = False
     template: bool = False
     wishes: Mapping[str, Any] = field(default_factory=dict)
+    similarity: Similarity | None = None
 
     @property
     def held(self) -> bool:
@@ -87,6 +89,11 @@ class SearchCall:
     def with_body(self, body: bytes, search: dict[str, Any]) -> SearchCall:
         """The same call with another body, whose object is `search`."""
         return replace(self, carrier=self.carrier.carrying(body), body=body, search=search)
+
+    def on_page(self, start: int, size: int) -> SearchCall:
+        """The same call for another page."""
+        page = {"from": str(start), "size": str(size)}
+        return replace(self, carrier=self.carrier.on_page(start, size), parameters={**self.parameters, **page})
 
     def without_header(self, name: bytes) -> SearchCall:
         """The same call without a header."""

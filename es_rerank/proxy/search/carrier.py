@@ -40,6 +40,10 @@ class Carrier(Protocol):
         """The same without a header (its name in lower case)."""
         ...
 
+    def on_page(self, start: int, size: int) -> Self:
+        """The same for another page."""
+        ...
+
     def asking(self, *, first: int | None, filtered: bool, source: Mapping[str, str] | None = None) -> Request:
         """The request for the first hits, as many as `first`; None is the client's own page.
 
@@ -72,6 +76,12 @@ class _RequestCarrier:
     def without_header(self, name: bytes) -> Self:
         """See `Carrier`."""
         return replace(self, request=replace(self.request, headers=without_headers(self.request.headers, name)))
+
+    def on_page(self, start: int, size: int) -> Self:
+        """See `Carrier`."""
+        page = {"from": str(start), "size": str(size)}
+        target = edit_query(self.request.target, drop={*page}, add=page)
+        return replace(self, request=replace(self.request, target=target))
 
     def asking(self, *, first: int | None, filtered: bool, source: Mapping[str, str] | None = None) -> Request:
         """See `Carrier`."""

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, get_args
 
+from es_rerank.errors import CallerError
 from es_rerank.fusion.rank import Recipe
 from es_rerank.proxy.scoring.ask import Scoring, Stage
 from es_rerank.proxy.search.control import ControlLimits, check_controls, refused
@@ -18,6 +19,7 @@ from es_rerank.proxy.search.question import NOTHING_KNOWN, FieldChoice, Question
 from es_rerank.reasons import Foreign
 from es_rerank.rules.book import BoundRule
 from es_rerank.rules.indices import may_reach_system
+from es_rerank.texts import TextSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -25,11 +27,11 @@ if TYPE_CHECKING:
     from es_rerank.language import Language
     from es_rerank.proxy.search.call import SearchCall
     from es_rerank.proxy.search.control import Controls, Include
+    from es_rerank.proxy.search.similarity import Similarity
     from es_rerank.reasons import Reason
     from es_rerank.rules.book import RuleBook
     from es_rerank.rules.rule import Mode, Rule
     from es_rerank.tables import LimitSettings
-    from es_rerank.texts import TextSpec
 
 DEFAULT_SIZE = 10
 LARGEST_PAGE = 2**31 - 1
@@ -38,6 +40,8 @@ RENDERING_SHARE = 0.5
 FOREIGN_BODY_KEYS: tuple[Foreign, ...] = get_args(Foreign)
 # What a rule may allow for a search in a point in time.
 POINT_KEYS: frozenset[Foreign] = frozenset({"pit", "search_after"})
+# What a reranker of ours may have beside it: itself, and where it searches.
+SIMILARITY_KEYS: frozenset[Foreign] = frozenset({"retriever", "pit"})
 OTHER_FORMATS = (b"cbor", b"smile", b"yaml")
 FOREIGN_PARAMETERS: tuple[Foreign, ...] = ("scroll", "terminate_after", "search_pipeline")
 
@@ -76,7 +80,9 @@ class Rerank:
 
     `question` is what the text of `scoring.question` was made from, `in_doubt` the fields whose types may change it.
     `language` is the only one in which the window is scored, None for any. `mode` is None for a scorer that does not
-    think. `may_reach_system` says that the search may find hits of system indices, which are never reranked.
+    think. `similarity` is what a `text_similarity_reranker` asks: then `rule` is the endpoint that it names, the order
+    is that of the rank scores alone unless the request wants it otherwise, and the page ends with the window.
+    `may_reach_system` says that the search may find hits of system indices, which are never reranked.
     `in_point` says that it searches a point in time. There it may have a `cursor`, behind which its page begins; until
     the order is known, and with it that place (see `turned`), `page` is the one that begins right behind the window.
     """
@@ -96,6 +102,7 @@ class Rerank:
     may_reach_system: bool = False
     in_point: bool = False
     cursor: Cursor | None = None
+    similarity: Similarity | None = None
     include: frozenset[Include] = frozenset()
 
     @property
@@ -112,18 +119,19 @@ def decide(
     `asked` is what the request asks of us, unchecked. `is_text` is what is known of the fields that the search names.
     Raises CallerError where what is asked isn't allowed.
     """
+    if call.similarity is not None:
+        return _decide_similarity(call, call.similarity, asked, book)
     bound = _rule_of(call, asked, book)
     if not isinstance(bound, BoundRule):
         return Relay(reason=bound, include=check_controls(asked, _limits_of(None, book.limits)).include)
     controls = check_controls(asked, _limits_of(bound, book.limits))
     rule = bound.rule
-    deadline_s = controls.deadline_s or bound.deadline_s
     if call.template and rule.templates and call.search is not None:
         # Whatever else is said: the template may ask something of us, which no engine must see.
-        limit_s = deadline_s * RENDERING_SHARE
+        limit_s = (controls.deadline_s or bound.deadline_s) * RENDERING_SHARE
         return Relay(reason="template", rule=rule.name, rendering_s=limit_s, include=controls.include)
     window = controls.window or rule.window
-    page = _page(call)
+    page = asked_page(call)
     question = question_of(call).choosing(FieldChoice(only=rule.question_fields, ignored=rule.ignore_fields))
     if controls.query is not None:
         question = question.asking(controls.query)
@@ -144,6 +152,47 @@ def decide(
     if reason is not None or page is None:
         in_doubt = question.fields_in_doubt() if reason == "no_text_query" else ()
         return Relay(reason=reason or "unreadable_page", rule=rule.name, in_doubt=in_doubt, include=controls.include)
+    decision = _reranked(call, controls, bound, page, text)
+    return replace(
+        decision,
+        window=window,
+        page=page if cursor is None else Page(start=window, size=page.size),
+        question=question,
+        in_doubt=question.fields_in_doubt(),
+        cursor=cursor,
+    )
+
+
+def _decide_similarity(call: SearchCall, asked: Similarity, wishes: dict[str, Any], book: RuleBook) -> Rerank | Relay:
+    """What is done with a search whose `text_similarity_reranker` is ours.
+
+    It names its field and its question itself, so it needs no rule. What does not go with a retriever is left to the
+    engine, which refuses it.
+    """
+    controls = check_controls(wishes, _limits_of(asked.policy, book.limits))
+    if controls.window is not None:
+        raise CallerError("[ext.es_rerank.window] does not go with a reranker, which has [rank_window_size]")
+    page = asked_page(call)
+    reason: Reason | None = "system_index" if book.find(call.expression) == "system_index" else None
+    reason = (
+        reason
+        or _unasked(controls)
+        or _foreign_feature(call, SIMILARITY_KEYS)
+        or _foreign_format(call)
+        or _unfit_page(page, asked.window)
+        or _foreign_order(call)
+    )
+    if reason is not None or page is None:
+        return Relay(reason=reason or "unreadable_page", rule=asked.inference_id, include=controls.include)
+    question = Question().asking(controls.query or asked.question)
+    decision = _reranked(call, controls, asked.policy, page, question.text)
+    text = TextSpec(fields=(asked.field,))
+    return replace(decision, text=text, window=asked.window, question=question, similarity=asked)
+
+
+def _reranked(call: SearchCall, controls: Controls, bound: BoundRule, page: Page, question: str) -> Rerank:
+    """The decision of a rule, by its own window and after the wishes of the request."""
+    rule = bound.rule
     abilities = bound.scorer.abilities
     mode = controls.mode or rule.mode if abilities.thinks else None
     score = controls.score or rule.score
@@ -151,13 +200,12 @@ def decide(
         rule=rule.name,
         scorer=rule.scorer,
         text=rule.text,
-        window=window,
-        page=page if cursor is None else Page(start=window, size=page.size),
-        question=question,
-        in_doubt=question.fields_in_doubt(),
+        window=rule.window,
+        page=page,
+        question=Question(),
         scoring=Scoring(
             fingerprint=bound.fingerprint,
-            question=text,
+            question=question,
             instruction=(controls.instruction or rule.instruction) if abilities.reads_instruction else "",
             stages=_stages(mode, controls, bound),
             score=score,
@@ -170,10 +218,9 @@ def decide(
         ),
         language=bound.language,
         mode=mode,
-        deadline_s=deadline_s,
+        deadline_s=controls.deadline_s or bound.deadline_s,
         may_reach_system=call.in_point or may_reach_system(call.expression),
         in_point=call.in_point,
-        cursor=cursor,
         include=controls.include,
     )
 
@@ -256,8 +303,8 @@ def _unreadable(call: SearchCall) -> Reason | None:
     return "memory_full" if call.no_room else "body_too_large"
 
 
-def _foreign_feature(call: SearchCall, allowed: frozenset[Foreign]) -> Reason | None:
-    """The first feature of the search, but for those allowed, that forbids us to change the order."""
+def _foreign_feature(call: SearchCall, allowed: frozenset[Foreign] = frozenset()) -> Reason | None:
+    """The first feature of the search, but for those allowed in its body, that forbids us to change the order."""
     search = call.search or {}
     for name in FOREIGN_BODY_KEYS:
         if name not in allowed and name in search and search[name] not in (None, False, 0, [], {}):
@@ -292,9 +339,9 @@ def _unfit_page(page: Page | None, window: int) -> Reason | None:
     return "past_window" if page.start >= window else None
 
 
-def _page(call: SearchCall) -> Page | None:
+def asked_page(call: SearchCall, *, default_size: int = DEFAULT_SIZE) -> Page | None:
     """`from` and `size`; None where the engine should judge them."""
-    start, size = _page_number(call, "from", 0), _page_number(call, "size", DEFAULT_SIZE)
+    start, size = _page_number(call, "from", 0), _page_number(call, "size", default_size)
     return None if start is None or size is None else Page(start=start, size=size)
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from es_rerank.fusion.fuse import RRF_CONSTANT, units_of
+from es_rerank.judgment import LARGEST_SCORE
+from es_rerank.proxy.search.similarity import NAME
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -61,6 +63,7 @@ def fused_hits(
 def explanation_of(score: msgspec.Raw, hit: FusedHit, decision: Rerank, engine: msgspec.Raw) -> Mapping[str, Any]:
     """The hit's explanation: `score` is its new `_score`, `engine` the engine's own explanation, the last detail."""
     recipe = decision.recipe
+    asked = decision.similarity
     unit = UNITS[recipe.method]
     origin = "from the cache" if hit.from_cache else "scored for this search"
     rank_score = {
@@ -68,6 +71,10 @@ def explanation_of(score: msgspec.Raw, hit: FusedHit, decision: Rerank, engine: 
         "description": f"rank score (0 to 10) of the scorer [{decision.scorer}], {origin}",
         "details": [],
     }
+    if asked is not None and recipe.alpha == 0:
+        which = f"[{asked.inference_id}] on document field: [{asked.field}]"
+        description = f"{NAME}, inference endpoint: {which}: 1 + rank score / {LARGEST_SCORE}"
+        return {"value": score, "description": description, "details": [rank_score, engine]}
     engine_score = {
         "value": hit.engine_score,
         "description": f"the engine's score, its rank {hit.engine_rank}",
@@ -84,8 +91,9 @@ def explanation_of(score: msgspec.Raw, hit: FusedHit, decision: Rerank, engine: 
             {"value": hit.rank_unit, "description": f"rank unit: {unit}", "details": [rank_score]},
         ],
     }
+    by = "rule" if asked is None else "endpoint"
     return {
         "value": score,
-        "description": f"reranked by the rule [{decision.rule}]: the fused score on the scale of the engine's scores",
+        "description": f"reranked by the {by} [{decision.rule}]: the fused score on the scale of the engine's scores",
         "details": [fused, engine],
     }

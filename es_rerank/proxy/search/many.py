@@ -59,6 +59,10 @@ class ItemCarrier:
         """See `Carrier`."""
         return replace(self, whole=replace(self.whole, headers=without_headers(self.whole.headers, name)))
 
+    def on_page(self, start: int, size: int) -> Self:
+        """See `Carrier`."""
+        return self.carrying(edit_object(self.search_line, {"from": start, "size": size}))
+
     def asking(self, *, first: int | None, filtered: bool, source: Mapping[str, str] | None = None) -> Request:
         """See `Carrier`. The page, and what is shown of `_source`, are asked for in the search's own line."""
         changes: dict[str, Any] = {} if first is None else {"from": 0, "size": first}

@@ -61,6 +61,10 @@ class TemplateCarrier:
         """See `Carrier`."""
         return replace(self, own=self.own.without_header(name), form=self.form.without_header(name))
 
+    def on_page(self, start: int, size: int) -> Self:
+        """See `Carrier`."""
+        return self.carrying(edit_object(self.search, {"from": start, "size": size}))
+
     def asking(self, *, first: int | None, filtered: bool, source: Mapping[str, str] | None = None) -> Request:
         """See `Carrier`. The page, and what is shown of `_source`, are asked for in the search."""
         changes: dict[str, Any] = {} if first is None else {"from": 0, "size": first}

@@ -5,7 +5,7 @@ A search that hides the text is sent with a wider filter for `_source`, and its 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -143,4 +143,10 @@ def _text(hit: RawObject, key: str) -> str:
 
 def read_texts(answer: EngineAnswer, decision: Rerank) -> Texts:
     """The texts to score: parallel to the window's hits, None for a hit without text."""
-    return texts_of((hit.get("_source") for hit in answer.hits[: decision.window]), decision.text)
+    texts = texts_of((hit.get("_source") for hit in answer.hits[: decision.window]), decision.text)
+    chunking = None if decision.similarity is None else decision.similarity.chunking
+    if chunking is None:
+        return texts
+    question = decision.scoring.question
+    chosen = tuple([None if text is None else chunking.best(text, question) for text in texts.texts])
+    return replace(texts, texts=chosen)

@@ -94,7 +94,7 @@ class Hits:
         judged = [self.rank_scores[found.ids[index][1]] for index in range(len(window))]
         judgments = [None if score is None else Judgment(rank_score=score) for score in judged]
         verdict = Verdict(ranked=rank(window, judgments, decision.recipe), judgments=judgments)
-        decision = turned(found, decision, verdict.ranked)
+        decision = turned(found, decision, verdict)
         return self._hits_in(render_answer(found, plan, decision, verdict))
 
     def _hits_in(self, answer: dict[str, Any]) -> list[dict[str, Any]]:

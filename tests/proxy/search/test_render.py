@@ -276,7 +276,7 @@ def test_a_page_s_places_are_those_that_are_shown(
     answer = answer_of(scores)
     verdict = ranked_by(answer, rank_scores[: min(window, len(scores))])
     decision = decision_of("text", start=start, size=size, window=window)
-    places = page_of(answer, decision.page, verdict.ranked.ranking)
+    places = page_of(answer, decision.page, verdict)
     assert [place for place, _ in places] == list(range(start, min(start + size, len(scores))))
     shown = rendered(answer, decision, verdict)["hits"]["hits"]
     assert [str(index) for _, index in places] == [hit["_id"] for hit in shown]
