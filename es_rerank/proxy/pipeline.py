@@ -24,6 +24,7 @@ from es_rerank.proxy.search.call import read_call
 from es_rerank.proxy.search.control import HEADER, take_controls
 from es_rerank.proxy.search.decide import Relay, decide, with_types
 from es_rerank.proxy.search.render import Verdict, render_answer, turned
+from es_rerank.proxy.search.search_pipeline import taken_over
 from es_rerank.proxy.search.status import SearchStatus
 from es_rerank.proxy.search.window import plan_plain, plan_window, read_answer, read_texts
 from es_rerank.proxy.search.write import finish_body, start_body, writing_cost
@@ -48,6 +49,7 @@ from es_rerank.proxy.steps import (
     why_unfit,
     why_useless,
     window_of,
+    with_pipelines,
     with_reasoning,
     with_warning,
     writing_s,
@@ -151,6 +153,7 @@ async def answer(  # noqa: PLR0917
         if not has_room:
             status = SearchStatus(status="failed", reason="memory_full", took_ms=run.laps.took_ms())
             return SearchOutcome(forward=plain, status=status)
+        [call] = await with_pipelines([call], book, parts, cost)
         decision = await compute(cost, decide, call, asked, book)
         if isinstance(decision, Relay) and decision.in_doubt:
             is_text = await types_of(call, decision.in_doubt, parts, parts.clock.monotonic_s() + TYPES_WAIT_S)
@@ -158,6 +161,7 @@ async def answer(  # noqa: PLR0917
         run.trace.decision = decision
         if isinstance(decision, Relay):
             return await _pass_on(call, decision.include, relayed(decision), run)
+        call = run.trace.call = await compute(cost, taken_over, call)
         if parts.events is not None:
             searched = searched_of(call, asked, decision, rules_version=book.version, new_id=uuid4().hex)
             run = replace(run, searched=searched)

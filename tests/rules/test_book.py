@@ -47,6 +47,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "deadline_s": {"deadline_s": 1.0},
     "dashboards": {"dashboards": "rerank"},
     "async_search": {"async_search": True},
+    "first_stage": {"first_stage": "any"},
     "mode": {"mode": "cascade"},
     "budget_tokens": {"budget_tokens": 64},
     "think_top": {"think_top": 5},

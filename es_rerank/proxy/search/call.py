@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from es_rerank.proxy.http.coding import UnreadableBodyError, decode_body
 from es_rerank.proxy.search.carrier import JSON_TYPE, BodyCarrier, SourceCarrier
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 # A caller may make it as long as a head, and ten thousand log lines and events may wait.
 MAX_OPAQUE_ID_BYTES = 256
+PipelineWork = Literal["none", "first_stage", "rerank", "other"]
+"""What the engine's search pipeline does: nothing, or there is none; a part of the first stage; reranking and nothing
+else; or something that we can't stand in for, or don't know."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +35,7 @@ class SearchCall:
     the body can't be read as an object (see `read_object`), has another media type or an unknown coding, or is too
     large to hold; then `head` is its beginning.
     `parameters` are the decoded URL parameters; if one comes twice, the last counts, as in the engines.
+    `pipeline` is what the search pipeline does that the search goes through, None where nobody needs to know.
     """
 
     carrier: Carrier
@@ -41,6 +45,7 @@ class SearchCall:
     search: dict[str, Any] | None
     head: bytes = b""
     in_point: bool = False
+    pipeline: PipelineWork | None = None
 
     @property
     def held(self) -> bool:

@@ -40,6 +40,10 @@ class Carrier(Protocol):
         """The same without a header (its name in lower case)."""
         ...
 
+    def without_parameter(self, name: str) -> Self:
+        """The same without a parameter of the request (of its URL, or of a header line)."""
+        ...
+
     def asking(self, *, first: int | None, filtered: bool, source: Mapping[str, str] | None = None) -> Request:
         """The request for the first hits, as many as `first`; None is the client's own page.
 
@@ -72,6 +76,11 @@ class _RequestCarrier:
     def without_header(self, name: bytes) -> Self:
         """See `Carrier`."""
         return replace(self, request=replace(self.request, headers=without_headers(self.request.headers, name)))
+
+    def without_parameter(self, name: str) -> Self:
+        """See `Carrier`."""
+        target = edit_query(self.request.target, drop={name}, add={})
+        return replace(self, request=replace(self.request, target=target))
 
     def asking(self, *, first: int | None, filtered: bool, source: Mapping[str, str] | None = None) -> Request:
         """See `Carrier`."""
