@@ -1,7 +1,7 @@
 """Every word that says why a search was not reranked, or not in full, and the outcomes that it can come with.
 
 This is the only list: all code that gives a reason uses the type `Reason`, and the manual's tables (docs/search.md) are
-checked against it.
+checked against it. The words for first stages are here too, since a status tells them beside these.
 """
 
 from __future__ import annotations
@@ -10,22 +10,16 @@ from typing import Literal, get_args
 
 Outcome = Literal["full", "partial", "skipped", "failed"]
 
+FirstStage = Literal["bm25", "vectors", "hybrid", "rrf", "linear", "rescore", "pipeline"]
+"""How the engine ranked a window before it was reranked."""
+
 NoRule = Literal["no_rule", "several_rules", "system_index"]
 """Why no rule holds for a search."""
 
-Foreign = Literal[
-    "scroll",
-    "search_after",
-    "slice",
-    "pit",
-    "retriever",
-    "knn",
-    "rank",
-    "sub_searches",
-    "rescore",
-    "terminate_after",
-    "search_pipeline",
-]
+StageKey = Literal["retriever", "knn", "rank", "sub_searches", "rescore"]
+"""The search has a first stage of its own; the word is the name of its key."""
+
+Foreign = Literal["scroll", "search_after", "slice", "pit", StageKey, "terminate_after", "search_pipeline"]
 """The search has an order, a first stage or a paging of its own; the word is the name of its key."""
 
 NotOurs = Literal[
@@ -76,6 +70,8 @@ Failure = Literal[
 """Nothing could be scored."""
 
 Reason = Literal[NoRule, Foreign, NotOurs, Gap, Failure]
+
+STAGE_KEYS: tuple[StageKey, ...] = get_args(StageKey)
 
 OUTCOMES: dict[str, frozenset[Outcome]] = {
     **dict.fromkeys(get_args(Literal[NoRule, Foreign, NotOurs]), frozenset[Outcome]({"skipped"})),

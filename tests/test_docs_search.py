@@ -9,18 +9,30 @@ from pathlib import Path
 from typing import get_args
 
 from es_rerank.fusion.fuse import Method
+from es_rerank.proxy import search_pipelines
 from es_rerank.proxy.field_types import KEPT_S, KEPT_UNKNOWN_S, MAX_ASKING, MAX_KEPT, TEXT_TYPES
 from es_rerank.proxy.search import async_memory
-from es_rerank.proxy.search.clauses import BODY_TEXT, FIELD_TEXT, INNER_QUERY, SPANS, SYNTAX_TEXT, WORD_PARTS
+from es_rerank.proxy.search.clauses import (
+    BODY_TEXT,
+    FIELD_TEXT,
+    INNER_QUERY,
+    MODEL_TEXT,
+    OWN_ORDER,
+    SPANS,
+    SYNTAX_TEXT,
+    WORD_PARTS,
+)
 from es_rerank.proxy.search.control import ALLOWED, MAX_NAME_CHARACTERS, MAX_QUERY_CHARACTERS, Controls, Include
 from es_rerank.proxy.search.decide import RENDERING_SHARE
 from es_rerank.proxy.search.question import MAX_WORDS, find_question
+from es_rerank.proxy.search.retriever import DEFAULT_WINDOW, SCORING
+from es_rerank.proxy.search.search_pipeline import FINDING, MAX_PATH_CHARACTERS
 from es_rerank.proxy.search.status import SearchStatus
 from es_rerank.proxy.search.syntax import MAX_SYNTAX_CHARS
 from es_rerank.proxy.search.template import VERBATIM
 from es_rerank.proxy.steps import TYPES_WAIT_S
 from es_rerank.proxy.templates import MAX_RENDERING
-from es_rerank.reasons import OUTCOMES, Outcome
+from es_rerank.reasons import OUTCOMES, STAGE_KEYS, FirstStage, Outcome
 from es_rerank.tables import LimitSettings
 from tests.proxy.search.calls import NOT_OURS
 from tests.proxy.search.real_bodies import REAL_BODIES
@@ -68,6 +80,7 @@ def test_every_field_of_the_status_is_explained() -> None:
         missing_text=1,
         missing_fields={"title": 1},
         mode="think",
+        first_stage="rrf",
         question="fox",
         cut=1,
         low_mass=1,
@@ -92,6 +105,23 @@ def test_every_text_query_is_explained() -> None:
     """Every query that gives a text, and every compound query that is followed to find one, is listed."""
     assert {*FIELD_TEXT, *BODY_TEXT, *SYNTAX_TEXT, *SPANS, *WORD_PARTS, *INNER_QUERY} <= WORDS
     assert f"{MAX_SYNTAX_CHARS} characters" in PAGE
+
+
+def test_every_first_stage_is_explained() -> None:
+    """Each word for one has a line; the keys, retrievers and queries that make one, and those that don't, are named."""
+    told = {word for row in table_under("| `first_stage` | What ranked the window |") for word in words_in(row[0])}
+    assert told == {*get_args(FirstStage)}
+    assert {*STAGE_KEYS, *SCORING, *MODEL_TEXT, *OWN_ORDER} <= WORDS
+    assert f"`rank_window_size` is {DEFAULT_WINDOW} where none is given" in " ".join(PAGE.split())
+
+
+def test_what_is_asked_about_pipelines_is_explained() -> None:
+    """The processors of a first stage are listed, and the numbers are those of the code."""
+    text = " ".join(PAGE.split())
+    assert {*FINDING} <= WORDS
+    assert f"a path of at most {MAX_PATH_CHARACTERS:,} characters" in text
+    assert (search_pipelines.KEPT_S, search_pipelines.KEPT_UNKNOWN_S, search_pipelines.WAIT_S) == (5 * 60, 30, 0.5)
+    assert "kept for five minutes by caller" in text
 
 
 def test_what_is_known_of_fields_is_explained() -> None:

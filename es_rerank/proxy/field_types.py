@@ -7,28 +7,29 @@ expression, so nobody learns what only another one may see. Whatever goes wrong,
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import os
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import msgspec
 
 from es_rerank.errors import UpstreamError
+from es_rerank.proxy.caller import asked_as, caller_of
 from es_rerank.proxy.http.coding import UnreadableBodyError, decode_body
 from es_rerank.proxy.search.endpoint import MAX_TARGET_BYTES
-from es_rerank.records import Request, first_header, without_headers
+from es_rerank.records import first_header
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from es_rerank.clock import Clock
     from es_rerank.memory import MemoryBudget
+    from es_rerank.proxy.caller import Fetches
     from es_rerank.proxy.search.call import SearchCall
-    from es_rerank.records import Reply
+    from es_rerank.records import Request
 
 LOG = logging.getLogger(__name__)
 # What `_field_caps` calls a field whose words are analysed; it counts `match_only_text` and `semantic_text` as `text`.
@@ -42,14 +43,6 @@ MAX_ASKING = 64
 # How long the engine has for its answer; what a search waits for it is the search's own affair.
 ASKED_S = 5.0
 MAX_ANSWER_BYTES = 1024 * 1024
-# Headers that tell nothing of who asks. All others do, as far as we know: engines may log in by any header.
-NOT_OF_THE_CALLER = (
-    b"accept", b"accept-encoding", b"accept-language", b"cache-control", b"connection", b"content-encoding",
-    b"content-length", b"content-type", b"date", b"expect", b"host", b"keep-alive", b"pragma", b"te", b"traceparent",
-    b"tracestate", b"transfer-encoding", b"user-agent", b"via", b"x-elastic-client-meta", b"x-opaque-id",
-    b"x-request-id",
-)  # fmt: skip
-
 _Key = tuple[bytes, str, str]
 """A caller, an index expression, and a field."""
 
@@ -66,16 +59,6 @@ class _Caps(msgspec.Struct, frozen=True):
     """An answer of `_field_caps`: by field, and by type, what else there is to know."""
 
     fields: dict[str, dict[str, msgspec.Raw]]
-
-
-class Fetches(Protocol):
-    """The way to the engine, see `es_rerank.upstream.Upstream`."""
-
-    async def fetch(
-        self, request: Request, *, max_bytes: int, hold: Callable[[int], bool], due_s: float | None = None
-    ) -> Reply:
-        """The whole answer."""
-        ...
 
 
 class FieldTypes:
@@ -95,7 +78,7 @@ class FieldTypes:
 
     def begin(self, call: SearchCall, fields: Sequence[str]) -> asyncio.Task[None] | None:
         """Begin to ask about the fields of a search, as far as nothing is kept of them; None if nothing is asked."""
-        caller = self._caller(call)
+        caller = caller_of(call, self._salt)
         missing = tuple(field for field in fields if self._kept_of((caller, call.expression, field)) is None)
         key = (caller, call.expression, missing)
         asking = self._asking.get(key)
@@ -114,7 +97,7 @@ class FieldTypes:
             with suppress(TimeoutError):
                 async with self._clock.limit(due_s):
                     await asyncio.shield(asking)
-        caller = self._caller(call)
+        caller = caller_of(call, self._salt)
         kept = {field: self._kept_of((caller, call.expression, field)) for field in fields}
         return {field: one.is_text for field, one in kept.items() if one is not None and one.is_text is not None}
 
@@ -122,13 +105,6 @@ class FieldTypes:
         """What is kept of a field, be it that nothing is known; None if nothing is kept any more."""
         kept = self._kept.get(key)
         return kept if kept is not None and kept.until_s > self._clock.monotonic_s() else None
-
-    def _caller(self, call: SearchCall) -> bytes:
-        """Who asks, as a hash of the headers that may say it: no secret is kept."""
-        digest = hashlib.blake2b(key=self._salt, digest_size=16)
-        for name, value in without_headers(call.carrier.request.headers, *NOT_OF_THE_CALLER):
-            digest.update(b"%d:%b%d:%b" % (len(name), name.lower(), len(value), value))
-        return digest.digest()
 
     async def _ask(self, call: SearchCall, caller: bytes, fields: tuple[str, ...]) -> None:
         """Ask about these fields, and keep what comes. Never raises."""
@@ -169,14 +145,7 @@ def caps_request(call: SearchCall, fields: Sequence[str]) -> Request:
     names = [quote(field, safe="", errors="replace") for field in fields]
     while names and len(head) + len(",".join(names)) > MAX_TARGET_BYTES - len("GET  HTTP/1.1"):
         names.pop()
-    about_the_body = (
-        b"accept", b"accept-encoding", b"content-encoding", b"content-length", b"content-type", b"expect",
-        b"transfer-encoding",
-    )  # fmt: skip
-    headers = without_headers(call.carrier.request.headers, *about_the_body)
-    return Request(
-        method="GET", target=(head + ",".join(names)).encode(), headers=(*headers, (b"accept", b"application/json"))
-    )
+    return asked_as(call, head + ",".join(names))
 
 
 def read_caps(body: bytes) -> Mapping[str, bool]:

@@ -20,6 +20,7 @@ from es_rerank.proxy.search.control import take_controls
 from es_rerank.proxy.search.decide import Relay, Rerank, decide, with_types
 from es_rerank.proxy.search.many import joined, read_responses
 from es_rerank.proxy.search.render import BLOCK, render_answer, turned
+from es_rerank.proxy.search.search_pipeline import taken_over
 from es_rerank.proxy.search.split import split_off
 from es_rerank.proxy.search.window import plan_plain, plan_window, read_answer, read_texts
 from es_rerank.proxy.steps import (
@@ -131,6 +132,7 @@ def _decide_item(call: SearchCall, book: RuleBook, parts: Parts, is_text: Mappin
         return error
     if isinstance(decision, Relay):
         return Item(call=call, decision=decision, status=relayed(decision))
+    call = taken_over(call)
     searched = None
     if parts.events is not None:
         searched = searched_of(call, asked, decision, rules_version=book.version, new_id=uuid4().hex)

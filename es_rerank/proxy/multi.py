@@ -60,6 +60,7 @@ from es_rerank.proxy.steps import (
     types_of,
     useful_by,
     why_lost,
+    with_pipelines,
     with_reasoning,
     with_warning,
     writing_s,
@@ -128,6 +129,7 @@ async def answer_many(
         if not holds(share, body, request.body):
             return _unread(plain, expression, "memory_full", laps)
         run = _Run(parts=parts, laps=laps, share=share, plain=plain, body=body, reading_cost=READING_COST * len(body))
+        calls = await with_pipelines(calls, book, parts, run.reading_cost)
         known = [NOTHING_KNOWN] * len(calls)
         entries = await compute(run.reading_cost, decide_items, calls, book, parts, known)
         if template:

@@ -17,6 +17,7 @@ from es_rerank.proxy.scoring.opening import open_score_source
 from es_rerank.proxy.search.absent_fields import AbsentFields
 from es_rerank.proxy.search.async_memory import AsyncSearches
 from es_rerank.proxy.search.large_windows import LargeWindows
+from es_rerank.proxy.search_pipelines import SearchPipelines
 from es_rerank.proxy.stats import SearchStats
 from es_rerank.rules.merge import RuleBase
 from es_rerank.rules.source import FileRules
@@ -74,7 +75,8 @@ class Engine(Protocol):
 class Parts:
     """Everything that outlives a request.
 
-    `field_types` is None where nobody is asked about the types of fields.
+    `field_types` is None where nobody is asked about the types of fields, and `search_pipelines` where nobody is asked
+    about those.
     `sniffed_address` is None where clients may learn the addresses of the engine's nodes.
     `store` is None where es-rerank keeps no indices of its own, and so is `stored_rules`, which else are the `rules`.
     `events` is None where searches leave no events, and `rerank_api` where that API is not answered.
@@ -90,6 +92,7 @@ class Parts:
     forwarded_headers: bool = False
     sniffed_address: str | None = None
     field_types: FieldTypes | None = None
+    search_pipelines: SearchPipelines | None = None
     store: StoreEngine | None = None
     events: EventRecorder | None = None
     stored_rules: StoredRules | None = None
@@ -143,6 +146,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             limits=settings.limits,
             memory=memory,
             field_types=FieldTypes(engine, memory, clock),
+            search_pipelines=SearchPipelines(engine, memory, clock),
             store=store,
             events=events,
             stored_rules=stored_rules,

@@ -24,6 +24,7 @@ from es_rerank.proxy.search.call import read_call
 from es_rerank.proxy.search.control import HEADER, take_controls
 from es_rerank.proxy.search.decide import Relay, decide, with_types
 from es_rerank.proxy.search.render import Verdict, render_answer, turned
+from es_rerank.proxy.search.search_pipeline import taken_over
 from es_rerank.proxy.search.split import split_off
 from es_rerank.proxy.search.status import SearchStatus
 from es_rerank.proxy.search.window import plan_plain, plan_window, read_answer, read_texts
@@ -49,6 +50,7 @@ from es_rerank.proxy.steps import (
     why_unfit,
     why_useless,
     window_of,
+    with_pipelines,
     with_reasoning,
     with_warning,
     writing_s,
@@ -164,7 +166,7 @@ async def answer(  # noqa: PLR0917
         if not has_room:
             status = SearchStatus(status="failed", reason="memory_full", took_ms=run.laps.took_ms())
             return SearchOutcome(forward=plain, status=status)
-        decision = await _decide(call, asked, book, run)
+        call, decision = await _decide(call, asked, book, run)
         if isinstance(decision, Relay) and decision.rendering_s is not None:
             made = await _make(Template(call=call, asked=asked, rule=decision.rule), decision.rendering_s, run)
             if isinstance(made, SearchStatus):
@@ -174,10 +176,11 @@ async def answer(  # noqa: PLR0917
             call = await compute(cost, split_off, call, book)
             plain = call.carrier.request
             run.trace.call = call
-            decision = await _decide(call, asked, book, run)
+            call, decision = await _decide(call, asked, book, run)
         run.trace.decision = decision
         if isinstance(decision, Relay):
             return await _pass_on(call, decision.include, relayed(decision), run)
+        call = run.trace.call = await compute(cost, taken_over, call)
         if parts.events is not None:
             searched = searched_of(call, asked, decision, rules_version=book.version, new_id=uuid4().hex)
             run = replace(run, searched=searched)
@@ -208,14 +211,20 @@ async def rerank(  # noqa: PLR0917
     )
 
 
-async def _decide(call: SearchCall, asked: dict[str, Any], book: RuleBook, run: _Run) -> Rerank | Relay:
-    """See `decide`. A search that may have a question after all is decided again once its fields are known."""
+async def _decide(
+    call: SearchCall, asked: dict[str, Any], book: RuleBook, run: _Run
+) -> tuple[SearchCall, Rerank | Relay]:
+    """The call, with what its search pipeline does if that matters, and what is decided of it, see `decide`.
+
+    A search that may have a question after all is decided again once its fields are known.
+    """
     cost, parts = READING_COST * len(call.body), run.parts
+    [call] = await with_pipelines([call], book, parts, cost)
     decision = await compute(cost, decide, call, asked, book)
     if isinstance(decision, Relay) and decision.in_doubt:
         is_text = await types_of(call, decision.in_doubt, parts, parts.clock.monotonic_s() + TYPES_WAIT_S)
         decision = await compute(cost, decide, call, asked, book, is_text)
-    return decision
+    return call, decision
 
 
 async def _make(template: Template, limit_s: float, run: _Run) -> SearchCall | SearchStatus:

@@ -20,6 +20,7 @@ from es_rerank.proxy.search.render import Verdict, page_of, turned
 from es_rerank.proxy.search.similarity import relevance_of
 from es_rerank.proxy.search.status import SearchStatus, outcome_of
 from es_rerank.proxy.search.write import writing_cost
+from es_rerank.proxy.search_pipelines import is_looked_at
 from es_rerank.records import LongBody, first_header
 from es_rerank.upstream import AnswerTooLargeError, NoRoomError
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from es_rerank.proxy.search.window import EngineAnswer
     from es_rerank.reasons import Reason
     from es_rerank.records import Headers, Reply, Request
+    from es_rerank.rules.book import RuleBook
     from es_rerank.texts import Texts
 
 LOG = logging.getLogger(__name__)
@@ -167,6 +169,21 @@ async def types_of(call: SearchCall, fields: Sequence[str], parts: Parts, due_s:
     return {} if types is None else await types.find(call, fields, due_s)
 
 
+async def with_pipelines(calls: Sequence[SearchCall], book: RuleBook, parts: Parts, cost: int) -> list[SearchCall]:
+    """The searches, with what their search pipelines do where that may matter. `cost` is that of looking at them."""
+    pipelines = parts.search_pipelines
+    if pipelines is None or parts.engine.product:  # Elasticsearch has none
+        return [*calls]
+    matter = await compute(cost, _looked_at, calls, book)
+    found = await asyncio.gather(*[pipelines.find(calls[place]) for place in matter])
+    works = dict(zip(matter, found, strict=True))
+    return [replace(call, pipeline=works.get(place)) for place, call in enumerate(calls)] if works else [*calls]
+
+
+def _looked_at(calls: Sequence[SearchCall], book: RuleBook) -> list[int]:
+    return [place for place, call in enumerate(calls) if is_looked_at(call, book)]
+
+
 def note_absent_fields(decision: Rerank, read: Texts, parts: Parts) -> None:
     """Warn, once, of a rule's field that no hit of many searches has."""
     if decision.similarity is not None:
@@ -257,6 +274,7 @@ def scored(decision: Rerank, scores: WindowScores, missing_fields: Mapping[str, 
         missing_text=scores.missing_text,
         missing_fields=missing_fields,
         mode=decision.mode,
+        first_stage=decision.first_stage,
         question=decision.told_question,
         cut=scores.cut,
         low_mass=scores.low_mass,
@@ -272,13 +290,24 @@ def relayed(relay: Relay) -> SearchStatus:
 
 def skipped(reason: Reason, decision: Rerank) -> SearchStatus:
     """The status of a search that turned out not to be ours."""
-    return SearchStatus(status="skipped", reason=reason, rule=decision.rule, question=decision.told_question)
+    return SearchStatus(
+        status="skipped",
+        reason=reason,
+        rule=decision.rule,
+        first_stage=decision.first_stage,
+        question=decision.told_question,
+    )
 
 
 def failed(decision: Rerank, reason: Reason) -> SearchStatus:
     """The status of a search that could not be reranked."""
     return SearchStatus(
-        status="failed", reason=reason, rule=decision.rule, scorer=decision.scorer, question=decision.told_question
+        status="failed",
+        reason=reason,
+        rule=decision.rule,
+        scorer=decision.scorer,
+        first_stage=decision.first_stage,
+        question=decision.told_question,
     )
 
 

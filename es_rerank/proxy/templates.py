@@ -18,7 +18,7 @@ from es_rerank.proxy.search.decide import Relay
 from es_rerank.proxy.search.question import NOTHING_KNOWN
 from es_rerank.proxy.search.status import SearchStatus
 from es_rerank.proxy.search.template import read_rendered, rendered_call, rendering_of
-from es_rerank.proxy.steps import READING_COST, drop, fetch, why_lost
+from es_rerank.proxy.steps import READING_COST, drop, fetch, why_lost, with_pipelines
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -108,6 +108,7 @@ async def render_items(  # noqa: PLR0917
     laps.lap("engine")
     searches = {place: one for place, one in made.items() if isinstance(one, SearchCall)}
     cost = READING_COST * sum(len(one.body) for one in searches.values())
+    searches = dict(zip(searches, await with_pipelines([*searches.values()], book, parts, cost), strict=True))
     known = [NOTHING_KNOWN] * len(searches)
     decided = await compute(cost, decide_items, [*searches.values()], book, parts, known)
     by_place = dict(zip(searches, decided, strict=True))

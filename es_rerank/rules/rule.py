@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Mode = Literal["think", "direct", "cascade"]
 Dashboards = Literal["leave", "rerank"]
+FirstStages = Literal["bm25", "any"]
 # As long as a name in a query that is looked at.
 MAX_FIELD_CHARACTERS = 256
 # As in the fields of a `multi_match`, from which rules are copied.
@@ -68,6 +69,7 @@ class Rule(Section):
     async_search: StrictBool = False
     pit: StrictBool = False
     templates: StrictBool = False
+    first_stage: FirstStages = "bm25"
     mode: Mode = "think"
     budget_tokens: Annotated[StrictInt, Field(ge=1)] | None = None
     think_top: Annotated[StrictInt, Field(ge=1)] = 20

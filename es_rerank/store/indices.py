@@ -65,6 +65,7 @@ EVENTS = OwnIndex(
         "rules_version": KEYWORD,
         "scorer": KEYWORD,
         "mode": KEYWORD,
+        "first_stage": KEYWORD,
         "status": KEYWORD,
         "reason": KEYWORD,
         "window": INTEGER,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, get_args
 
 import msgspec
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from es_rerank.fusion.fuse import Method, fuse
 from es_rerank.fusion.rank import Recipe, Window, rank
+from es_rerank.fusion.scale import LARGEST_FLOAT32, scale_to_engine
 from es_rerank.judgment import Judgment, ScoreRule
 
 if TYPE_CHECKING:
@@ -21,6 +23,9 @@ JUDGMENTS = st.builds(lambda score: Judgment(rank_score=score), st.floats(0, 10)
     SHARES,
     st.integers(0, 99),
     st.sampled_from(["", "budget", "deadline"]),
+)
+FLOAT32S = st.floats(width=32, allow_nan=False, allow_infinity=False) | st.sampled_from(
+    [0.0, -1.0, LARGEST_FLOAT32, -LARGEST_FLOAT32]
 )
 WINDOWS = st.lists(st.tuples(st.floats(0, 50, width=32), st.none() | JUDGMENTS), max_size=12).map(
     lambda pairs: sorted(pairs, key=lambda pair: -pair[0])
@@ -65,6 +70,19 @@ def test_a_window_that_was_kept_is_ranked_as_it_was(
     )
     assert read == kept
     assert rank(read.engine_scores, read.judgments, recipe) == rank(kept.engine_scores, kept.judgments, recipe)
+
+
+@given(st.lists(st.tuples(FLOAT32S, st.none() | JUDGMENTS), min_size=1, max_size=12), RECIPES)
+def test_any_engine_scores_are_fused_to_finite_ones(
+    window: list[tuple[float, Judgment | None]], recipe: Recipe
+) -> None:
+    """Scores of any first stage (negative, all zero or equal, the largest there are) give each place a finite score."""
+    engine = [score for score, _ in window]
+    ranked = rank(engine, [judgment for _, judgment in window], recipe)
+    assert sorted(ranked.ranking.order) == [*range(len(window))]
+    assert all(math.isfinite(score) for score in ranked.ranking.fused_scores if score is not None)
+    if ranked.reranked:
+        assert all(abs(score) <= LARGEST_FLOAT32 for score in scale_to_engine(engine, ranked.ranking))
 
 
 def test_another_recipe_ranks_the_same_window_anew() -> None:

@@ -48,6 +48,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "dashboards": {"dashboards": "rerank"},
     "async_search": {"async_search": True},
     "templates": {"templates": True},
+    "first_stage": {"first_stage": "any"},
     "mode": {"mode": "cascade"},
     "budget_tokens": {"budget_tokens": 64},
     "think_top": {"think_top": 5},

@@ -37,6 +37,7 @@ class SearchEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     rules_version: str
     scorer: str
     mode: str | None = None
+    first_stage: str
     status: str
     reason: str | None = None
     window: int
@@ -123,6 +124,7 @@ def event_of(
         rules_version=searched.rules_version,
         scorer=decision.scorer,
         mode=decision.mode,
+        first_stage=decision.first_stage,
         status=status.status,
         reason=status.reason,
         window=status.window,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from es_rerank.proxy.http.coding import UnreadableBodyError, decode_body
 from es_rerank.proxy.search.carrier import JSON_TYPE, BodyCarrier, SourceCarrier
@@ -25,6 +25,9 @@ WRITING = ("filter_path", "pretty", "format")
 BESIDE_TEMPLATE = (*WRITING, "scroll", "search_pipeline")
 # A caller may make it as long as a head, and ten thousand log lines and events may wait.
 MAX_OPAQUE_ID_BYTES = 256
+PipelineWork = Literal["none", "first_stage", "rerank", "other"]
+"""What the engine's search pipeline does: nothing, or there is none; a part of the first stage; reranking and nothing
+else; or something that we can't stand in for, or don't know."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +45,7 @@ class SearchCall:
     `template` says that the body asks the engine to make the search of a template, which has not happened yet. Such a
     call, and the search that is made of it, have those `parameters` only that mean something to both. `wishes` is what
     was asked of es-rerank beside the body, by what the search was made of.
+    `pipeline` is what the search pipeline does that the search goes through, None where nobody needs to know.
     """
 
     carrier: Carrier
@@ -54,6 +58,7 @@ class SearchCall:
     template: bool = False
     wishes: Mapping[str, Any] = field(default_factory=dict)
     similarity: Similarity | None = None
+    pipeline: PipelineWork | None = None
 
     @property
     def held(self) -> bool:

@@ -44,6 +44,10 @@ class Carrier(Protocol):
         """The same for another page."""
         ...
 
+    def without_parameter(self, name: str) -> Self:
+        """The same without a parameter of the request (of its URL, or of a header line)."""
+        ...
+
     def asking(self, *, first: int | None, filtered: bool, source: Mapping[str, str] | None = None) -> Request:
         """The request for the first hits, as many as `first`; None is the client's own page.
 
@@ -81,6 +85,11 @@ class _RequestCarrier:
         """See `Carrier`."""
         page = {"from": str(start), "size": str(size)}
         target = edit_query(self.request.target, drop={*page}, add=page)
+        return replace(self, request=replace(self.request, target=target))
+
+    def without_parameter(self, name: str) -> Self:
+        """See `Carrier`."""
+        target = edit_query(self.request.target, drop={name}, add={})
         return replace(self, request=replace(self.request, target=target))
 
     def asking(self, *, first: int | None, filtered: bool, source: Mapping[str, str] | None = None) -> Request:

@@ -1,4 +1,4 @@
-"""Walks a query tree and gives its clauses that ask for words. Pure; knows nothing of mappings, rules or HTTP.
+"""Walks a query tree and gives its clauses that ask for words, and what scores. Pure; knows no mappings, rules or HTTP.
 
 Words count where they score: `bool` is followed through `must` and `should` (not `filter` or `must_not`), and compound
 queries through their inner query. A clause with a boost of 0 scores nothing, so it has no words.
@@ -41,31 +41,30 @@ INNER_QUERY = {  # compound query: the keys under which scoring queries lie
     "boosting": ("positive",),
     "constant_score": ("filter",),
     "nested": ("query",),
+    "hybrid": ("queries",),
 }
-NOT_BM25 = {
-    "hybrid",
-    "knn",
-    "neural",
-    "neural_sparse",
-    "percolate",
-    "pinned",
-    "rank_feature",
-    "rule",
-    "rule_query",
-    "semantic",
-    "sparse_vector",
-    "text_expansion",
-    "weighted_tokens",
+MODEL_TEXT = {  # query that scores by vectors or features of documents: the keys under which its text lies
+    "knn": ("query_vector_builder", "text_embedding", "model_text"),
+    "neural": ("query_text",),
+    "neural_sparse": ("query_text",),
+    "rank_feature": (),
+    "semantic": ("query",),
+    "sparse_vector": ("query",),
+    "text_expansion": ("model_text",),
+    "weighted_tokens": (),
 }
+# Of those, the ones whose parameters may lie under the name of a field.
+UNDER_FIELD = {"knn", "neural", "neural_sparse", "text_expansion"}
+# Queries by which people order hits, and one whose hits are queries.
+OWN_ORDER = {"percolate", "pinned", "rule", "rule_query"}
 MAX_DEPTH = 64
 WILDCARD = re.compile(r"\\(.)|[*?]")
 FIELD_BOOST = re.compile(r"\^([0-9.]*)$")
 
 Sort = Literal["text", "words", "word"]
-
-
-class NotBm25Error(Exception):
-    """Some query of the tree scores by something other than the words of a text."""
+ScoredBy = Literal["words", "vectors", "fusion", "own_order"]
+"""What a query scores by: words of texts; vectors, models or features of documents; several lists of hits, whose scores
+are fused; or an order that people have set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,54 +85,80 @@ class Clause:
         return " ".join(piece.words for piece in self.pieces)
 
 
-def find_clauses(query: Any) -> tuple[Clause, ...]:
-    """The clauses of a parsed `query` in the order of the request, repeats included. What is malformed has none.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryReading:
+    """The clauses of a query in the order of the request, repeats included, and all that it scores by.
 
-    Raises NotBm25Error.
+    The text of which a model makes a vector is a clause too, sought in no field of its own. `k_is_size` says that some
+    `knn` query in it finds as many neighbours as the search asks for hits.
     """
+
+    clauses: tuple[Clause, ...] = ()
+    scored_by: frozenset[ScoredBy] = frozenset()
+    k_is_size: bool = False
+
+
+def read_query(query: Any) -> QueryReading:
+    """What there is to know of a parsed `query`, or of a list of them. What is malformed has no clauses."""
     reader = _Reader()
-    return tuple(clause for clause in reader.queries(query, MAX_DEPTH) if clause.pieces)
+    clauses = tuple(clause for clause in reader.queries(query, MAX_DEPTH) if clause.pieces)
+    return QueryReading(clauses=clauses, scored_by=frozenset(reader.scored_by), k_is_size=reader.k_is_size)
 
 
 class _Reader:
     """Reads one tree. Of all its query strings together, only so many characters are parsed."""
 
     def __init__(self) -> None:
+        self.scored_by: set[ScoredBy] = set()
+        self.k_is_size = False
         self._left_chars = MAX_SYNTAX_CHARS
 
     def queries(self, query: Any, depth: int) -> Iterator[Clause]:
         """The clauses of a query or a list of them."""
         for clause in _list(query) if depth else ():
             for kind, body in clause.items() if isinstance(clause, dict) else ():
-                if kind in NOT_BM25:
-                    raise NotBm25Error
-                if isinstance(body, dict):
+                if kind in OWN_ORDER:
+                    self.scored_by.add("own_order")
+                elif kind in MODEL_TEXT:
+                    self.scored_by.add("vectors")
+                    self.k_is_size |= kind == "knn" and lacks_k(body)
+                    yield from model_text(kind, body)
+                elif isinstance(body, dict):
                     yield from self._query(kind, body, depth - 1)
 
     def _query(self, kind: str, body: dict[str, Any], depth: int) -> Iterator[Clause]:
-        if kind in SPANS or kind == "span_term":
-            yield Clause(tuple(_span_pieces({kind: body}, depth)))
-        elif kind in INNER_QUERY:
+        if kind == "hybrid":
+            self.scored_by.add("fusion")
+        if kind in INNER_QUERY:
             # Whatever of the tree does not count may still score by vectors.
             silent = _is_silent(body)
             for key in INNER_QUERY[kind]:
                 words = _word_by_word(body.get(key)) if key == "should" else None
-                found = iter((words,)) if words is not None else self.queries(body.get(key), depth)
+                found = self._lexical(words) if words is not None else self.queries(body.get(key), depth)
                 yield from (clause for clause in found if not silent)
+        elif kind in SPANS or kind == "span_term":
+            yield from self._lexical(Clause(tuple(_span_pieces({kind: body}, depth))))
         elif not _is_silent(body):
-            yield from self._text_query(kind, body, depth)
+            yield from self._lexical(*self._text_query(kind, body, depth))
+
+    def _lexical(self, *clauses: Clause) -> Iterator[Clause]:
+        """The clauses, which score by words."""
+        for clause in clauses:
+            if clause.pieces:
+                self.scored_by.add("words")
+                yield clause
 
     def _text_query(self, kind: str, body: dict[str, Any], depth: int) -> Iterator[Clause]:
         if kind in FIELD_TEXT:
             yield from (Clause(_pieces(_value_of(value, "query"), (field,))) for field, value in body.items())
-        elif kind in BODY_TEXT and (fields := _fields_of(body, "fields")) is not None:
+        elif kind in BODY_TEXT and (fields := fields_of(body, "fields")) is not None:
             yield Clause(_pieces(body.get("query"), fields))
-        elif kind == "more_like_this" and (fields := _fields_of(body, "fields")) is not None:
+        elif kind == "more_like_this" and (fields := fields_of(body, "fields")) is not None:
             yield from (Clause(_pieces(like, fields)) for like in _list(body.get("like")))
         elif kind in SYNTAX_TEXT:
             text = _plain(body.get("query"))[: self._left_chars]
             self._left_chars -= len(text)
-            fields = _fields_of(body, "fields" if body.get("fields") else "default_field")
+            fields = fields_of(body, "fields" if body.get("fields") else "default_field")
             if fields is not None:
                 yield Clause(read_syntax(text, SYNTAX_TEXT[kind], fields))
         elif kind == "intervals":
@@ -143,6 +168,28 @@ class _Reader:
         elif kind in WORD_PARTS:
             for field, value in body.items():
                 yield Clause(_pieces(_without_wildcards(_value_of(value, "value")), (field,)), "words")
+
+
+def lacks_k(knn: Any) -> bool:
+    """Whether a `knn`, as Elasticsearch writes it, leaves it to the number of hits how many neighbours it finds."""
+    return isinstance(knn, dict) and isinstance(knn.get("field"), str) and knn.get("k") is None
+
+
+def model_text(kind: str, body: Any) -> Iterator[Clause]:
+    """The text of which a model makes what a query looks for."""
+    forms = [body, *(body.values() if isinstance(body, dict) and kind in UNDER_FIELD else ())]
+    for form in forms:
+        if isinstance(form, dict) and not _is_silent(form):
+            text = _at(form, MODEL_TEXT[kind])
+            if isinstance(text, str) and (words := _plain(text)):
+                yield Clause((Piece(words),))
+
+
+def _at(body: Any, path: tuple[str, ...]) -> Any:
+    """What lies in an object under these keys, each in what the one before it leads to; None if nothing does."""
+    for key in path:
+        body = body.get(key) if isinstance(body, dict) else None
+    return body if path else None
 
 
 def _word_by_word(should: Any) -> Clause | None:
@@ -199,7 +246,7 @@ def _pieces(value: Any, fields: tuple[str, ...]) -> tuple[Piece, ...]:
     return (Piece(words, fields),) if words else ()
 
 
-def _fields_of(body: dict[str, Any], key: str) -> tuple[str, ...] | None:
+def fields_of(body: dict[str, Any], key: str) -> tuple[str, ...] | None:
     """The fields that a query names, without their boosts; () if it names none, None if all have a boost of 0."""
     named = [field for field in _list(body.get(key)) if isinstance(field, str)]
     fields = tuple(FIELD_BOOST.sub("", field) for field in named if not _is_zero(_boost_of(field)))

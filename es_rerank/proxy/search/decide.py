@@ -15,8 +15,10 @@ from es_rerank.fusion.rank import Recipe
 from es_rerank.proxy.scoring.ask import Scoring, Stage
 from es_rerank.proxy.search.control import ControlLimits, check_controls, refused
 from es_rerank.proxy.search.cursor import Cursor, read_cursor
-from es_rerank.proxy.search.question import NOTHING_KNOWN, FieldChoice, Question, find_question, question_in_url
-from es_rerank.reasons import Foreign
+from es_rerank.proxy.search.first_stage import any_stage, is_set, query_alone
+from es_rerank.proxy.search.question import NOTHING_KNOWN, FieldChoice, Question
+from es_rerank.proxy.search.search_pipeline import asks_to_rerank, named_pipeline, rerank_text
+from es_rerank.reasons import STAGE_KEYS, Foreign
 from es_rerank.rules.book import BoundRule
 from es_rerank.rules.indices import may_reach_system
 from es_rerank.texts import TextSpec
@@ -27,8 +29,9 @@ if TYPE_CHECKING:
     from es_rerank.language import Language
     from es_rerank.proxy.search.call import SearchCall
     from es_rerank.proxy.search.control import Controls, Include
+    from es_rerank.proxy.search.first_stage import FirstStageReading
     from es_rerank.proxy.search.similarity import Similarity
-    from es_rerank.reasons import Reason
+    from es_rerank.reasons import FirstStage, Reason
     from es_rerank.rules.book import RuleBook
     from es_rerank.rules.rule import Mode, Rule
     from es_rerank.tables import LimitSettings
@@ -43,7 +46,9 @@ POINT_KEYS: frozenset[Foreign] = frozenset({"pit", "search_after"})
 # What a reranker of ours may have beside it: itself, and where it searches.
 SIMILARITY_KEYS: frozenset[Foreign] = frozenset({"retriever", "pit"})
 OTHER_FORMATS = (b"cbor", b"smile", b"yaml")
-FOREIGN_PARAMETERS: tuple[Foreign, ...] = ("scroll", "terminate_after", "search_pipeline")
+FOREIGN_PARAMETERS: tuple[Foreign, ...] = ("scroll", "terminate_after")
+# Those that are looked at by themselves, since a rule may take them.
+FIRST_STAGE_KEYS = {*STAGE_KEYS, "search_pipeline"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +83,7 @@ class Relay:
 class Rerank:
     """The search is reranked: by what rule and scorer, on what text, over what window, and which page is answered.
 
+    `first_stage` is how the engine ranks the window, `most` how many hits it may be asked for, None for any number.
     `question` is what the text of `scoring.question` was made from, `in_doubt` the fields whose types may change it.
     `language` is the only one in which the window is scored, None for any. `mode` is None for a scorer that does not
     think. `similarity` is what a `text_similarity_reranker` asks: then `rule` is the endpoint that it names, the order
@@ -104,6 +110,14 @@ class Rerank:
     cursor: Cursor | None = None
     similarity: Similarity | None = None
     include: frozenset[Include] = frozenset()
+    first_stage: FirstStage = "bm25"
+    most: int | None = None
+
+    @property
+    def size(self) -> int:
+        """How many hits the engine is asked for: the window, and the page where it goes past that."""
+        size = max(self.window, self.page.end)
+        return size if self.most is None else min(size, self.most)
 
     @property
     def told_question(self) -> str | None:
@@ -130,11 +144,13 @@ def decide(
         # Whatever else is said: the template may ask something of us, which no engine must see.
         limit_s = (controls.deadline_s or bound.deadline_s) * RENDERING_SHARE
         return Relay(reason="template", rule=rule.name, rendering_s=limit_s, include=controls.include)
-    window = controls.window or rule.window
     page = asked_page(call)
-    question = question_of(call).choosing(FieldChoice(only=rule.question_fields, ignored=rule.ignore_fields))
-    if controls.query is not None:
-        question = question.asking(controls.query)
+    stage = any_stage(call) if rule.first_stage == "any" else query_alone(call)
+    window = _window(stage, page, controls.window or rule.window)
+    question = stage.question.choosing(FieldChoice(only=rule.question_fields, ignored=rule.ignore_fields))
+    asked_text = _asked_text(call, controls)
+    if asked_text is not None:
+        question = question.asking(asked_text)
     text = question.text_given(is_text)
     cursor = _cursor(call)
     reason = (
@@ -142,12 +158,15 @@ def decide(
         or _own_page(call, rule)
         or _unreadable(call)
         or _foreign_feature(call, POINT_KEYS if call.in_point and rule.pit else frozenset())
+        or _foreign_stage(stage, page, book.limits.max_window)
+        or _foreign_pipeline(call, rule)
         or _foreign_format(call)
         or ("template" if call.template else None)
-        or _unfit_page(page, window)
+        or _unfit_page(page, window, first_only=stage.first_page_only or stage.size_counts)
         or _foreign_order(call)
         or _unfit_cursor(cursor, call, page)
-        or _no_question(question, text)
+        or _bounded_cursor(cursor, stage)
+        or _no_question(stage, text)
     )
     if reason is not None or page is None:
         in_doubt = question.fields_in_doubt() if reason == "no_text_query" else ()
@@ -160,6 +179,8 @@ def decide(
         question=question,
         in_doubt=question.fields_in_doubt(),
         cursor=cursor,
+        first_stage=_stage_name(stage, call, rule),
+        most=_most(stage, page),
     )
 
 
@@ -178,6 +199,7 @@ def _decide_similarity(call: SearchCall, asked: Similarity, wishes: dict[str, An
         reason
         or _unasked(controls)
         or _foreign_feature(call, SIMILARITY_KEYS)
+        or _beside_retriever(call)
         or _foreign_format(call)
         or _unfit_page(page, asked.window)
         or _foreign_order(call)
@@ -187,7 +209,14 @@ def _decide_similarity(call: SearchCall, asked: Similarity, wishes: dict[str, An
     question = Question().asking(controls.query or asked.question)
     decision = _reranked(call, controls, asked.policy, page, question.text)
     text = TextSpec(fields=(asked.field,))
-    return replace(decision, text=text, window=asked.window, question=question, similarity=asked)
+    return replace(
+        decision,
+        text=text,
+        window=asked.window,
+        question=question,
+        similarity=asked,
+        first_stage=any_stage(call).name,
+    )
 
 
 def _reranked(call: SearchCall, controls: Controls, bound: BoundRule, page: Page, question: str) -> Rerank:
@@ -268,15 +297,70 @@ def _stages(mode: Mode | None, controls: Controls, bound: BoundRule) -> tuple[St
 
 def question_of(call: SearchCall) -> Question:
     """What the search asks, whatever its rule says: the parameter `q` if there is one, else the body's query."""
-    if "q" in call.parameters:
-        return question_in_url(call.parameters["q"], call.parameters.get("df", ""))
-    return find_question((call.search or {}).get("query"))
+    return query_alone(call).question
 
 
-def _no_question(question: Question, text: str) -> Reason | None:
-    if question.not_bm25:
+def _asked_text(call: SearchCall, controls: Controls) -> str | None:
+    """What the request itself says that is asked, None if it does not; '' where OpenSearch refuses how it says it."""
+    text = rerank_text(call) if call.pipeline is not None and asks_to_rerank(call) else None
+    return text if text == "" else controls.query or text
+
+
+def _no_question(stage: FirstStageReading, text: str) -> Reason | None:
+    if stage.own_order:
         return "not_bm25"
     return None if text else "no_text_query"
+
+
+def _window(stage: FirstStageReading, page: Page | None, asked: int) -> int:
+    """How many hits are reranked: as many as were rescored, if any were, and never more than may be asked for."""
+    window = asked if stage.window is None else stage.window
+    most = _most(stage, page)
+    return window if most is None else min(window, most)
+
+
+def _most(stage: FirstStageReading, page: Page | None) -> int | None:
+    """How many hits the engine may be asked for, None for any number."""
+    return page.size if stage.size_counts and page is not None else stage.most
+
+
+def _stage_name(stage: FirstStageReading, call: SearchCall, rule: Rule) -> FirstStage:
+    """What the status calls the first stage."""
+    through = rule.first_stage == "any" and call.pipeline == "first_stage"
+    return "pipeline" if through and stage.name == "bm25" else stage.name
+
+
+def _foreign_stage(stage: FirstStageReading, page: Page | None, max_window: int) -> Reason | None:
+    """The key of a first stage that is not ours, or that can't give the whole window."""
+    refused = stage.most is not None and page is not None and page.size > stage.most
+    too_wide = stage.window is not None and stage.window > max_window
+    return stage.key if stage.foreign or refused or too_wide else None
+
+
+def _bounded_cursor(cursor: Cursor | None, stage: FirstStageReading) -> Reason | None:
+    """`search_after` where the engine can't be asked for all hits from the first one to those behind the cursor."""
+    bounded = stage.size_counts or stage.first_page_only or stage.most is not None or stage.window is not None
+    return "search_after" if cursor is not None and bounded else None
+
+
+def _beside_retriever(call: SearchCall) -> Reason | None:
+    """The first key of a first stage that does not go with a retriever."""
+    search = call.search or {}
+    key = next((name for name in STAGE_KEYS if name != "retriever" and is_set(search.get(name))), None)
+    return key or ("search_pipeline" if is_set(named_pipeline(call)) else None)
+
+
+def _foreign_pipeline(call: SearchCall, rule: Rule) -> Reason | None:
+    """`search_pipeline` where one may change the hits in a way that we can't stand in for, or was not looked at."""
+    named = named_pipeline(call) not in (None, False, 0, "", "false", "0", [], {})
+    work = call.pipeline
+    if work is None:
+        foreign = named
+    elif work == "rerank":
+        foreign = not asks_to_rerank(call)
+    else:
+        foreign = work == "other" or (work == "first_stage" and named and rule.first_stage != "any")
+    return "search_pipeline" if foreign else None
 
 
 def _unasked(controls: Controls) -> Reason | None:
@@ -307,7 +391,7 @@ def _foreign_feature(call: SearchCall, allowed: frozenset[Foreign] = frozenset()
     """The first feature of the search, but for those allowed in its body, that forbids us to change the order."""
     search = call.search or {}
     for name in FOREIGN_BODY_KEYS:
-        if name not in allowed and name in search and search[name] not in (None, False, 0, [], {}):
+        if name not in allowed and name not in FIRST_STAGE_KEYS and is_set(search.get(name)):
             return name
     for name in FOREIGN_PARAMETERS:
         if name in call.parameters and call.parameters[name] not in ("false", "0"):
@@ -330,13 +414,13 @@ def _foreign_format(call: SearchCall) -> Reason | None:
     return None if readable and asked and not named else "format"
 
 
-def _unfit_page(page: Page | None, window: int) -> Reason | None:
-    """Why no hit of this page can lie in the window."""
+def _unfit_page(page: Page | None, window: int, *, first_only: bool = False) -> Reason | None:
+    """Why no hit of this page can lie in the window, or why the engine gives no other page than the first."""
     if page is None:
         return "unreadable_page"
     if page.size == 0:
         return "size_zero"
-    return "past_window" if page.start >= window else None
+    return "past_window" if page.start >= (1 if first_only else window) else None
 
 
 def asked_page(call: SearchCall, *, default_size: int = DEFAULT_SIZE) -> Page | None:

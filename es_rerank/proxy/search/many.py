@@ -63,6 +63,11 @@ class ItemCarrier:
         """See `Carrier`."""
         return self.carrying(edit_object(self.search_line, {"from": start, "size": size}))
 
+    def without_parameter(self, name: str) -> Self:
+        """See `Carrier`."""
+        header = _header_of(self.header_line) or {}
+        return replace(self, header_line=edit_object(self.header_line, {name: None})) if name in header else self
+
     def asking(self, *, first: int | None, filtered: bool, source: Mapping[str, str] | None = None) -> Request:
         """See `Carrier`. The page, and what is shown of `_source`, are asked for in the search's own line."""
         changes: dict[str, Any] = {} if first is None else {"from": 0, "size": first}

@@ -11,12 +11,14 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from es_rerank.proxy.search.clauses import Clause, NotBm25Error, find_clauses
+from es_rerank.proxy.search.clauses import Clause, read_query
 from es_rerank.proxy.search.syntax import LUCENE_TOKEN, Piece, read_syntax
 from es_rerank.rules.rule import MAX_FIELD_CHARACTERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from es_rerank.proxy.search.clauses import QueryReading, ScoredBy
 
 # Of how many fields a search may want to know the type.
 MAX_FIELDS = 32
@@ -50,10 +52,15 @@ class FieldChoice:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a query asks: the clauses that have words, or that it is not ours to rerank."""
+    """What a query asks: the clauses that have words, and all that it scores by."""
 
     clauses: tuple[Clause, ...] = ()
-    not_bm25: bool = False
+    scored_by: frozenset[ScoredBy] = frozenset()
+
+    @property
+    def not_bm25(self) -> bool:
+        """Whether something other than the words of texts scores."""
+        return not self.scored_by <= {"words"}
 
     @property
     def text(self) -> str:
@@ -94,16 +101,18 @@ class Question:
 
 def find_question(query: Any) -> Question:
     """The question of a parsed `query`. Never fails: a malformed query has no text, and the engine says why."""
-    try:
-        return Question(find_clauses(query))
-    except NotBm25Error:
-        return Question(not_bm25=True)
+    return question_of_reading(read_query(query))
+
+
+def question_of_reading(reading: QueryReading) -> Question:
+    """The question of a query, or of a tree of retrievers, that was read."""
+    return Question(reading.clauses, reading.scored_by)
 
 
 def question_in_url(query_string: str, default_field: str = "") -> Question:
     """The question of the URL's `q`, whose words are sought in the URL's `df`."""
     pieces = read_syntax(query_string, LUCENE_TOKEN, (default_field,) if default_field else ())
-    return Question((Clause(pieces),) if pieces else ())
+    return Question((Clause(pieces),) if pieces else (), frozenset({"words"}))
 
 
 def _of_texts(clause: Clause, is_text: Mapping[str, bool]) -> Clause:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from es_rerank.reasons import Outcome, Reason
+    from es_rerank.reasons import FirstStage, Outcome, Reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +23,8 @@ class SearchStatus:
     `question` what it was asked, None where nobody wants to know.
     `cut` counts judgments whose thinking a deadline cut, `low_mass` those where the model would probably have answered
     something else than a number from 0 to 10, `truncated` those of cut text. `took_ms` has the milliseconds by step.
-    `query_id` is the id of its event, None where no events are written.
+    `query_id` is the id of its event, None where no events are written. `first_stage` is how the engine ranked the
+    window, or would have, None for a search that was not to be reranked.
     """
 
     status: Outcome
@@ -42,6 +43,7 @@ class SearchStatus:
     truncated: int = 0
     took_ms: dict[str, float] = field(default_factory=dict)
     query_id: str | None = None
+    first_stage: FirstStage | None = None
 
     def block(self) -> dict[str, Any]:
         """The `_es_rerank` object of an answer."""
@@ -59,7 +61,8 @@ class SearchStatus:
         names = ("missing_text", "missing_fields", "cut", "low_mass", "truncated")
         counts = {name: getattr(self, name) for name in names}
         query_id = {} if self.query_id is None else {"query_id": self.query_id}
-        optional = {"mode": self.mode, "question": self.question}
+        first_stage = None if self.first_stage == "bm25" else self.first_stage
+        optional = {"mode": self.mode, "first_stage": first_stage, "question": self.question}
         told = {name: value for name, value in optional.items() if value is not None}
         return {**shown, **told, **{name: count for name, count in counts.items() if count}, **query_id}
 

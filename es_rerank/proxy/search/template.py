@@ -61,6 +61,10 @@ class TemplateCarrier:
         """See `Carrier`."""
         return replace(self, own=self.own.without_header(name), form=self.form.without_header(name))
 
+    def without_parameter(self, name: str) -> Self:
+        """See `Carrier`."""
+        return replace(self, own=self.own.without_parameter(name), form=self.form.without_parameter(name))
+
     def on_page(self, start: int, size: int) -> Self:
         """See `Carrier`."""
         return self.carrying(edit_object(self.search, {"from": start, "size": size}))

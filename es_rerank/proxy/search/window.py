@@ -12,6 +12,7 @@ import msgspec
 
 from es_rerank.fusion.scale import LARGEST_FLOAT32
 from es_rerank.proxy.search.endpoint import MAX_TARGET_BYTES
+from es_rerank.proxy.search.search_pipeline import past_pipeline
 from es_rerank.proxy.search.source_filter import EVERYTHING, SourceFilter, asked_source, left_to_cut, widened
 from es_rerank.rawjson import RAW_LIST, RAW_OBJECT, RawObject, edit_object
 from es_rerank.rules.indices import is_system
@@ -71,20 +72,21 @@ class EngineAnswer:
 
 def plan_window(call: SearchCall, decision: Rerank) -> WindowPlan:
     """The upstream request for a reranked search. It leaves `filter_path` to us, since that could hide what we need."""
-    size = max(decision.window, decision.page.end)
+    size = decision.size
     if decision.cursor is not None:  # in the window, or of no use: see cursor.py
         size = max(decision.window, min(size, MAX_RESULT_WINDOW))
         call = _without_cursor(call)
+    carrier = past_pipeline(call) if call.pipeline == "rerank" else call.carrier
     filtered = bool(call.filter_path)
     asked = asked_source(call)
     wider = None if asked is None else widened(asked, decision.text.names)
     if asked is None or wider is None or wider == asked:
-        request = call.carrier.asking(first=size, filtered=filtered)
+        request = carrier.asking(first=size, filtered=filtered)
         return WindowPlan(request=request, shape=(call.expression, size, asked))
-    request = call.carrier.asking(first=size, filtered=filtered, source=wider.parameters)
+    request = carrier.asking(first=size, filtered=filtered, source=wider.parameters)
     if len(request.target) + LINE_BYTES > MAX_TARGET_BYTES:  # then more is fetched than is needed
         wider = SourceFilter(includes=(EVERYTHING,))
-        request = call.carrier.asking(first=size, filtered=filtered, source=wider.parameters)
+        request = carrier.asking(first=size, filtered=filtered, source=wider.parameters)
     return WindowPlan(request=request, shape=(call.expression, size, wider), cut=left_to_cut(asked, wider))
 
 

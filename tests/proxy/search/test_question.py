@@ -15,7 +15,8 @@ from es_rerank.proxy.search.clauses import (
     BODY_TEXT,
     FIELD_TEXT,
     INNER_QUERY,
-    NOT_BM25,
+    MODEL_TEXT,
+    OWN_ORDER,
     SPANS,
     SYNTAX_TEXT,
     WORD_PARTS,
@@ -43,7 +44,9 @@ KINDS = st.sampled_from(
         *SPANS,
         *WORD_PARTS,
         *INNER_QUERY,
-        *NOT_BM25,
+        "hybrid",
+        *MODEL_TEXT,
+        *OWN_ORDER,
         *(key for keys in INNER_QUERY.values() for key in keys),
         *("span_term", "intervals", "all_of", "terms_set", "terms", "term", "more_like_this", "like", "clauses"),
         *("query", "text", "fields", "boost", "value"),
@@ -130,10 +133,10 @@ def test_other_queries_give_none(query: Any) -> None:
     assert not find_question(query).not_bm25
 
 
-@pytest.mark.parametrize("kind", sorted(NOT_BM25))
+@pytest.mark.parametrize("kind", sorted({"hybrid", *MODEL_TEXT, *OWN_ORDER}))
 def test_one_scoring_query_of_another_kind_makes_the_search_not_ours(kind: str) -> None:
     """A clause that scores by something other than words counts wherever it scores, and only there."""
-    other = {kind: {"query": FOX}}
+    other = {kind: {"queries": FOX}}
     assert find_question(other).not_bm25
     assert find_question({"bool": {"must": FOX, "should": [other]}}).not_bm25
     assert find_question({"function_score": {"query": other}}).not_bm25
@@ -158,7 +161,6 @@ def test_any_json_has_a_question(query: Any, is_text: bool) -> None:
     in_doubt = question.fields_in_doubt()
     for text in (question.text, question.text_given(dict.fromkeys(in_doubt, is_text))):
         assert text == " ".join(text.split())
-        assert not (question.not_bm25 and text)
     assert len(in_doubt) <= MAX_FIELDS
     question.choosing(FieldChoice(only=("text", "q*"), ignored=("*.*",)))
 
