@@ -43,7 +43,7 @@ class Side:
     def __init__(self, name: str, url: str) -> None:
         self.scratch = SIDES[name].encode()
         self.caller = Caller(url)
-        self._given = {SCROLL: b"none", PIT: b"none"}
+        self._given = {SCROLL: b"none", PIT: b"no point yet"}
 
     def ask(self, asked: Asked) -> Answer:
         """The answer, which calls this side's own index by the common name."""
@@ -62,6 +62,7 @@ class Side:
             for key, value in answer.headers
             if key != "content-length" or plain == answer.body
         )
+        plain = plain.replace(self._given[PIT], PIT.encode())
         return replace(answer, headers=headers, body=plain.replace(self.scratch, SCRATCH.encode()))
 
 

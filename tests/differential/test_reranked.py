@@ -15,6 +15,8 @@ from tests.differential.drawing import INDEX, RELEVANT, TEXT_QUERIES
 from tests.differential.pair import DRAWN, FILMS, WINDOW, Pair
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.differential.wire import Answer
 
 SEARCHES = 25
@@ -25,12 +27,19 @@ STATUS = {"es_rerank": {"include": ["status"]}}
 
 
 @pytest.fixture(params=CARRIERS, ids=lambda carrier: carrier.name)
-def carrier(request: pytest.FixtureRequest, pair: Pair) -> Carrier:
+def carrier(request: pytest.FixtureRequest, pair: Pair) -> Iterator[Carrier]:
     """Each form that the engine has."""
     found: Carrier = request.param
     if pair.engine.name not in found.engines:
         pytest.skip(f"{pair.engine.name} has no such form")
-    return found
+    sides = (pair.direct, pair.through)
+    for side in sides:
+        if found.before is not None:
+            assert side.ask(found.before(pair.engine.name, INDEX)).status == 200
+    yield found
+    for side in sides:
+        if found.after is not None:
+            assert side.ask(found.after(pair.engine.name, INDEX)).status == 200
 
 
 def told(answer: bytes) -> dict[str, Any]:
