@@ -384,7 +384,11 @@ class _Asking:
         lines += [b"%b: %b\r\n" % header for header in headers]
         lines.append(b"ES-Rerank-Via: %b\r\n" % via)
         if body is None or isinstance(body, bytes):
-            if body is not None:
+            if body == b"" and first_header(request.headers, b"transfer-encoding") is not None:
+                # Not the same as no body: Elasticsearch 9.1 looks at its media type in another way.
+                lines.append(b"Transfer-Encoding: chunked\r\n")
+                body = b"0\r\n\r\n"
+            elif body is not None:
                 lines.append(b"Content-Length: %d\r\n" % len(body))
             self._transport.write(b"".join([*lines, b"\r\n", body or b""]))
             self._end_writing()

@@ -356,6 +356,16 @@ def test_a_length_of_nothing_arrives(port: int, engine: ScriptedEngine) -> None:
     assert b"content-length: 0\r\n" in engine.requests[0].lower()
 
 
+@pytest.mark.parametrize("path", [b"/films/_search", b"/films/_msearch", b"/films/_count", b"/_bulk"])
+def test_no_bytes_in_chunks_arrive_in_chunks(port: int, engine: ScriptedEngine, path: bytes) -> None:
+    """Held or not, an empty body in chunks stays one: Elasticsearch tells it from no body, and from no bytes."""
+    exchange(port, b"POST %b HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n" % path, b"0\r\n\r\n")
+    [request] = engine.requests
+    assert b"transfer-encoding: chunked" in request.lower()
+    assert b"content-length" not in request.lower()
+    assert request.endswith(b"\r\n\r\n0\r\n\r\n")
+
+
 def test_who_asked_can_not_be_hidden(engine: ScriptedEngine, run_system: Callable[..., System]) -> None:
     """With `forwarded_headers`, a caller can't have them dropped by naming them as its connection's own."""
     system = run_system(f"http://127.0.0.1:{engine.port}", upstream="forwarded_headers = true")
