@@ -175,9 +175,9 @@ def _is_ours(endpoint: Endpoint, request: Request, book: RuleBook, parts: Parts)
     named = _named(endpoint, request, parts)
     if any(may_cover(book, one, template=template) for one in named) or may_ask(request):
         return True
-    if may_split(request, book):
-        return True
-    return endpoint.kind in {"one", "many"} and has_point(request) and are_searched(book)
+    if endpoint.kind not in {"one", "many"}:
+        return False
+    return may_split(request, book) or (has_point(request) and are_searched(book))
 
 
 def _named(endpoint: Endpoint, request: Request, parts: Parts) -> Iterable[str]:

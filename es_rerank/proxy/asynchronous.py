@@ -19,19 +19,19 @@ from es_rerank.proxy.http.coding import UnreadableBodyError
 from es_rerank.proxy.laps import Laps
 from es_rerank.proxy.offload import compute
 from es_rerank.proxy.outcome import OneSearch, Outcome
-from es_rerank.proxy.pipeline import Trace, rerank
+from es_rerank.proxy.pipeline import Trace, decided, rerank
 from es_rerank.proxy.search.async_answer import read_async, same_hits, with_status
 from es_rerank.proxy.search.async_search import asked_by, window_call
 from es_rerank.proxy.search.call import read_call
 from es_rerank.proxy.search.carrier import asked_readably
 from es_rerank.proxy.search.control import HEADER, take_controls
-from es_rerank.proxy.search.decide import Relay, decide
+from es_rerank.proxy.search.decide import Relay, decide, foreign_format
 from es_rerank.proxy.search.endpoint import endpoint_of
+from es_rerank.proxy.search.search_pipeline import taken_over
 from es_rerank.proxy.search.status import SearchStatus
 from es_rerank.proxy.search.write import end_body, start_body, writing_cost
 from es_rerank.proxy.steps import (
     READING_COST,
-    TYPES_WAIT_S,
     failed,
     fetch,
     holds,
@@ -39,7 +39,6 @@ from es_rerank.proxy.steps import (
     relayed,
     settle,
     skipped,
-    types_of,
     why_lost,
     with_warning,
 )
@@ -145,7 +144,8 @@ async def answer_result(request: Request, _: str, book: RuleBook, parts: Parts, 
     endpoint = endpoint_of(request)
     search_id = "" if endpoint is None else endpoint.search_id
     search = parts.async_searches.find(search_id, parts.clock.monotonic_s())
-    asked, shown = take_controls(read_call(request, "", max_bytes=parts.limits.max_request_bytes))
+    max_bytes = parts.limits.max_request_bytes
+    asked, shown = await compute(reading_cost(request), _read_poll, request, max_bytes)
     plain = shown.carrier.request
     if search is None:
         return Outcome(searches=(), forward=plain)
@@ -160,6 +160,11 @@ async def answer_result(request: Request, _: str, book: RuleBook, parts: Parts, 
         return Outcome(searches=(), forward=plain)
 
 
+def _read_poll(request: Request, max_bytes: int) -> tuple[dict[str, Any], SearchCall]:
+    """What a request for a result asks of us, and the request without that. Raises CallerError."""
+    return take_controls(read_call(request, "", max_bytes=max_bytes))
+
+
 async def _asking(  # noqa: PLR0917
     call: SearchCall,
     shown: SearchCall,
@@ -170,14 +175,13 @@ async def _asking(  # noqa: PLR0917
     laps: Laps,
 ) -> _Asking:
     """With what is decided. Raises CallerError where what is asked isn't allowed."""
-    cost = READING_COST * len(call.body)
-    decision = await compute(cost, decide, call, asked, book)
     bound = book.find(call.expression)
+    decision: Rerank | Relay
     if isinstance(bound, BoundRule) and not bound.rule.async_search:
-        decision = Relay(reason="async_search", rule=bound.rule.name, include=decision.include)
-    if isinstance(decision, Relay) and decision.in_doubt:
-        is_text = await types_of(call, decision.in_doubt, parts, parts.clock.monotonic_s() + TYPES_WAIT_S)
-        decision = await compute(cost, decide, call, asked, book, is_text)
+        first = await compute(READING_COST * len(call.body), decide, call, asked, book)
+        decision = Relay(reason="async_search", rule=bound.rule.name, include=first.include)
+    else:
+        call, decision = await decided(call, asked, book, parts)
     asking = _Asking(call=call, shown=shown, decision=decision, parts=parts, share=share, laps=laps)
     if parts.events is None or isinstance(decision, Relay):
         return asking
@@ -236,7 +240,9 @@ async def _answer_end(answered: _Answered | SearchStatus, asking: _Asking) -> Ou
 async def _ask_engine(asking: _Asking) -> _Answered | SearchStatus:
     """The engine's answer, held, or why it can't be held. Raises UpstreamError if none came."""
     shown = asking.shown
-    request = asked_readably(shown.carrier.request, drop=set(), add={}, filtered=bool(shown.filter_path))
+    request = shown.carrier.request
+    if foreign_format(shown) is None:  # else nothing can be written into the answer, so it comes as it is
+        request = asked_readably(request, drop=set(), add={}, filtered=bool(shown.filter_path))
     try:
         reply, body = await fetch(request, asking.parts, asking.share)
     except (AnswerTooLargeError, NoRoomError, UnreadableBodyError) as error:
@@ -276,7 +282,8 @@ async def _ranked(answer: AsyncAnswer, cost: int, decision: Rerank, asking: _Ask
     # The status is ours to write, at another place.
     unsaid = replace(decision, include=decision.include - {"status"})
     try:
-        call = await compute(cost, partial(window_call, filtered=bool(asking.shown.filter_path)), asking.call)
+        searched = taken_over(asking.call)
+        call = await compute(cost, partial(window_call, filtered=bool(asking.shown.filter_path)), searched)
         async with deadline.limit():
             outcome = await rerank(call, unsaid, asking.searched, parts, asking.share, trace)
         status = replace(outcome.status, took_ms=_together(asking.laps.took_ms(), outcome.status.took_ms))

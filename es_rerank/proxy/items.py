@@ -16,16 +16,15 @@ from es_rerank.errors import CallerError
 from es_rerank.proxy.events.searched import searched_of
 from es_rerank.proxy.http.own import caller_kind, error_body
 from es_rerank.proxy.scoring.ask import ScoreRequest
-from es_rerank.proxy.search.control import take_controls
 from es_rerank.proxy.search.decide import Relay, Rerank, decide, with_types
 from es_rerank.proxy.search.many import joined, read_responses
 from es_rerank.proxy.search.render import BLOCK, render_answer, turned
 from es_rerank.proxy.search.search_pipeline import taken_over
-from es_rerank.proxy.search.split import split_off
 from es_rerank.proxy.search.window import plan_plain, plan_window, read_answer, read_texts
 from es_rerank.proxy.steps import (
     can_read,
     failed,
+    opened,
     relayed,
     scored,
     settle,
@@ -125,8 +124,7 @@ def decide_items(
 
 def _decide_item(call: SearchCall, book: RuleBook, parts: Parts, is_text: Mapping[str, bool]) -> Entry:
     try:
-        asked, call = take_controls(call)
-        call = split_off(parts.points.located(call, asked, book), book)
+        asked, call = opened(call, book, parts.points)
         decision = decide(call, asked, book, is_text)
     except CallerError as error:
         return error
@@ -254,7 +252,8 @@ def judged_of(
     found: dict[int, Judged] = {}
     for place, one in chosen.items():
         scores = scores_of[one.request]
-        verdict = verdict_of(window_of(one.found, scores, one.decision), scores, one.decision)
+        window = window_of(one.found, scores, one.decision, one.read.texts)
+        verdict = verdict_of(window, scores, one.decision)
         status = scored(one.decision, scores, one.read.missing_fields)
         found[place] = Judged(scores=scores, verdict=verdict, status=status)
     return found

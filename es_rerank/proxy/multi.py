@@ -57,6 +57,7 @@ from es_rerank.proxy.steps import (
     note_absent_fields,
     reading_cost,
     settle,
+    texts_cost,
     types_of,
     useful_by,
     why_lost,
@@ -256,7 +257,8 @@ async def _finish(entries: Sequence[Entry], windows: Windows, deadline: Deadline
     again = asyncio.create_task(_ask_again([item for item, why in zip(items, useless, strict=True) if why], run))
     try:
         items = await _with_known_types(items, deadline, run)
-        chosen = await compute(cost, choose, items, windows, useless)
+        texts = texts_cost(cost, [item.decision for item in items])
+        chosen = await compute(texts, choose, items, windows, useless)
         judged = await _judge(chosen, windows, items[0].call, deadline, run)
         own = await again
     finally:

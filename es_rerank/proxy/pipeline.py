@@ -21,11 +21,10 @@ from es_rerank.proxy.offload import compute
 from es_rerank.proxy.outcome import SearchOutcome
 from es_rerank.proxy.scoring.ask import ScoreRequest
 from es_rerank.proxy.search.call import read_call
-from es_rerank.proxy.search.control import HEADER, take_controls
+from es_rerank.proxy.search.control import HEADER
 from es_rerank.proxy.search.decide import Relay, decide, with_types
 from es_rerank.proxy.search.render import Verdict, render_answer, turned
 from es_rerank.proxy.search.search_pipeline import taken_over
-from es_rerank.proxy.search.split import split_off
 from es_rerank.proxy.search.status import SearchStatus
 from es_rerank.proxy.search.window import plan_plain, plan_window, read_answer, read_texts
 from es_rerank.proxy.search.write import finish_body, start_body, writing_cost
@@ -37,11 +36,13 @@ from es_rerank.proxy.steps import (
     fetch,
     holds,
     note_absent_fields,
+    opened,
     reading_cost,
     relayed,
     scored,
     settle,
     skipped,
+    texts_cost,
     types_of,
     unranked,
     useful_by,
@@ -159,24 +160,22 @@ async def answer(  # noqa: PLR0917
         )
         has_room = holds(share, call.body, request.body)
         cost = READING_COST * len(call.body)
-        asked, call = await compute(cost, take_controls, call)
-        call = await compute(cost, split_off, parts.points.located(call, asked, book), book)
+        asked, call = await compute(cost, opened, call, book, parts.points)
         plain = call.carrier.request  # from here on the request holds nothing that is meant for es-rerank
         run.trace.call = call
         if not has_room:
             status = SearchStatus(status="failed", reason="memory_full", took_ms=run.laps.took_ms())
             return SearchOutcome(forward=plain, status=status)
-        call, decision = await _decide(call, asked, book, run)
+        call, decision = await decided(call, asked, book, parts)
         if isinstance(decision, Relay) and decision.rendering_s is not None:
             made = await _make(Template(call=call, asked=asked, rule=decision.rule), decision.rendering_s, run)
             if isinstance(made, SearchStatus):
                 return await _pass_on(call, decision.include, made, run)
             cost = READING_COST * len(made.body)
-            asked, call = await compute(cost, take_controls, made)
-            call = await compute(cost, split_off, call, book)
+            asked, call = await compute(cost, opened, made, book, parts.points)
             plain = call.carrier.request
             run.trace.call = call
-            call, decision = await _decide(call, asked, book, run)
+            call, decision = await decided(call, asked, book, parts)
         run.trace.decision = decision
         if isinstance(decision, Relay):
             return await _pass_on(call, decision.include, relayed(decision), run)
@@ -211,14 +210,14 @@ async def rerank(  # noqa: PLR0917
     )
 
 
-async def _decide(
-    call: SearchCall, asked: dict[str, Any], book: RuleBook, run: _Run
+async def decided(
+    call: SearchCall, asked: dict[str, Any], book: RuleBook, parts: Parts
 ) -> tuple[SearchCall, Rerank | Relay]:
     """The call, with what its search pipeline does if that matters, and what is decided of it, see `decide`.
 
     A search that may have a question after all is decided again once its fields are known.
     """
-    cost, parts = READING_COST * len(call.body), run.parts
+    cost = READING_COST * len(call.body)
     [call] = await with_pipelines([call], book, parts, cost)
     decision = await compute(cost, decide, call, asked, book)
     if isinstance(decision, Relay) and decision.in_doubt:
@@ -257,7 +256,7 @@ async def _rerank(call: SearchCall, decision: Rerank, run: _Run) -> SearchOutcom
         is_text = await types_of(call, decision.in_doubt, parts, parts.clock.monotonic_s() + wait_s)
         decision = trace.decision = await compute(READING_COST * len(call.body), with_types, decision, is_text)
         laps.lap("engine")
-    read = trace.texts = await compute(cost, read_texts, found, decision)
+    read = trace.texts = await compute(texts_cost(cost, [decision]), read_texts, found, decision)
     note_absent_fields(decision, read, parts)
     if not can_read(decision, read):
         return await _answer_unranked(call, plan, decision, fetched, skipped("language", decision), run)
@@ -265,7 +264,7 @@ async def _rerank(call: SearchCall, decision: Rerank, run: _Run) -> SearchOutcom
     deadline = deadline.before(writing_s(laps.lap("read"), call, fetched.reply))
     [scores] = await parts.scores.judge([request], deadline, laps)
     trace.scores = scores
-    window = window_of(found, scores, decision)
+    window = window_of(found, scores, decision, read.texts)
     verdict = trace.verdict = await compute(cost, verdict_of, window, scores, decision)
     if decision.cursor is not None:
         decision = trace.decision = await compute(cost, turned, found, decision, verdict)

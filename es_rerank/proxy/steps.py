@@ -16,8 +16,11 @@ from es_rerank.judgment import Judgment
 from es_rerank.language import may_be_in
 from es_rerank.proxy.http.coding import UnreadableBodyError, decode_body, inflated_bytes
 from es_rerank.proxy.offload import compute
+from es_rerank.proxy.search.control import take_controls
+from es_rerank.proxy.search.decide import Rerank
 from es_rerank.proxy.search.render import Verdict, page_of, turned
 from es_rerank.proxy.search.similarity import relevance_of
+from es_rerank.proxy.search.split import split_off
 from es_rerank.proxy.search.status import SearchStatus, outcome_of
 from es_rerank.proxy.search.write import writing_cost
 from es_rerank.proxy.search_pipelines import is_looked_at
@@ -25,14 +28,15 @@ from es_rerank.records import LongBody, first_header
 from es_rerank.upstream import AnswerTooLargeError, NoRoomError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 
     from es_rerank.clock import Deadline
     from es_rerank.memory import Share
     from es_rerank.proxy.parts import Parts
+    from es_rerank.proxy.points import Points
     from es_rerank.proxy.scoring.ask import ScoreRequest, WindowScores
     from es_rerank.proxy.search.call import SearchCall
-    from es_rerank.proxy.search.decide import Relay, Rerank
+    from es_rerank.proxy.search.decide import Relay
     from es_rerank.proxy.search.window import EngineAnswer
     from es_rerank.reasons import Reason
     from es_rerank.records import Headers, Reply, Request
@@ -42,6 +46,8 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 # A request is read into Python's own objects, which takes so much longer than opening an answer as long.
 READING_COST = 4
+# To divide a text into chunks and to compare them, over opening an answer as long.
+CHUNKING_COST = 50
 # No filter makes writing an answer take much longer than this times opening it.
 MOST_WRITING_COST = 10
 # How long a search waits for the types of its fields, once it needs nothing else to go on.
@@ -163,6 +169,22 @@ def can_read(decision: Rerank, read: Texts) -> bool:
     return language is None or not any(read.texts) or may_be_in(language, decision.scoring.question, read.texts)
 
 
+def opened(call: SearchCall, book: RuleBook, points: Points) -> tuple[dict[str, Any], SearchCall]:
+    """What a search asks of us, unchecked, and the search as the engine may see it.
+
+    It knows the indices of the point in time that it names, and has no reranker of ours in it. Raises CallerError.
+    """
+    asked, call = take_controls(call)
+    return asked, split_off(points.located(call, asked, book), book)
+
+
+def texts_cost(body_bytes: int, decisions: Iterable[Rerank | Relay]) -> int:
+    """How much there is to compute for reading texts out of an answer: to divide them into chunks takes longer."""
+    similar = [one.similarity for one in decisions if isinstance(one, Rerank)]
+    chunked = any(one is not None and one.chunking is not None for one in similar)
+    return body_bytes * (CHUNKING_COST if chunked else 1)
+
+
 async def types_of(call: SearchCall, fields: Sequence[str], parts: Parts, due_s: float) -> Mapping[str, bool]:
     """By field, whether it is a text, as far as that is known at this instant at the latest."""
     types = parts.field_types
@@ -194,15 +216,16 @@ def note_absent_fields(decision: Rerank, read: Texts, parts: Parts) -> None:
         LOG.warning("rule %r: no hit of the last searches has the field %r in its _source", decision.rule, field)
 
 
-def window_of(found: EngineAnswer, scores: WindowScores, decision: Rerank) -> Window:
-    """What is ranked: the hits that were judged, with both of their scores.
+def window_of(found: EngineAnswer, scores: WindowScores, decision: Rerank, texts: Sequence[str | None]) -> Window:
+    """What is ranked: the hits that were judged, with both of their scores. `texts` are theirs, None for no text.
 
-    Where relevance alone counts, hits without a text are the least relevant, if any hit has one.
+    Where relevance alone counts, hits without a text are the least relevant, if any hit has one. A hit whose text was
+    not scored stays a gap.
     """
     judgments = scores.judgments
     if decision.similarity is not None and scores.scored:
         judgments = tuple(
-            [NO_TEXT if key is None else judgment for key, judgment in zip(scores.keys, judgments, strict=True)]
+            [NO_TEXT if text is None else judgment for text, judgment in zip(texts, judgments, strict=True)]
         )
     size = len(judgments)
     return Window(ids=found.ids[:size], engine_scores=found.scores[:size], judgments=judgments)

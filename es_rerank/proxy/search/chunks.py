@@ -100,34 +100,36 @@ def _by_words(text: str, most: int, overlap: int) -> list[str]:
 
 
 def _by_sentences(text: str, most: int, overlap: int) -> list[str]:
-    """Whole sentences, but for one that is too long for a chunk."""
+    """Whole sentences, but for one that is too long for a chunk. `overlap` is 0 or 1."""
     sentences = [part for one in SENTENCE_END.split(text) if one.strip() for part in _by_words(one, most, 0)]
     chunks: list[str] = []
     current: list[str] = []
+    size = last = 0
     for sentence in sentences:
-        if current and _words_in([*current, sentence]) > most:
+        length = len(sentence.split())
+        if current and size + length > most:
             chunks.append(" ".join(current))
-            current = current[-overlap:] if overlap else []
-            if _words_in([*current, sentence]) > most:
-                current = []
+            current, size = (current[-1:], last) if overlap else ([], 0)
+            if size + length > most:
+                current, size = [], 0
         current.append(sentence)
+        size += length
+        last = length
     return [*chunks, " ".join(current)]
-
-
-def _words_in(sentences: Sequence[str]) -> int:
-    return sum(len(sentence.split()) for sentence in sentences)
 
 
 def _bm25(chunks: Sequence[Sequence[str]], question: Sequence[str]) -> list[float]:
     """The score of each chunk for the words of the question; the chunks of the text are all that there is."""
-    counted = [Counter(chunk) for chunk in chunks]
+    wanted = frozenset(question)
+    having: dict[str, list[tuple[int, int]]] = {}  # by word: the chunks that have it, and how often
+    for place, chunk in enumerate(chunks):
+        for word, times in Counter(word for word in chunk if word in wanted).items():
+            having.setdefault(word, []).append((place, times))
     mean = sum(map(len, chunks)) / len(chunks) or 1.0
     scores = [0.0] * len(chunks)
-    for word in set(question):
-        having = sum(word in counts for counts in counted)
-        weight = math.log(1 + (len(chunks) - having + 0.5) / (having + 0.5))
-        for place, counts in enumerate(counted):
-            times = counts[word]
+    for word in sorted(having):  # sums of floats depend on the order
+        weight = math.log(1 + (len(chunks) - len(having[word]) + 0.5) / (len(having[word]) + 0.5))
+        for place, times in having[word]:
             scores[place] += weight * times / (times + K1 * (1 - B + B * len(chunks[place]) / mean))
     return scores
 

@@ -160,7 +160,7 @@ def decide(
         or _foreign_feature(call, POINT_KEYS if call.in_point and rule.pit else frozenset())
         or _foreign_stage(stage, page, book.limits.max_window)
         or _foreign_pipeline(call, rule)
-        or _foreign_format(call)
+        or foreign_format(call)
         or ("template" if call.template else None)
         or _unfit_page(page, window, first_only=stage.first_page_only or stage.size_counts)
         or _foreign_order(call)
@@ -200,7 +200,7 @@ def _decide_similarity(call: SearchCall, asked: Similarity, wishes: dict[str, An
         or _unasked(controls)
         or _foreign_feature(call, SIMILARITY_KEYS)
         or _beside_retriever(call)
-        or _foreign_format(call)
+        or foreign_format(call)
         or _unfit_page(page, asked.window)
         or _foreign_order(call)
     )
@@ -400,7 +400,7 @@ def _foreign_feature(call: SearchCall, allowed: frozenset[Foreign] = frozenset()
     return "stored_fields" if stored in ("_none_", ["_none_"]) else None
 
 
-def _foreign_format(call: SearchCall) -> Reason | None:
+def foreign_format(call: SearchCall) -> Reason | None:
     """`format` where the client wants, or may get, something other than JSON.
 
     An engine chooses by the parameter, else by `Accept`, else by the type of the request. Engines read lists in
@@ -418,9 +418,9 @@ def _unfit_page(page: Page | None, window: int, *, first_only: bool = False) -> 
     """Why no hit of this page can lie in the window, or why the engine gives no other page than the first."""
     if page is None:
         return "unreadable_page"
-    if page.size == 0:
-        return "size_zero"
-    return "past_window" if page.start >= (1 if first_only else window) else None
+    if page.start >= (1 if first_only else window):
+        return "past_window"
+    return "size_zero" if page.size == 0 else None
 
 
 def asked_page(call: SearchCall, *, default_size: int = DEFAULT_SIZE) -> Page | None:
