@@ -165,14 +165,15 @@ async def _decide_doubtful(entries: list[Entry], calls: Sequence[SearchCall], bo
     """The searches that may have a question after all, once the types of their fields are known, decided again."""
     parts = run.parts
     doubtful = {
-        place: entry.decision.in_doubt
+        place: (entry.call, entry.decision)
         for place, entry in enumerate(entries)
         if isinstance(entry, Item) and isinstance(entry.decision, Relay) and entry.decision.in_doubt
     }
     if not doubtful:
         return entries
-    due_s = parts.clock.monotonic_s() + TYPES_WAIT_S
-    known = await asyncio.gather(*[types_of(calls[place], fields, parts, due_s) for place, fields in doubtful.items()])
+    wait_s = min(TYPES_WAIT_S, max(relay.wait_s for _, relay in doubtful.values()))
+    due_s = parts.clock.monotonic_s() + wait_s
+    known = await asyncio.gather(*[types_of(call, relay.in_doubt, parts, due_s) for call, relay in doubtful.values()])
     again = [calls[place] for place in doubtful]
     decided = await compute(run.reading_cost, decide_items, again, book, parts, known)
     by_place = dict(zip(doubtful, decided, strict=True))

@@ -221,7 +221,8 @@ async def decided(
     [call] = await with_pipelines([call], book, parts, cost)
     decision = await compute(cost, decide, call, asked, book)
     if isinstance(decision, Relay) and decision.in_doubt:
-        is_text = await types_of(call, decision.in_doubt, parts, parts.clock.monotonic_s() + TYPES_WAIT_S)
+        due_s = parts.clock.monotonic_s() + min(TYPES_WAIT_S, decision.wait_s)
+        is_text = await types_of(call, decision.in_doubt, parts, due_s)
         decision = await compute(cost, decide, call, asked, book, is_text)
     return call, decision
 

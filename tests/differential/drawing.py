@@ -339,18 +339,18 @@ SEARCHED = (
     ),
 )
 STEPS = (
-    dressed(("POST", "GET"), st.just(f"/{INDEX}/_search?scroll=10s"), RELEVANT.map(as_json)),
-    dressed(("POST", "GET"), st.just("/_search/scroll"), st.just(as_json({"scroll": "10s", "scroll_id": SCROLL}))),
+    dressed(("POST", "GET"), st.just(f"/{INDEX}/_search?scroll=5m"), RELEVANT.map(as_json)),
+    dressed(("POST", "GET"), st.just("/_search/scroll"), st.just(as_json({"scroll": "5m", "scroll_id": SCROLL}))),
     dressed(("DELETE",), st.just("/_search/scroll"), st.just(as_json({"scroll_id": SCROLL}))),
     dressed(
         ("POST",),
-        st.sampled_from([f"/{OTHER}/_pit?keep_alive=10s", f"/{OTHER}/_search/point_in_time?keep_alive=10s"]),
+        st.sampled_from([f"/{OTHER}/_pit?keep_alive=5m", f"/{OTHER}/_search/point_in_time?keep_alive=5m"]),
         NO_BODY,
     ),
     dressed(
         ("POST", "GET"),
         st.just("/_search"),
-        searches(TEXT_QUERIES, pit=st.just({"id": PIT, "keep_alive": "10s"}), sort=st.just(["n"])).map(as_json),
+        searches(TEXT_QUERIES, pit=st.just({"id": PIT, "keep_alive": "5m"}), sort=st.just(["n"])).map(as_json),
     ),
     dressed(("DELETE",), st.just("/_pit"), st.just(as_json({"id": PIT}))),
     dressed(("DELETE",), st.just("/_search/point_in_time"), st.just(as_json({"pit_id": [PIT]}))),

@@ -43,7 +43,13 @@ class Side:
     def __init__(self, name: str, url: str) -> None:
         self.scratch = SIDES[name].encode()
         self.caller = Caller(url)
-        self._given = {SCROLL: b"none", PIT: b"no point yet"}
+        self._given: dict[str, bytes] = {}
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget what was given, and open a new connection for the next request."""
+        self.caller.close()
+        self._given = {SCROLL: b"no scroll yet", PIT: b"no point yet"}
 
     def ask(self, asked: Asked) -> Answer:
         """The answer, which calls this side's own index by the common name."""
@@ -66,6 +72,13 @@ class Side:
         return replace(answer, headers=headers, body=plain.replace(self.scratch, SCRATCH.encode()))
 
 
+def make_anew(engine: Engine, index: str) -> None:
+    """An empty index of this name."""
+    with suppress(urllib.error.HTTPError):
+        send_json(f"{engine.url}/{index}", method="DELETE")
+    send_json(f"{engine.url}/{index}", MAPPING, method="PUT")
+
+
 def load(engine: Engine) -> None:
     """Films in two indices, of which one is under a rule, and an empty index for each side."""
     chance = random.Random(7)
@@ -80,9 +93,7 @@ def load(engine: Engine) -> None:
     }
     lines = b"".join(as_json({"index": {"_id": key}}) + b"\n" + as_json(film) + b"\n" for key, film in films.items())
     for index in (INDEX, OTHER, *SIDES.values()):
-        with suppress(urllib.error.HTTPError):
-            send_json(f"{engine.url}/{index}", method="DELETE")
-        send_json(f"{engine.url}/{index}", MAPPING, method="PUT")
+        make_anew(engine, index)
         if index in (INDEX, OTHER):
             send_json(f"{engine.url}/{index}/_bulk?refresh=true", lines, method="POST")
 
@@ -95,6 +106,20 @@ class Pair:
         self.system = system
         self.direct = Side("direct", engine.url)
         self.through = Side("through", system.url)
+        self._ended = True
+
+    def begin(self) -> None:
+        """Begin a series of requests from the same state, whatever broke in the last one."""
+        for side in (self.direct, self.through):
+            side.begin()
+        if not self._ended:
+            for index in SIDES.values():
+                make_anew(self.engine, index)
+        self._ended = False
+
+    def end(self) -> None:
+        """A series was answered alike, so both sides' own indices are alike too."""
+        self._ended = True
 
     def close(self) -> None:
         """End both connections, and leave no index behind."""

@@ -17,7 +17,7 @@ from es_rerank.proxy.search.control import ControlLimits, check_controls, refuse
 from es_rerank.proxy.search.cursor import Cursor, read_cursor
 from es_rerank.proxy.search.first_stage import any_stage, is_set, query_alone
 from es_rerank.proxy.search.question import NOTHING_KNOWN, FieldChoice, Question
-from es_rerank.proxy.search.search_pipeline import asks_to_rerank, named_pipeline, rerank_text
+from es_rerank.proxy.search.search_pipeline import NO_PIPELINE, asks_to_rerank, named_pipeline, rerank_text
 from es_rerank.reasons import STAGE_KEYS, Foreign
 from es_rerank.rules.book import BoundRule
 from es_rerank.rules.indices import may_reach_system
@@ -40,6 +40,8 @@ DEFAULT_SIZE = 10
 LARGEST_PAGE = 2**31 - 1
 # Of the deadline. The rest is for the search itself, whoever answers it.
 RENDERING_SHARE = 0.5
+# The part of a deadline that a search may wait to learn whether it has a question.
+DOUBT_SHARE = 0.25
 FOREIGN_BODY_KEYS: tuple[Foreign, ...] = get_args(Foreign)
 # What a rule may allow for a search in a point in time.
 POINT_KEYS: frozenset[Foreign] = frozenset({"pit", "search_after"})
@@ -68,13 +70,15 @@ class Page:
 class Relay:
     """The search goes through unreranked, for this reason; `rule` is the name of the one that held, if any.
 
-    `in_doubt` are the fields whose types, once known, may give it a question after all. `rendering_s` is how long after
+    `in_doubt` are the fields whose types, once known, may give it a question after all; that is worth `wait_s`.
+    `rendering_s` is how long after
     the search has come the engine may have made it of its template, to be decided then; None where it is not asked.
     """
 
     reason: Reason
     rule: str | None = None
     in_doubt: tuple[str, ...] = ()
+    wait_s: float = 0.0
     rendering_s: float | None = None
     include: frozenset[Include] = frozenset()
 
@@ -169,8 +173,10 @@ def decide(
         or _no_question(stage, text)
     )
     if reason is not None or page is None:
+        relay = Relay(reason=reason or "unreadable_page", rule=rule.name, include=controls.include)
         in_doubt = question.fields_in_doubt() if reason == "no_text_query" else ()
-        return Relay(reason=reason or "unreadable_page", rule=rule.name, in_doubt=in_doubt, include=controls.include)
+        wait_s = (controls.deadline_s or bound.deadline_s) * DOUBT_SHARE
+        return replace(relay, in_doubt=in_doubt, wait_s=wait_s) if in_doubt else relay
     decision = _reranked(call, controls, bound, page, text)
     return replace(
         decision,
@@ -352,10 +358,10 @@ def _beside_retriever(call: SearchCall) -> Reason | None:
 
 def _foreign_pipeline(call: SearchCall, rule: Rule) -> Reason | None:
     """`search_pipeline` where one may change the hits in a way that we can't stand in for, or was not looked at."""
-    named = named_pipeline(call) not in (None, False, 0, "", "false", "0", [], {})
+    named = named_pipeline(call) not in (None, False, 0, "", "false", "0", NO_PIPELINE, [], {})
     work = call.pipeline
     if work is None:
-        foreign = named
+        foreign = named or asks_to_rerank(call)
     elif work == "rerank":
         foreign = not asks_to_rerank(call)
     else:

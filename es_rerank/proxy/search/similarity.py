@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 
 NAME = "text_similarity_reranker"
 DEFAULT_ENDPOINT = ".rerank-v1-elasticsearch"
-# Of every retriever that has a `rank_window_size`, and of `rescore`.
 DEFAULT_WINDOW = 10
-COMPOUND = ("rrf", "linear", "pinned", "rule", "diversify", "random_reranker", NAME)
 REQUIRED = ("retriever", "inference_text", "field")
 # By field: what Elasticsearch takes there. Of numbers it takes texts too.
 TYPES: Mapping[str, tuple[type, ...]] = {
@@ -54,8 +52,8 @@ TOKENS: Mapping[type, str] = {
 class Similarity:
     """What one `text_similarity_reranker` asks of an endpoint that is ours; `policy` says how that scores.
 
-    `window` is how many hits the inner retriever gives for that `rank_window_size`: fewer where a retriever in it has a
-    smaller one. Hits of a lower relevance than `min_score` are left out. `chunking` says what of a text is scored, None
+    `window` is how many hits the inner retriever gives for that `rank_window_size`: fewer where it has a smaller one.
+    Hits of a lower relevance than `min_score` are left out. `chunking` says what of a text is scored, None
     for all of it.
     """
 
@@ -155,7 +153,7 @@ def _read(body: dict[str, Any], endpoints: Mapping[str, BoundRule], max_window: 
         field=field,
         question=body["inference_text"],
         rank_window_size=window,
-        window=min([window, *_most_of(body["retriever"])]),
+        window=window,
         min_score=_number(body, "min_score", 0) if "min_score" in body else None,
         chunking=read_chunking(body[KEY]) if KEY in body else None,
     )
@@ -182,25 +180,6 @@ def _number(body: dict[str, Any], name: str, default: float) -> float:
     except (ValueError, OverflowError):
         pass
     raise _unparsed(f"[{NAME}] failed to parse field [{name}]")
-
-
-def _most_of(retriever: Any) -> Iterator[int]:
-    """How many hits the retrievers of a tree give at most, of those that have a bound. Engines refuse a larger page.
-
-    What can't be read is left to the engine.
-    """
-    for kind, body in _walk(retriever):
-        if kind in COMPOUND:
-            yield from _whole(body.get("rank_window_size", DEFAULT_WINDOW))
-        elif kind == "rescorer":
-            stages = body.get("rescore")
-            for stage in stages if isinstance(stages, list) else [stages]:
-                yield from _whole(stage.get("window_size", DEFAULT_WINDOW) if isinstance(stage, dict) else None)
-
-
-def _whole(value: Any) -> Iterator[int]:
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-        yield value
 
 
 def _unparsed(problem: str) -> CallerError:

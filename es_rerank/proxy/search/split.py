@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from es_rerank.errors import CallerError
 from es_rerank.proxy.search.decide import asked_page
+from es_rerank.proxy.search.retriever import window_limit
 from es_rerank.proxy.search.similarity import NAME, read_similarity
 from es_rerank.rawjson import RAW_LIST, RAW_OBJECT, edit_object
 
@@ -38,6 +39,9 @@ def split_off(call: SearchCall, book: RuleBook) -> SearchCall:
     if read is None:
         return call
     similarity, asked = read
+    limit = window_limit(asked["retriever"])
+    if limit is not None and limit < similarity.window:
+        similarity = replace(similarity, window=limit)
     if "scroll" in call.parameters:
         raise _invalid(f"cannot specify [{NAME}] and [scroll]")
     outer = RAW_OBJECT.decode(RAW_OBJECT.decode(RAW_OBJECT.decode(call.body)["retriever"])[NAME])

@@ -144,11 +144,12 @@ def test_a_persons_words_win_and_a_bad_context_is_the_engines() -> None:
     assert decide(bad, {"query": "mine"}, BOOK) == Relay(reason="no_text_query", rule="notes")
 
 
-def test_other_engines_are_asked_as_ever() -> None:
-    """Where pipelines are not looked at, `ext.rerank` is nothing to us: the engine judges it."""
-    decision = decide(call_of(asking({"query_text": 3})), {}, BOOK)
-    assert isinstance(decision, Rerank)
-    assert decision.scoring.question == "red fox"
+def test_where_pipelines_are_not_looked_at_a_rerank_is_the_engines() -> None:
+    """Nobody knows then what else would rerank the hits, so the engine judges `ext.rerank` alone."""
+    relay = Relay(reason="search_pipeline", rule="notes")
+    assert decide(call_of(asking({"query_text": 3})), {}, BOOK) == relay
+    assert decide(call_of({"query": FOX}, "search_pipeline=some"), {}, BOOK) == relay
+    assert isinstance(decide(call_of({"query": FOX}, "search_pipeline=_none"), {}, BOOK), Rerank)
 
 
 def test_only_the_window_goes_past_the_pipeline() -> None:

@@ -102,11 +102,11 @@ def test_a_filter_is_the_inner_retrievers(inner: Any, added: Any, filters: Any) 
     [
         ({"rrf": {"retrievers": [STANDARD, STANDARD], "rank_window_size": 30}}, 30),
         ({"rrf": {"retrievers": [STANDARD, STANDARD]}}, 10),
-        ({"linear": {"retrievers": [{"retriever": {"rrf": {"rank_window_size": 4}}}], "rank_window_size": 30}}, 4),
+        ({"linear": {"retrievers": [{"retriever": {"rrf": {"rank_window_size": 40}}}], "rank_window_size": 30}}, 30),
         ({"rescorer": {"retriever": STANDARD, "rescore": {"window_size": 20}}}, 20),
         ({"rescorer": {"retriever": STANDARD, "rescore": [{"window_size": 20}, {}]}}, 10),
         ({"knn": {"field": "v", "k": 3}}, 50),
-        ({"rrf": {"rank_window_size": "many"}}, 50),
+        ({"rrf": {"rank_window_size": "many"}}, 10),
     ],
 )
 def test_no_more_hits_are_asked_for_than_the_inner_retriever_gives(inner: Any, window: int) -> None:
