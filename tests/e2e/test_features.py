@@ -175,3 +175,24 @@ def test_a_repeated_window_comes_from_the_engines_request_cache(pair: Pair) -> N
         if page == 0:
             before = cached()
     assert cached() >= before + 2
+
+
+def test_what_fails_behind_the_page_costs_no_search(pair: Pair) -> None:
+    """A text in the window, but not on the page, is too long to be highlighted: the client gets the engine's page."""
+    if pair.engine.name == "osmem":
+        pytest.skip("osmem highlights texts of any length")
+    index = f"{INDEX}-long"
+    documents = {str(number): {"text": "a robot " * (5 - number)} for number in range(4)}
+    pair.engine.load(index, {**documents, "long": {"text": "robot " + "rain " * 100}})
+    try:
+        send_json(f"{pair.engine.url}/{index}/_settings", {"index.highlight.max_analyzed_offset": 99}, method="PUT")
+        search = {"query": {"match": {"text": "robot"}}, "size": 3, "highlight": {"fields": {"text": {}}}}
+        target = f"/{index}/_search"
+        assert pair.ask(target, {**search, "size": 5}, through=False)[0] == 400
+        status, direct = pair.ask(target, search, through=False)
+        through_status, through = pair.ask(target, search, through=True, headers={"es-rerank": "include=status"})
+        assert (status, through_status) == (200, 200)
+        assert json.loads(through)["_es_rerank"]["reason"] == "engine_refused"
+        assert json.loads(through)["hits"] == json.loads(direct)["hits"]
+    finally:
+        send_json(f"{pair.engine.url}/{index}", method="DELETE")
