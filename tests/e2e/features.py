@@ -26,7 +26,7 @@ DOCUMENTS = [
         "text": text,
         "group": "abc"[number % 3],
         "year": 1990 + number,
-        "code": "x" * (10 * number),
+        "rating": "none" if number % 2 else number,
         "notes": [{"said": f"a robot {number}"}, {"said": "nothing"}],
         "place": {"lat": number, "lon": number},
         "vector": [number, 1],
@@ -50,7 +50,7 @@ MAPPINGS = {
         "text": {"type": "text"},
         "group": {"type": "keyword"},
         "year": {"type": "integer"},
-        "code": {"type": "keyword", "ignore_above": 35},
+        "rating": {"type": "integer", "ignore_malformed": True},
         "notes": {"type": "nested"},
         "place": {"type": "geo_point"},
     }
@@ -176,7 +176,7 @@ def load_pair(engine: Engine, system: System) -> Pair:
         vector = {"type": "dense_vector", "dims": 2, "similarity": "l2_norm"}
         send_json(f"{engine.url}/{INDEX}/_mapping", {"properties": {"vector": vector}}, method="PUT")
     for number, document in enumerate(DOCUMENTS):
-        routed = "&routing=r" if number < 2 else ""
+        routed = "&routing=r" if number in (0, 2) else ""
         send_json(f"{engine.url}/{INDEX}/_doc/{number}?refresh=true{routed}", document, method="PUT")
     return Pair(engine, system)
 
