@@ -141,6 +141,43 @@ def test_an_index_without_its_source_is_answered_by_the_engine(real_engine: Engi
         assert answer["hits"] == direct["hits"]
 
 
+def test_a_synthetic_source_has_a_text(real_engine: Engine, system: System) -> None:
+    """Where the engine makes `_source` up from what it has indexed, that is what is scored and shown."""
+    index = "films-synthetic"
+    drop(real_engine, index)
+    settings = {"number_of_shards": 1, "number_of_replicas": 0, "index.mapping.source.mode": "synthetic"}
+    mappings = {"properties": {"title": {"type": "keyword"}, "text": {"type": "text", "store": True}}}
+    if real_engine.name == "opensearch":
+        pytest.skip("OpenSearch has no synthetic source")
+    send_json(f"{real_engine.url}/{index}", {"settings": settings, "mappings": mappings}, method="PUT")
+    for number, text in enumerate(TEXTS):
+        document = {"text": text, "title": ["t", "a", "t"]}
+        send_json(f"{real_engine.url}/{index}/_doc/{number}?refresh=true", document, method="PUT")
+    for changes in ({}, {"_source": False}, {"_source": ["title"]}):
+        direct = send_json(f"{real_engine.url}/{index}/_search", {**QUERY, **changes}, method="POST")
+        answer = system.search(index, {**QUERY, **changes})
+        assert answer["_es_rerank"]["status"] == "full"
+        assert unscored(answer) == unscored(direct)
+        assert all(hit["_source"]["title"] == ["a", "t"] for hit in direct["hits"]["hits"] if "_source" in hit)
+
+
+def test_a_target_of_copy_to_has_no_text(real_engine: Engine, system: System) -> None:
+    """What the engine copies at indexing is not in `_source`: its order stays, and the status says why."""
+    index = "films-copied"
+    drop(real_engine, index)
+    settings = {"number_of_shards": 1, "number_of_replicas": 0}
+    mappings = {"properties": {"body": {"type": "text", "copy_to": "text"}, "text": {"type": "text", "store": True}}}
+    send_json(f"{real_engine.url}/{index}", {"settings": settings, "mappings": mappings}, method="PUT")
+    for number, text in enumerate(TEXTS):
+        send_json(f"{real_engine.url}/{index}/_doc/{number}?refresh=true", {"body": text}, method="PUT")
+    for changes in ({}, {"stored_fields": ["text"]}, {"fields": ["text"]}):
+        direct = send_json(f"{real_engine.url}/{index}/_search", {**QUERY, **changes}, method="POST")
+        answer = system.search(index, {**QUERY, **changes})
+        status = answer.pop("_es_rerank")
+        assert (status["status"], status["reason"]) == ("failed", "missing_text")
+        assert answer["hits"] == direct["hits"]
+
+
 def test_half_a_surrogate_pair_spoils_one_document_at_most(real_engine: Engine, system: System) -> None:
     """A document that engines store and no strict parser reads costs the others nothing."""
     index = "films-halves"

@@ -321,6 +321,7 @@ def test_a_smaller_window_is_reranked_alone(pair: Pair) -> None:
         ("/films/_search", {"query": {"match": {"text": {"query": "a", "fuzzines": 1}}}}),
         ("/films/_search", {"query": {"nonsense": {}}}),
         ("/films/_search?from=9990&size=100", QUERY),
+        ("/films/_search?from=50&size=9990", QUERY),
         ("/films/_search?sizze=3", QUERY),
         ("/films-none/_search", QUERY),
         ("/films-none/_search?filter_path=error.type&pretty", QUERY),

@@ -45,6 +45,21 @@ def test_body_and_headers_stay_as_they_are() -> None:
     assert plan.cut is None
 
 
+def test_parameters_go_with_the_window_as_they_were_written() -> None:
+    """How a search is run, and on what: unknown, repeated and empty ones too, to the letter and in their order."""
+    query = (
+        "project_routing=_alias:p*&preference=a%20b&routing=r&search_type=dfs_query_then_fetch&batched_reduce_size=2"
+        "&max_concurrent_shard_requests=3&pre_filter_shard_size=4&ccs_minimize_roundtrips=false&ignore_unavailable"
+        "&allow_no_indices=false&expand_wildcards=open,hidden&ignore_throttled=false&request_cache=true&timeout=1s"
+        "&cancel_after_time_interval=2s&allow_partial_search_results=false&rest_total_hits_as_int=true&typed_keys"
+        "&human&error_trace=true&lenient=&&x=1&x=2&%6eew=%2F+"
+    )
+    call = call_of(FOX, query)
+    asked = plan_window(call, decision_of("text")).request.target
+    assert asked == b"/notes/_search?" + query.encode() + b"&from=0&size=100"
+    assert plan_plain(call).target == b"/notes/_search?" + query.encode()
+
+
 @pytest.mark.parametrize("filter_path", ["hits.hits._id", "-hits.hits._source", "took"])
 def test_a_filter_is_kept_from_the_engine(filter_path: str) -> None:
     """The engine gets a filter that hides nothing but makes it write values as it does when it filters."""
