@@ -224,14 +224,15 @@ def test_opensearchs_own_request_is_reranked_without_its_plug_in(pipelines: Stag
 def test_a_default_pipeline_that_we_cant_stand_in_for_is_kept(pipelines: Staged) -> None:
     """The client's own search goes to the engine, `ext.rerank` and all: here it lacks the plug-in, and says so."""
     settings = f"{pipelines.engine.url}/{INDEX}/_settings"
-    other = "?routing=1"  # so that the proxy does not know it yet: another caller has other headers
     search = {"query": FOX, "ext": {"rerank": {"query_context": {"query_text": "a fox"}}}}
     send_json(settings, {"index.search.default_pipeline": "staged-named"}, method="PUT")
     try:
-        fresh = f"{pipelines.system.url}/{INDEX}*"
+        fresh = f"{INDEX}*"  # so that the proxy does not know its pipeline yet
         with pytest.raises(urllib.error.HTTPError, match="400") as refused:
-            send_json(f"{fresh}/_search{other}", search, method="POST")
+            send_json(f"{pipelines.system.url}/{fresh}/_search", search, method="POST")
         refused.value.close()
-        pipelines.system.await_log('"reason":"search_pipeline"')
+        pipelines.system.await_log(f'"index":"{fresh}"')
+        [line] = [line for line in pipelines.system.log_lines() if line.get("index") == fresh]
+        assert line["reason"] == "search_pipeline"
     finally:
         send_json(settings, {"index.search.default_pipeline": None}, method="PUT")

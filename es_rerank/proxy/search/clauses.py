@@ -121,7 +121,8 @@ class _Reader:
                     self.scored_by.add("own_order")
                 elif kind in MODEL_TEXT:
                     self.scored_by.add("vectors")
-                    self.k_is_size |= kind == "knn" and lacks_k(body)
+                    # Elasticsearch makes a knn of `semantic` on a dense field, whose k is the size.
+                    self.k_is_size |= kind == "semantic" or (kind == "knn" and lacks_k(body))
                     yield from model_text(kind, body)
                 elif isinstance(body, dict):
                     yield from self._query(kind, body, depth - 1)
