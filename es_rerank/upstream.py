@@ -94,13 +94,15 @@ class StreamedReply:
             raise _no_answer(error) from error
 
     async def peek(self, max_bytes: int) -> bytes | None:
-        """The body, if it is not longer than `max_bytes`. It is still to come, whole, as `chunks`."""
+        """The body, if it is not longer than `max_bytes`. What came is still to come as `chunks`. Raises as that does."""
         head = bytearray()
-        async for chunk in self.chunks():
-            head += chunk
-            if len(head) > max_bytes:
-                break
-        self._head = bytes(head)
+        try:
+            async for chunk in self.chunks():
+                head += chunk
+                if len(head) > max_bytes:
+                    break
+        finally:
+            self._head = bytes(head)
         return None if len(head) > max_bytes else self._head
 
     async def read(self, max_bytes: int, hold: Callable[[int], bool]) -> Reply:
@@ -207,8 +209,11 @@ class Upstream:
         if not errand.repeatable or not others or path in self._unserved:
             return asking
         try:
+            if await asking.reply.peek(READ_BUFFER_BYTES) is None:
+                return asking  # too long to be kept while another host is asked
+            asking.end()  # else all who wait in a full pool would wait for each other's connections
             other_url, other = await self._ask_in_turn(others, errand)
-        except UpstreamError:  # the others are worse off
+        except UpstreamError:  # its answer breaks off, or the others are worse off
             return asking
         except BaseException:
             asking.end()
@@ -218,7 +223,6 @@ class Upstream:
         else:
             self._note_failure(url, f"it answers {asking.reply.status}")
             self._note_answer(other_url)
-        asking.end()
         return other
 
     async def _ask_in_turn(self, urls: Sequence[str], errand: _Errand) -> tuple[str, _Asking]:

@@ -102,6 +102,17 @@ def test_a_sick_engine_is_not_asked_twice_for_ever(
     assert 41 <= sum(len(host.requests) for host in hosts) < 80
 
 
+def test_no_search_waits_for_a_connection_that_its_own_answer_holds(
+    host_that: Callable[..., Host], run_system: Callable[..., System]
+) -> None:
+    """With one connection in the pool, a 503 gives it back before another host is asked, or is passed on if it is long."""
+    for said, asked in ((b"{}", 2), (b"x" * 200_000, 1)):
+        hosts = [host_that(give(answer_of(503, said))) for _ in range(2)]
+        system = run_system(*(host.url for host in hosts), extra=RULES, upstream="max_connections = 1")
+        assert post(f"{system.url}/others/_search", SEARCH)[:2] == (503, said)
+        assert sum(len(host.requests) for host in hosts) == asked
+
+
 def test_too_many_requests_is_an_answer(host_that: Callable[..., Host], run_system: Callable[..., System]) -> None:
     """A host that says 429 wants fewer requests, so no other host is asked, and the caller is told."""
     busy = give(answer_of(429, b'{"error":"busy"}'))
