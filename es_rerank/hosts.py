@@ -62,6 +62,11 @@ class Hosts:
             first.until_s = now_s + first.length_s
         return turn
 
+    def pauses(self, url: str) -> bool:
+        """Whether this host failed a moment ago. One that pauses for all but its trial does, too."""
+        pause = self._pauses.get(url)
+        return pause is not None and pause.until_s > self._clock.monotonic_s()
+
     @contextmanager
     def owing(self, url: str) -> Iterator[None]:
         """While this host is asked something, and the answer has not begun."""
@@ -95,7 +100,7 @@ class Hosts:
 
 
 class Unserved:
-    """Paths of requests that two hosts could not serve a moment ago, so a second one need not be asked again.
+    """Paths of requests that no host could serve a moment ago, so a second one need not be asked again.
 
     A request for an index whose shards are lost fails on each host. If it were always asked for twice, the load on a
     sick engine would double.
@@ -106,7 +111,7 @@ class Unserved:
         self._until_s: dict[bytes, float] = {}
 
     def note(self, path: bytes) -> None:
-        """Two hosts can't serve this path."""
+        """One host can't serve this path, and no other one does better."""
         self._until_s.pop(path, None)
         if len(self._until_s) >= MOST_UNSERVED:
             del self._until_s[next(iter(self._until_s))]

@@ -94,13 +94,18 @@ class StreamedReply:
             raise _no_answer(error) from error
 
     async def peek(self, max_bytes: int) -> bytes | None:
-        """The body, if it is not longer than `max_bytes`. It is still to come, whole, as `chunks`."""
+        """The body, if it is not longer than `max_bytes`. What has come is still to come as `chunks`.
+
+        Raises UpstreamError where it breaks off.
+        """
         head = bytearray()
-        async for chunk in self.chunks():
-            head += chunk
-            if len(head) > max_bytes:
-                break
-        self._head = bytes(head)
+        try:
+            async for chunk in self.chunks():
+                head += chunk
+                if len(head) > max_bytes:
+                    break
+        finally:
+            self._head = bytes(head)
         return None if len(head) > max_bytes else self._head
 
     async def read(self, max_bytes: int, hold: Callable[[int], bool]) -> Reply:
@@ -153,11 +158,13 @@ class Upstream:
 
         If a host can't be reached, nothing was sent, so the next one is tried, each host once. What changes nothing
         (a search whose body we hold, a GET or HEAD without one) also goes to the next host if its connection breaks
-        before any answer, three hosts at most; and to one other host if this one says nothing until the read time-out,
-        or that it can't serve (502, 503, 504). If the other one says that too, its answer counts, and for a moment no
-        second host is asked for that path. If a kept connection breaks, which the engine may just have closed, the same
-        host is asked once more. A host that failed, or lets time run out again and again, is passed over for a while.
-        Leaving the block early closes the connection, and so the engine cancels its work.
+        before any answer, three hosts at most; and to one other host if this one says nothing until the read time-out.
+        If it says that it can't serve (502, 503, 504), others that do not pause are asked in the same way, for as long
+        as any request may take, since a search may be slow on a host that is well. If they can't serve it either, that
+        is the answer, and for a moment no second host is asked for that path. If a kept connection breaks, which the
+        engine may just have closed, the same host is asked once more. A host that failed, or lets time run out again
+        and again, is passed over for a while. Leaving the block early closes the connection, and so the engine cancels
+        its work.
 
         `due_s` is the instant of the clock by which the caller wants an answer: connecting to one host takes at most
         half of what is left. The answer itself is not cut. With `new_connection`, no kept connection is used.
@@ -196,10 +203,13 @@ class Upstream:
             return await reply.read(max_bytes, hold)
 
     async def _first_answer(self, errand: _Errand) -> _Asking:
-        """The answer of the first host that can serve, or that of a host that can't. The caller ends it."""
+        """The answer of the first host that can serve, or that of a host that can't. The caller ends it.
+
+        Behind a host that can't serve, only those come that do not pause: its answer is there, and need not wait.
+        """
         turn = self._hosts.in_turn()
         url, asking = await self._ask_in_turn(turn, errand)
-        others = turn[turn.index(url) + 1 :]
+        others = [one for one in turn[turn.index(url) + 1 :] if not self._hosts.pauses(one)]
         if asking.reply.status not in HOST_FAILED:
             self._note_answer(url)
             return asking
@@ -207,8 +217,12 @@ class Upstream:
         if not errand.repeatable or not others or path in self._unserved:
             return asking
         try:
+            if await asking.reply.peek(READ_BUFFER_BYTES) is None:
+                return asking  # too long to be kept while another host is asked
+            asking.end()  # else all who wait in a full pool would wait for each other's connections
             other_url, other = await self._ask_in_turn(others, errand)
-        except UpstreamError:  # the others are worse off
+        except UpstreamError:  # its answer breaks off, or the others are worse off
+            self._unserved.note(path)
             return asking
         except BaseException:
             asking.end()
@@ -218,7 +232,6 @@ class Upstream:
         else:
             self._note_failure(url, f"it answers {asking.reply.status}")
             self._note_answer(other_url)
-        asking.end()
         return other
 
     async def _ask_in_turn(self, urls: Sequence[str], errand: _Errand) -> tuple[str, _Asking]:

@@ -1,7 +1,8 @@
 """A recording engine with async searches, for tests: it runs each on a real engine, and answers in the published shape.
 
 No engine that is at hand has async searches. The shapes are those of Elasticsearch's specification (`async_search`) and
-of OpenSearch's asynchronous search. Everything else goes to the real engine as it comes.
+of OpenSearch's asynchronous search. Everything else goes to the real engine as it comes. `filter_path` and `pretty` of
+what it stores are done by es-rerank's own functions, so nothing here says whether those are right.
 """
 
 from __future__ import annotations

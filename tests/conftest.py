@@ -271,14 +271,18 @@ def system_on(
     return start
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def run_system(
     supervisor: Supervisor, redis_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., System]:
-    """Starts a proxy of its own, without a worker, before the hosts with these URLs."""
+) -> Iterator[Callable[..., System]]:
+    """Starts a proxy of its own, without a worker, before the hosts with these URLs, and ends it with the module.
+
+    Workers that are started for it stay: they serve every proxy on their Redis.
+    """
+    started: list[System] = []
 
     def start(*urls: str, redis: str = redis_url, extra: str = "", upstream: str = "", server: str = "") -> System:
-        return start_system(
+        system = start_system(
             supervisor,
             tmp_path_factory.mktemp("proxy"),
             engine_url='", "'.join(urls),
@@ -287,11 +291,16 @@ def run_system(
             upstream=upstream,
             server=server,
         )
+        started.append(system)
+        return system
 
-    return start
+    yield start
+    for system in started:
+        system.proxy.process.kill()  # at SIGTERM it would wait for searches that a test left behind
+        supervisor.end(system.proxy)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def start_proxy(run_system: Callable[..., System]) -> Callable[..., int]:
     """Starts a proxy before the hosts with these URLs, and gives its port."""
     return lambda *urls: int(run_system(*urls).url.rpartition(":")[2])

@@ -46,6 +46,18 @@ def test_a_host_that_pauses_comes_last(clock: VirtualClock) -> None:
     assert [hosts.in_turn() for _ in range(3)] == [[B, C, A], [B, C, A], [C, B, A]]
 
 
+def test_a_pause_is_told(clock: VirtualClock) -> None:
+    """A host pauses from its failure on, until its time is over or it answers."""
+    hosts = Hosts([A, B], clock)
+    hosts.mark_dead(A)
+    assert (hosts.pauses(A), hosts.pauses(B)) == (True, False)
+    clock.now_s += FIRST_PAUSE_S
+    assert not hosts.pauses(A)
+    hosts.mark_dead(A)
+    hosts.mark_live(A)
+    assert not hosts.pauses(A)
+
+
 def test_of_those_that_pause_the_soonest_back_comes_first(clock: VirtualClock) -> None:
     """When none can be reached, the one whose pause ends first is tried first."""
     hosts = Hosts([A, B, C], clock)

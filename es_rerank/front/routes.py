@@ -44,7 +44,7 @@ MEMBER = "[^,/?]*"
 # A system index is never reranked, and the proxies pass its searches on.
 MEMBER_NOT_OF_THE_SYSTEM = "[^.,/?][^,/?]*"
 OPENSEARCH_ASYNC = "_(?:plugins|opendistro)/_asynchronous_search"
-BY_INDEX = f"(?:_search(?:/template)?|_async_search|{OPENSEARCH_ASYNC})/?"
+BY_INDEX = f"(?:_search(?:/template)?|_async_search|{OPENSEARCH_ASYNC})/*"
 # Expressions whose names don't tell which rule covers them: a wildcard, date math, a remote cluster, percent-encoding.
 UNDECIDED_EXPRESSIONS = (
     ("a wildcard, date math, a remote cluster, percent-encoding", f"{ANY}[^/?,{PLAIN_LETTERS}]{ANY}"),
@@ -53,9 +53,9 @@ UNDECIDED_EXPRESSIONS = (
     ("an empty member", f"(?:,{ANY}|{ANY},,{ANY}|{ANY},)"),
 )
 UNDECIDED_PATHS = (
-    ("no index in the path", "/_search(?:/template)?/?"),
-    ("async searches", f"/(?:_async_search|{OPENSEARCH_ASYNC})(?:/[^?]*)?"),
-    ("indices in the body", f"/(?:{ANY}/)?_msearch(?:/template)?/?"),
+    ("no index in the path", "//?_search(?:/template)?/*"),
+    ("async searches", f"//?(?:_async_search|{OPENSEARCH_ASYNC})(?:/[^?]*)?"),
+    ("indices in the body", f"/(?:{ANY}/)?_msearch(?:/template)?/*"),
 )
 ANY_SEARCH = f"/(?:{ANY}/)?{BY_INDEX}"
 OWN_PATHS = "/_es_rerank(?:/[^?]*)?"

@@ -1,6 +1,7 @@
-"""The proxy as an ASGI application: it tells four kinds of requests apart, and answers when something fails.
+"""The proxy as an ASGI application: it tells five kinds of requests apart, and answers when something fails.
 
-A search goes to the pipeline, our own paths and the rerank API go to their handlers, everything else streams through.
+A search goes to the pipeline, our own paths, the rerank API and questions about nodes go to their handlers, everything
+else streams through.
 """
 
 from __future__ import annotations

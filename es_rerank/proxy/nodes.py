@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from es_rerank.proxy.http.coding import UnreadableBodyError, packer_for, readable_codings
+from es_rerank.proxy.http.coding import UnreadableBodyError, packer_for
+from es_rerank.proxy.offload import compute
+from es_rerank.proxy.search.carrier import readable
 from es_rerank.proxy.search.pretty import pretty_print
-from es_rerank.proxy.search.query_string import parse_query
+from es_rerank.proxy.search.query_string import is_on, parse_query
+from es_rerank.proxy.search.write import PACKING_COST, PRINTING_COST
 from es_rerank.proxy.steps import fetch
 from es_rerank.rawjson import edit_object, open_object
 from es_rerank.records import Reply, first_header, without_headers
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from es_rerank.proxy.parts import Parts
     from es_rerank.records import Request
 
+# How much longer finding the addresses, printing and packing take than opening an answer.
+EDITING_COST = 1 + PRINTING_COST + PACKING_COST
 # The nodes info API: which nodes, what of them. Other answers below this path have no addresses.
 PATH = re.compile(rb"/_nodes(?:/(?!(?:stats|usage|hot_?threads)(?:/|\Z))[^/]+){0,2}/*")
 
@@ -39,21 +44,21 @@ async def answer_nodes(request: Request, address: str, parts: Parts, share: Shar
     Nothing else is changed: not `bound_address`, which no client connects to, nor what nodes say to each other. What is
     not JSON, and an error, is answered as it came. Raises UpstreamError.
     """
-    accepted = request.header(b"accept-encoding")
-    if accepted is not None:
-        kept = without_headers(request.headers, b"accept-encoding")
-        request = replace(request, headers=(*kept, (b"accept-encoding", readable_codings(accepted) or b"identity")))
     try:
-        reply, body = await fetch(request, parts, share)
+        reply, body = await fetch(readable(request), parts, share)
     except (AnswerTooLargeError, NoRoomError, UnreadableBodyError):
         return None
+    pretty = is_on(parse_query(request.query_string), "pretty")
+    return await compute(EDITING_COST * len(body), _edited, reply, body, address, pretty=pretty)
+
+
+def _edited(reply: Reply, body: bytes, address: str, *, pretty: bool) -> Reply:
+    """The reply, with the address in its unpacked `body`, packed as it was; itself where no node has one."""
     edited = with_address(body, address)
     if edited is None:
         return reply
-    if parse_query(request.query_string).get("pretty", "false") in ("", "true"):
-        edited = pretty_print(edited)
     packer = packer_for(first_header(reply.headers, b"content-encoding"))
-    packed = packer.compress(edited) + packer.flush()
+    packed = packer.compress(pretty_print(edited) if pretty else edited) + packer.flush()
     headers = (*without_headers(reply.headers, b"content-length"), (b"content-length", b"%d" % len(packed)))
     return replace(reply, headers=headers, body=packed)
 

@@ -9,17 +9,30 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.clients.transcript import PACKAGES, run_program
+from tests.conftest import send_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tests.conftest import Engine, System
 
 pytestmark = pytest.mark.engines
 CLIENTS = [("opensearch", "opensearch-py3"), ("elasticsearch", "elasticsearch8"), ("elasticsearch9", "elasticsearch9")]
-INDEX = "films-bodies"
+INDEX = "films-sniffed"
 # What Kibana and OpenSearch Dashboards ask again and again.
 VERSIONS = "/_nodes?filter_path=nodes.*.version,nodes.*.http.publish_address,nodes.*.ip"
+
+
+@pytest.fixture(params=CLIENTS, ids=lambda pair: pair[0])
+def pair(request: pytest.FixtureRequest) -> Iterator[tuple[Engine, str]]:
+    """An engine with one document, and its client."""
+    name, client = request.param
+    engine: Engine = request.getfixturevalue(name)
+    engine.load(INDEX, {"1": {"text": "fox"}})
+    try:
+        yield engine, client
+    finally:
+        send_json(f"{engine.url}/{INDEX}", method="DELETE")
 
 
 def searches(client: str, system: System) -> dict[str, list[bool]]:
@@ -40,13 +53,9 @@ def published(found: dict[str, Any]) -> list[str]:
     return [node["http"].pop("publish_address") for node in found["nodes"].values()]
 
 
-@pytest.mark.parametrize(("name", "client"), CLIENTS)
-def test_a_client_that_sniffs_leaves_the_proxy(
-    name: str, client: str, request: pytest.FixtureRequest, run_system: Callable[..., System]
-) -> None:
+def test_a_client_that_sniffs_leaves_the_proxy(pair: tuple[Engine, str], run_system: Callable[..., System]) -> None:
     """What the engine says of its nodes passes as it is, so only a client that does not sniff stays with the proxy."""
-    engine: Engine = request.getfixturevalue(name)
-    engine.load(INDEX, {"1": {"text": "fox"}})
+    engine, client = pair
     system = run_system(engine.url)
     seen = searches(client, system)
     assert all(seen.pop("off"))
@@ -55,13 +64,11 @@ def test_a_client_that_sniffs_leaves_the_proxy(
         assert told(system.url, target) == told(engine.url, target)
 
 
-@pytest.mark.parametrize(("name", "client"), CLIENTS)
 def test_a_client_that_sniffs_stays_where_the_proxy_publishes_itself(
-    name: str, client: str, request: pytest.FixtureRequest, run_system: Callable[..., System]
+    pair: tuple[Engine, str], run_system: Callable[..., System]
 ) -> None:
     """With `sniffed_address`, every node is at the proxy for all that sniff, and all else is the engine's."""
-    engine: Engine = request.getfixturevalue(name)
-    engine.load(INDEX, {"1": {"text": "fox"}})
+    engine, client = pair
     system = run_system(engine.url, server='sniffed_address = "127.0.0.1:{port}"')
     address = system.url.removeprefix("http://")
     for target in ("/_nodes/_all/http", VERSIONS, "/_nodes/http?pretty", "/_nodes/http,settings?flat_settings=true"):

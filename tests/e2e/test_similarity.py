@@ -68,7 +68,7 @@ class Films:
 
 
 @pytest.fixture(scope="module", params=("elasticsearch", "elasticsearch9"))
-def films(request: pytest.FixtureRequest, run_system: Callable[..., System]) -> Films:
+def films(request: pytest.FixtureRequest, run_system: Callable[..., System]) -> Iterator[Films]:
     """Films with a text and a vector, in an index that no rule covers."""
     engine: Engine = request.getfixturevalue(request.param)
     chance = random.Random(11)
@@ -85,7 +85,10 @@ def films(request: pytest.FixtureRequest, run_system: Callable[..., System]) -> 
     system = run_system(engine.url, extra=EXTRA)
     if not system.workers():
         system.start_worker()
-    return Films(engine, system)
+    try:
+        yield Films(engine, system)
+    finally:
+        send_json(f"{engine.url}/{INDEX}", method="DELETE")
 
 
 @pytest.mark.parametrize("inner", [STANDARD, KNN], ids=["standard", "knn"])
@@ -152,7 +155,10 @@ def test_a_point_in_time_is_read_and_comes_back(films: Films) -> None:
     pit = send_json(f"{films.engine.url}/{INDEX}/_pit?keep_alive=1m", method="POST")["id"]
     said = {"retriever": STANDARD, "inference_id": "ours", "inference_text": QUESTION, "field": "text"}
     body = {"pit": {"id": pit}, "retriever": {"text_similarity_reranker": said}}
-    answer = send_json(f"{films.system.url}/_search", body, method="POST")
+    try:
+        answer = send_json(f"{films.system.url}/_search", body, method="POST")
+    finally:
+        send_json(f"{films.engine.url}/_pit", {"id": pit}, method="DELETE")
     assert "pit_id" in answer
     assert [hit["_id"] for hit in answer["hits"]["hits"]] == [hit["_id"] for hit in films.search({})["hits"]["hits"]]
 

@@ -52,7 +52,7 @@ RULES = (
     )
 )
 ENDPOINTS = st.sampled_from(
-    ["_search", "_search/", "_search/template", "_async_search", "_plugins/_asynchronous_search"]
+    ["_search", "_search/", "_search//", "_search/template", "_async_search", "_plugins/_asynchronous_search"]
 )
 
 
@@ -136,6 +136,10 @@ def test_a_pattern_is_its_rules(pattern: str, name: str, covered: bool) -> None:
     ("method", "path", "target"),
     [
         ("POST", "/_search", "proxies"),
+        ("POST", "//_search", "proxies"),
+        ("POST", "//_async_search", "proxies"),
+        ("POST", "/films/_search//", "proxies"),
+        ("POST", "/_msearch//", "proxies"),
         ("GET", "/_search/template", "proxies"),
         ("POST", "/logs/_msearch/template/", "proxies"),
         ("GET", "/_async_search/FmRldE8", "proxies"),

@@ -13,6 +13,7 @@ from es_rerank.proxy.own.call import Table, Text
 from es_rerank.proxy.own.table import table_help, table_records, table_text
 from es_rerank.proxy.search.filter_path import filter_answer
 from es_rerank.proxy.search.pretty import pretty_print
+from es_rerank.proxy.search.query_string import is_on
 from es_rerank.records import Reply
 
 if TYPE_CHECKING:
@@ -45,11 +46,11 @@ def write_answer(request: Request, parameters: Mapping[str, str], answer: OwnAns
         return Reply(status=reply.status, headers=headers, body=reply.body)
     form = _format_of(request, parameters, is_table=isinstance(value, Table))
     if isinstance(value, Table):
-        if _flag(parameters, "help"):
+        if is_on(parameters, "help"):
             text = table_help(value)
             return _reply(request, answer, text.encode(), "text", product)
         if form == "text":
-            text = table_text(value, parameters, head=_flag(parameters, "v"))
+            text = table_text(value, parameters, head=is_on(parameters, "v"))
             return _reply(request, answer, text.encode(), "text", product)
         value = table_records(value, parameters)
     body = msgspec.json.encode(value)
@@ -100,7 +101,7 @@ def _warning(text: str) -> bytes:
 def _printed(body: bytes, form: Format, parameters: Mapping[str, str]) -> bytes:
     if form == "yaml":
         return _as_yaml(msgspec.json.decode(body))
-    return pretty_print(body) if _flag(parameters, "pretty") else body
+    return pretty_print(body) if is_on(parameters, "pretty") else body
 
 
 class _Dumper(yaml.SafeDumper):  # type: ignore[misc]  # the package has no types
@@ -119,10 +120,6 @@ def _as_yaml(value: Any) -> bytes:
         value, Dumper=_Dumper, explicit_start=True, sort_keys=False, allow_unicode=True, width=LONGEST_LINE
     )
     return str(written).encode()
-
-
-def _flag(parameters: Mapping[str, str], name: str) -> bool:
-    return parameters.get(name, "false") in ("", "true")
 
 
 def _format_of(request: Request, parameters: Mapping[str, str], *, is_table: bool) -> Format:

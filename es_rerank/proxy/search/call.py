@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from es_rerank.proxy.http.coding import UnreadableBodyError, decode_body
 from es_rerank.proxy.search.carrier import JSON_TYPE, BodyCarrier, SourceCarrier
-from es_rerank.proxy.search.query_string import parse_query
+from es_rerank.proxy.search.query_string import is_on, parse_query
 from es_rerank.rawjson import read_object
 from es_rerank.records import LongBody
 
@@ -88,8 +88,8 @@ class SearchCall:
         return self.carrier.request.header(name)
 
     def flag(self, name: str) -> bool:
-        """Whether a boolean URL parameter is on: `?pretty` and `?pretty=true` are."""
-        return self.parameters.get(name, "false") in ("", "true")
+        """Whether a boolean URL parameter is on."""
+        return is_on(self.parameters, name)
 
     def with_body(self, body: bytes, search: dict[str, Any]) -> SearchCall:
         """The same call with another body, whose object is `search`."""

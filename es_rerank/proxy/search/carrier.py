@@ -64,11 +64,16 @@ def asked_readably(request: Request, *, drop: AbstractSet[str], add: Mapping[str
     """The request with other parameters, whose answer we can read. `filtered` is explained at `Carrier.asking`."""
     everything = {"filter_path": "**"} if filtered else {}
     target = edit_query(request.target, drop={"filter_path", *drop}, add={**everything, **add})
+    return replace(readable(request), target=target)
+
+
+def readable(request: Request) -> Request:
+    """The request, whose answer comes in a coding that we can read."""
     accepted = readable_codings(request.header(b"accept-encoding"))
+    if accepted is None:
+        return request
     headers = without_headers(request.headers, b"accept-encoding")
-    return replace(
-        request, target=target, headers=headers if accepted is None else (*headers, (b"accept-encoding", accepted))
-    )
+    return replace(request, headers=(*headers, (b"accept-encoding", accepted)))
 
 
 @dataclass(frozen=True, slots=True)

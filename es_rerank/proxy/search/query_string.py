@@ -23,6 +23,11 @@ def parse_query(query_string: bytes) -> dict[str, str]:
     return parameters
 
 
+def is_on(parameters: Mapping[str, str], name: str) -> bool:
+    """Whether a boolean parameter is on: `?pretty` and `?pretty=true` are."""
+    return parameters.get(name, "false") in ("", "true")
+
+
 def edit_query(target: bytes, *, drop: set[str], add: Mapping[str, str]) -> bytes:
     """The target without some parameters and with others at its end; every other byte stays as it was."""
     path, _, query_string = target.partition(b"?")
