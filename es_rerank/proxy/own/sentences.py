@@ -27,7 +27,6 @@ SENTENCES: dict[Reason, str] = {
     "asked_off": "The request says that it is not to be reranked.",
     "async_search": "It is an async search, and the rule leaves those alone.",
     "template": "It is a search template, and the rule does not have those rendered.",
-    "async_search": "It is an async search, and the rule does not have those reranked.",
     "no_text_query": "The query has no text that scores.",
     "not_bm25": "The query scores by pins, or by vectors or models and the rule takes words only.",
     "sort": "The first key of the sort is not _score, descending.",
@@ -57,7 +56,6 @@ SENTENCES: dict[Reason, str] = {
     "answer_too_large": "The window's answer is longer than limits.max_answer_bytes.",
     "index_changed": "The index changed between the async search and its window, so the engine's page is shown.",
     "unreadable_answer": "The engine's answer does not hold hits with scores.",
-    "index_changed": "The async search found hits that its window lacks, since the index changed in between.",
     "internal_error": "A fault of es-rerank; its log has it.",
     "no_engine": "No engine host answered.",
 }
