@@ -21,6 +21,7 @@ from es_rerank.proxy.caller import asked_as, caller_of
 from es_rerank.proxy.http.coding import UnreadableBodyError, decode_body
 from es_rerank.proxy.search.endpoint import MAX_TARGET_BYTES
 from es_rerank.records import first_header
+from es_rerank.rules.indices import MAX_EXPRESSION_CHARACTERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -77,7 +78,13 @@ class FieldTypes:
         self._salt = os.urandom(16)
 
     def begin(self, call: SearchCall, fields: Sequence[str]) -> asyncio.Task[None] | None:
-        """Begin to ask about the fields of a search, as far as nothing is kept of them; None if nothing is asked."""
+        """Begin to ask about the fields of a search, as far as nothing is kept of them; None if nothing is asked.
+
+        Nobody is asked with an index expression of more than MAX_EXPRESSION_CHARACTERS. The fields are those that
+        `Question.fields_in_doubt` gives, which bounds their number and the length of their names.
+        """
+        if len(call.expression) > MAX_EXPRESSION_CHARACTERS:
+            return None
         caller = caller_of(call, self._salt)
         missing = tuple(field for field in fields if self._kept_of((caller, call.expression, field)) is None)
         key = (caller, call.expression, missing)

@@ -18,6 +18,7 @@ from es_rerank.proxy.search.query_string import decode, parse_query
 from es_rerank.rawjson import read_object
 from es_rerank.records import first_header
 from es_rerank.rules.book import may_cover
+from es_rerank.rules.indices import MAX_EXPRESSION_CHARACTERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +35,6 @@ CLOSING = re.compile(rb"^/(?:_pit|_search/point_in_time)/*$")
 ID_KEYS = ("id", "pit_id")
 # Longer answers are not looked at. An id has about 140 bytes for each shard.
 MAX_ANSWER_BYTES = 256 * 1024
-MAX_EXPRESSION_CHARACTERS = 1024
 MAX_POINTS = 16_384
 # As long as both engines keep a point in time at most after its last search, unless configured.
 KEPT_S = 24 * 3600.0

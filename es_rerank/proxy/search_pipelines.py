@@ -23,6 +23,7 @@ from es_rerank.proxy.search.endpoint import MAX_TARGET_BYTES
 from es_rerank.proxy.search.search_pipeline import NO_PIPELINE, asks_to_rerank, named_pipeline, work_of
 from es_rerank.records import first_header
 from es_rerank.rules.book import BoundRule
+from es_rerank.rules.indices import MAX_EXPRESSION_CHARACTERS
 
 if TYPE_CHECKING:
     from es_rerank.clock import Clock
@@ -71,7 +72,10 @@ class SearchPipelines:
         self._salt = os.urandom(16)
 
     async def find(self, call: SearchCall) -> PipelineWork:
-        """What the pipeline of a search does, as far as that is known in WAIT_S. Never raises."""
+        """What the pipeline of a search does, as far as that is known in WAIT_S. Never raises.
+
+        Nobody is asked with a name or an index expression of more than MAX_EXPRESSION_CHARACTERS.
+        """
         named = named_pipeline(call)
         if isinstance(named, dict):
             return work_of(named)
@@ -79,7 +83,10 @@ class SearchPipelines:
             return "none"
         if named is not None and not isinstance(named, str):
             return "other"
-        key = (caller_of(call, self._salt), "" if named else call.expression, named or "")
+        expression, name = ("", named) if named else (call.expression, "")
+        if max(len(expression), len(name)) > MAX_EXPRESSION_CHARACTERS:
+            return "other"
+        key = (caller_of(call, self._salt), expression, name)
         asking = self._begin(call, key)
         if asking is not None:
             with suppress(TimeoutError):

@@ -10,7 +10,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
-from es_rerank.rules.indices import is_system, named_in
+from es_rerank.rules.indices import MAX_EXPRESSION_CHARACTERS, is_system, named_in
 from es_rerank.rules.rule import first_match
 
 if TYPE_CHECKING:
@@ -73,8 +73,13 @@ class RuleBook:
     _found: dict[str, BoundRule | NoRule] = field(default_factory=dict, init=False, repr=False)
 
     def find(self, expression: str) -> BoundRule | NoRule:
-        """The one rule that all indices of an expression fall under, or why there is none. '' means all indices."""
+        """The one rule that all indices of an expression fall under, or why there is none. '' means all indices.
+
+        For an expression of more than MAX_EXPRESSION_CHARACTERS it is found anew each time.
+        """
         found = self._found.get(expression)
+        if found is None and len(expression) > MAX_EXPRESSION_CHARACTERS:
+            return _find(self.rules, expression)
         if found is None:
             if len(self._found) >= REMEMBERED_EXPRESSIONS:
                 self._found.clear()

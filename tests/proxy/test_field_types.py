@@ -26,6 +26,7 @@ from es_rerank.proxy.field_types import (
 )
 from es_rerank.proxy.search.endpoint import MAX_TARGET_BYTES
 from es_rerank.records import Reply
+from es_rerank.rules.indices import MAX_EXPRESSION_CHARACTERS
 from tests.proxy.search.calls import call_of
 from tests.virtual import VirtualClock, settle
 
@@ -247,6 +248,14 @@ async def test_no_more_than_so_many_requests_run() -> None:
     asked.engine.gate.set()
     assert await asyncio.gather(*waiting) == [KNOWN] * MAX_ASKING
     assert await asked.find(ANN) == KNOWN
+
+
+async def test_nobody_is_asked_with_a_long_index_expression() -> None:
+    """An expression comes from a body of megabytes too, and each that is kept would take as much memory."""
+    asked = Asked()
+    assert await asked.find(expression="n" * (MAX_EXPRESSION_CHARACTERS + 1)) == {}
+    assert asked.engine.requests == []
+    assert await asked.find(expression="n" * MAX_EXPRESSION_CHARACTERS) == KNOWN
 
 
 async def test_only_so_much_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,8 @@ from es_rerank.memory import MemoryBudget
 from es_rerank.proxy.multi import answer_many
 from es_rerank.proxy.search_pipelines import KEPT_S, KEPT_UNKNOWN_S, SearchPipelines, default_of
 from es_rerank.records import Request
+from es_rerank.rules.indices import MAX_EXPRESSION_CHARACTERS
+from tests.proxy.search.calls import call_of
 from tests.proxy.test_pipeline import (
     BOOK,
     SEARCH,
@@ -142,6 +144,16 @@ async def test_nobody_is_asked_where_it_does_not_matter() -> None:
     engine.product = b"Elasticsearch"
     await answer_by(asked({**SEARCH, **EXT}), "films", BOOK, opensearch.parts(engine))
     assert json.loads(sent(engine.requests[0])) == {**SEARCH, **EXT}
+    assert opensearch.asked_about == []
+
+
+@pytest.mark.parametrize(("name", "expression"), [("n", ""), ("", "films,")])
+async def test_nobody_is_asked_with_a_long_name(name: str, expression: str) -> None:
+    """Names come from bodies of megabytes too, and each that is kept would take as much memory: it is the engine's."""
+    opensearch = OpenSearch()
+    longer = MAX_EXPRESSION_CHARACTERS + 1
+    call = call_of({"search_pipeline": name * longer, **EXT}, expression=expression * longer)
+    assert await opensearch.pipelines.find(call) == "other"
     assert opensearch.asked_about == []
 
 

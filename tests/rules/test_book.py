@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from es_rerank.rules.book import BoundRule, RuleBook, make_book, may_cover
+from es_rerank.rules.indices import MAX_EXPRESSION_CHARACTERS
 from es_rerank.rules.rule import Rule
 from es_rerank.scorers.minilm import MinilmSettings
 from es_rerank.scorers.vllm import VllmSettings
@@ -135,6 +136,14 @@ def test_what_is_remembered_is_what_is_found(expressions: list[str], everything:
     for expression in (*expressions, *reversed(expressions)):
         other.find(expression)
         assert book.find(expression) == book_of(*rules).find(expression)
+
+
+def test_a_long_expression_is_not_remembered() -> None:
+    """Bodies have room for expressions of megabytes: their rule is found, and takes no memory afterwards."""
+    book = book_of(*RULES)
+    for length in (MAX_EXPRESSION_CHARACTERS, MAX_EXPRESSION_CHARACTERS + 1):
+        assert isinstance(book.find("notes-".ljust(length, "x")), BoundRule)
+    assert [len(expression) for expression in book._found] == [MAX_EXPRESSION_CHARACTERS]
 
 
 def test_another_book_finds_by_its_own_rules() -> None:
