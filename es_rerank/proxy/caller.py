@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Protocol
 
+from es_rerank.proxy.search.control import HEADER
 from es_rerank.records import Request, without_headers
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ NOT_OF_THE_CALLER = (
     b"accept", b"accept-encoding", b"accept-language", b"cache-control", b"connection", b"content-encoding",
     b"content-length", b"content-type", b"date", b"expect", b"host", b"keep-alive", b"pragma", b"te", b"traceparent",
     b"tracestate", b"transfer-encoding", b"user-agent", b"via", b"x-elastic-client-meta", b"x-opaque-id",
-    b"x-request-id",
+    b"x-request-id", HEADER,
 )  # fmt: skip
 ABOUT_THE_BODY = (
     b"accept", b"accept-encoding", b"content-encoding", b"content-length", b"content-type", b"expect",
@@ -46,5 +47,5 @@ def caller_of(call: SearchCall, salt: bytes) -> bytes:
 
 def asked_as(call: SearchCall, target: str) -> Request:
     """A GET of this target, to be answered in JSON, with the headers of a search: the same caller asks."""
-    headers = without_headers(call.carrier.request.headers, *ABOUT_THE_BODY)
+    headers = without_headers(call.carrier.request.headers, HEADER, *ABOUT_THE_BODY)
     return Request(method="GET", target=target.encode(), headers=(*headers, (b"accept", b"application/json")))

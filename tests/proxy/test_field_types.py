@@ -40,6 +40,7 @@ FIELDS = ("text", "category", "missing")
 KNOWN = {"text": True, "category": False}
 ANN = (b"authorization", b"ApiKey ann")
 BEN = (b"authorization", b"ApiKey ben")
+OFF = (b"ES-Rerank", b"off")
 
 
 def caps_of(fields: Sequence[str]) -> bytes:
@@ -120,8 +121,8 @@ async def test_only_what_is_not_known_is_asked() -> None:
 
 
 async def test_the_engine_is_asked_as_the_caller() -> None:
-    """The request has the search's own login and marks, and nothing about its body."""
-    call = call_of({"query": {}}, "", ANN, (b"es-security-runas-user", b"x"), (b"accept-encoding", b"br"))
+    """The request has the search's own login and marks, and nothing about its body, or for us."""
+    call = call_of({"query": {}}, "", ANN, (b"es-security-runas-user", b"x"), (b"accept-encoding", b"br"), OFF)
     request = caps_request(call, FIELDS)
     assert request.method == "GET"
     assert request.body is None
@@ -171,7 +172,8 @@ async def test_nobody_learns_what_another_one_was_told() -> None:
     assert await asked.find(ANN, expression="logs") == {}
     assert await asked.find(ANN, (b"x-proxy-user", b"carl")) == {}
     asked_before = len(asked.engine.requests)
-    assert await asked.find(ANN, (b"x-opaque-id", b"7"), (b"traceparent", b"00-1-2-00"), (b"user-agent", b"x")) == KNOWN
+    marks = ((b"x-opaque-id", b"7"), (b"traceparent", b"00-1-2-00"), (b"user-agent", b"x"), OFF)
+    assert await asked.find(ANN, *marks) == KNOWN
     assert len(asked.engine.requests) == asked_before
 
 
