@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Protocol
 
+from es_rerank.proxy.search.carrier import asked_beside
 from es_rerank.proxy.search.control import HEADER
-from es_rerank.records import Request, without_headers
+from es_rerank.records import without_headers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from es_rerank.proxy.search.call import SearchCall
-    from es_rerank.records import Reply
+    from es_rerank.records import Reply, Request
 
 # Headers that tell nothing of who asks. All others do, as far as we know: engines may log in by any header.
 NOT_OF_THE_CALLER = (
@@ -20,10 +21,6 @@ NOT_OF_THE_CALLER = (
     b"content-length", b"content-type", b"date", b"expect", b"host", b"keep-alive", b"pragma", b"te", b"traceparent",
     b"tracestate", b"transfer-encoding", b"user-agent", b"via", b"x-elastic-client-meta", b"x-opaque-id",
     b"x-request-id", HEADER,
-)  # fmt: skip
-ABOUT_THE_BODY = (
-    b"accept", b"accept-encoding", b"content-encoding", b"content-length", b"content-type", b"expect",
-    b"transfer-encoding",
 )  # fmt: skip
 
 
@@ -47,5 +44,4 @@ def caller_of(call: SearchCall, salt: bytes) -> bytes:
 
 def asked_as(call: SearchCall, target: str) -> Request:
     """A GET of this target, to be answered in JSON, with the headers of a search: the same caller asks."""
-    headers = without_headers(call.carrier.request.headers, HEADER, *ABOUT_THE_BODY)
-    return Request(method="GET", target=target.encode(), headers=(*headers, (b"accept", b"application/json")))
+    return asked_beside(call.without_header(HEADER).carrier.request, target.encode())

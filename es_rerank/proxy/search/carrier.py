@@ -1,7 +1,7 @@
 """The carrier that a search comes in: how its body is replaced there, and how its window is asked for. Pure.
 
-Both carriers here (many.py has another) ask for a page, and for a wider `_source`, in the URL, where it wins over the
-body. So the body's bytes, and what is wrong with them, stay the client's own.
+Both carriers here (many.py and template.py have others) ask for a page, and for a wider `_source`, in the URL, where it
+wins over the body. So the body's bytes, and what is wrong with them, stay the client's own.
 """
 
 from __future__ import annotations
@@ -12,15 +12,18 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from es_rerank.proxy.http.coding import readable_codings
 from es_rerank.proxy.search.query_string import edit_query
-from es_rerank.records import without_headers
+from es_rerank.records import Request, without_headers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from collections.abc import Set as AbstractSet
 
-    from es_rerank.records import Request
-
 JSON_TYPE = re.compile(r"^application/(json|vnd\.(elasticsearch|opensearch)\+json)\s*(;|$)", re.IGNORECASE)
+ABOUT_THE_BODY = (
+    b"accept", b"accept-encoding", b"content-encoding", b"content-length", b"content-type", b"expect",
+    b"transfer-encoding",
+)  # fmt: skip
+JSON_HEADER = (b"content-type", b"application/json")
 SOURCE_PARAMETERS = {"_source", "_source_includes", "_source_excludes"}
 
 
@@ -74,6 +77,17 @@ def readable(request: Request) -> Request:
         return request
     headers = without_headers(request.headers, b"accept-encoding")
     return replace(request, headers=(*headers, (b"accept-encoding", accepted)))
+
+
+def asked_beside(request: Request, target: bytes, body: bytes | None = None) -> Request:
+    """Another request of the same caller, with the headers of a search but for those about its body.
+
+    It is a POST of this JSON body, or a GET if there is none. The answer comes in JSON, without a coding.
+    """
+    headers = (*without_headers(request.headers, *ABOUT_THE_BODY), (b"accept", b"application/json"))
+    if body is None:
+        return Request(method="GET", target=target, headers=headers)
+    return Request(method="POST", target=target, headers=(*headers, JSON_HEADER), body=body)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,17 +10,18 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
-from es_rerank.proxy.search.carrier import BodyCarrier, SourceCarrier
+from es_rerank.proxy.search.carrier import JSON_HEADER, BodyCarrier, SourceCarrier, asked_beside
 from es_rerank.proxy.search.many import source_in_body
 from es_rerank.proxy.search.query_string import edit_query
 from es_rerank.rawjson import edit_object, read_object
-from es_rerank.records import Request, without_headers
+from es_rerank.records import without_headers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from es_rerank.proxy.search.call import SearchCall
     from es_rerank.proxy.search.carrier import Carrier
+    from es_rerank.records import Request
 
 # Gives the parameter as it is, and looks for no template in it. One source for all searches is compiled once: engines
 # compile so many in five minutes (75 by default), and no source longer than 64 KiB.
@@ -28,11 +29,6 @@ VERBATIM = "{{{search}}}"
 # The keys that say which search is made; two are old names of `source`.
 MAKING = ("id", "source", "inline", "template", "params")
 RENDERED = re.compile(rb'\s*\{\s*"template_output"\s*:(.*)\}\s*', re.DOTALL)
-ABOUT_THE_BODY = (
-    b"accept", b"accept-encoding", b"content-encoding", b"content-length", b"content-type", b"expect",
-    b"transfer-encoding",
-)  # fmt: skip
-JSON_HEADER = (b"content-type", b"application/json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,9 +80,7 @@ class TemplateCarrier:
 
 def rendering_of(call: SearchCall) -> Request:
     """The request for the search that a template makes, with the caller's own headers."""
-    headers = without_headers(call.carrier.request.headers, *ABOUT_THE_BODY)
-    accept = (b"accept", b"application/json")
-    return Request(method="POST", target=b"/_render/template", headers=(*headers, accept, JSON_HEADER), body=call.body)
+    return asked_beside(call.carrier.request, b"/_render/template", call.body)
 
 
 def read_rendered(body: bytes) -> bytes | None:
