@@ -120,8 +120,8 @@ def test_what_is_asked_about_pipelines_is_explained() -> None:
     text = " ".join(PAGE.split())
     assert {*FINDING} <= WORDS
     assert f"a path of at most {MAX_PATH_CHARACTERS:,} characters" in text
-    assert (search_pipelines.KEPT_S, search_pipelines.KEPT_UNKNOWN_S, search_pipelines.WAIT_S) == (5 * 60, 30, 0.5)
-    assert "kept for five minutes by caller" in text
+    assert (search_pipelines.KEPT_S, search_pipelines.KEPT_UNKNOWN_S, TYPES_WAIT_S) == (5 * 60, 30, 0.5)
+    assert "A search waits half a second at most; answers are kept for five minutes by caller" in text
 
 
 def test_what_is_known_of_fields_is_explained() -> None:

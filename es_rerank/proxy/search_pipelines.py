@@ -38,9 +38,8 @@ KEPT_S = 300.0
 KEPT_UNKNOWN_S = 30.0
 MAX_KEPT = 4096
 MAX_ASKING = 64
-# How long the engine has for its answers, and how long a search waits for them.
+# How long the engine has for its answers; what a search waits for them is the search's own affair.
 ASKED_S = 5.0
-WAIT_S = 0.5
 MAX_ANSWER_BYTES = 1024 * 1024
 DEFAULT_SETTING = "index.search.default_pipeline"
 
@@ -71,8 +70,8 @@ class SearchPipelines:
         self._asking: dict[_Key, asyncio.Task[None]] = {}
         self._salt = os.urandom(16)
 
-    async def find(self, call: SearchCall) -> PipelineWork:
-        """What the pipeline of a search does, as far as that is known in WAIT_S. Never raises.
+    async def find(self, call: SearchCall, due_s: float) -> PipelineWork:
+        """What the pipeline of a search does, as far as that is known by the instant `due_s`. Never raises.
 
         Nobody is asked with a name or an index expression of more than MAX_EXPRESSION_CHARACTERS.
         """
@@ -90,7 +89,7 @@ class SearchPipelines:
         asking = self._begin(call, key)
         if asking is not None:
             with suppress(TimeoutError):
-                async with self._clock.limit(self._clock.monotonic_s() + WAIT_S):
+                async with self._clock.limit(due_s):
                     await asyncio.shield(asking)
         kept = self._kept_of(key)
         return "other" if kept is None else kept.work

@@ -197,7 +197,8 @@ async def with_pipelines(calls: Sequence[SearchCall], book: RuleBook, parts: Par
     if pipelines is None or parts.engine.product:  # Elasticsearch has none
         return [*calls]
     matter = await compute(cost, _looked_at, calls, book)
-    found = await asyncio.gather(*[pipelines.find(calls[place]) for place in matter])
+    due_s = parts.clock.monotonic_s() + TYPES_WAIT_S
+    found = await asyncio.gather(*[pipelines.find(calls[place], due_s) for place in matter])
     works = dict(zip(matter, found, strict=True))
     return [replace(call, pipeline=works.get(place)) for place, call in enumerate(calls)] if works else [*calls]
 

@@ -5,6 +5,7 @@ No engine at hand can have a `rerank` processor, so one that answers in the publ
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from tests.proxy.test_pipeline import (
     SEARCH,
     TEXTS,
     FakeEngine,
+    Late,
     answer_by,
     answered_by,
     asked,
@@ -31,7 +33,7 @@ from tests.proxy.test_pipeline import (
     reply,
     sent,
 )
-from tests.virtual import VirtualClock
+from tests.virtual import VirtualClock, settle
 
 if TYPE_CHECKING:
     from es_rerank.proxy.parts import Parts
@@ -46,7 +48,7 @@ NO_DEFAULT: dict[str, Any] = {}
 class OpenSearch:
     """Parts of a proxy in front of an engine that has pipelines; what is asked about those is kept apart."""
 
-    def __init__(self, *about_pipelines: Reply | UpstreamError) -> None:
+    def __init__(self, *about_pipelines: Reply | UpstreamError | Late) -> None:
         self.clock = VirtualClock()
         self.about = FakeEngine(*about_pipelines)
         self.pipelines = SearchPipelines(self.about, MemoryBudget(1_000_000), self.clock)
@@ -147,13 +149,26 @@ async def test_nobody_is_asked_where_it_does_not_matter() -> None:
     assert opensearch.asked_about == []
 
 
+async def test_no_search_waits_longer_than_it_wants_to() -> None:
+    """At its instant a search goes on with its pipeline unknown; the answer is kept when it comes."""
+    late = Late(reply(200, {"p": RERANK}))
+    opensearch = OpenSearch(late)
+    call = call_of({"search_pipeline": "p", **EXT})
+    search = asyncio.create_task(opensearch.pipelines.find(call, 0.1))
+    await opensearch.clock.advance(0.1)
+    assert await search == "other"
+    late.comes.set()
+    await settle()
+    assert await opensearch.pipelines.find(call, 0.1) == "rerank"
+
+
 @pytest.mark.parametrize(("name", "expression"), [("n", ""), ("", "films,")])
 async def test_nobody_is_asked_with_a_long_name(name: str, expression: str) -> None:
     """Names come from bodies of megabytes too, and each that is kept would take as much memory: it is the engine's."""
     opensearch = OpenSearch()
     longer = MAX_EXPRESSION_CHARACTERS + 1
     call = call_of({"search_pipeline": name * longer, **EXT}, expression=expression * longer)
-    assert await opensearch.pipelines.find(call) == "other"
+    assert await opensearch.pipelines.find(call, 1.0) == "other"
     assert opensearch.asked_about == []
 
 
