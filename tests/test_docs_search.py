@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import get_args
 
 from es_rerank.fusion.fuse import Method
-from es_rerank.proxy import search_pipelines
-from es_rerank.proxy.field_types import KEPT_S, KEPT_UNKNOWN_S, MAX_ASKING, MAX_KEPT, TEXT_TYPES
+from es_rerank.proxy.caller import KEPT_S, KEPT_UNKNOWN_S, MAX_ASKING
+from es_rerank.proxy.field_types import MAX_KEPT, TEXT_TYPES
 from es_rerank.proxy.search import async_memory
 from es_rerank.proxy.search.clauses import (
     BODY_TEXT,
@@ -120,7 +120,7 @@ def test_what_is_asked_about_pipelines_is_explained() -> None:
     text = " ".join(PAGE.split())
     assert {*FINDING} <= WORDS
     assert f"a path of at most {MAX_PATH_CHARACTERS:,} characters" in text
-    assert (search_pipelines.KEPT_S, search_pipelines.KEPT_UNKNOWN_S, TYPES_WAIT_S) == (5 * 60, 30, 0.5)
+    assert (KEPT_S, KEPT_UNKNOWN_S, TYPES_WAIT_S) == (5 * 60, 30, 0.5)
     assert "A search waits half a second at most; answers are kept for five minutes by caller" in text
 
 

@@ -7,7 +7,7 @@ import re
 from es_rerank.rules.patterns import DATE_MATH, without_cluster
 
 MAX_EXPRESSION_CHARACTERS = 1024
-"""Nothing is remembered by a longer index expression: far longer than clients use; bodies have room for any length."""
+"""Nothing is remembered under a longer index expression: clients use far shorter ones, but bodies have room for any."""
 OWN_PREFIX = "es-rerank-"
 """Indices with such names are es-rerank's own: they are never reranked, and no event tells of a search for them."""
 # What engines put before a name: of data streams and their failure stores, of indices that were reindexed for an

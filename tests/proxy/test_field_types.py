@@ -14,16 +14,8 @@ from hypothesis import strategies as st
 from es_rerank.errors import UpstreamError
 from es_rerank.memory import MemoryBudget
 from es_rerank.proxy import field_types
-from es_rerank.proxy.field_types import (
-    ASKED_S,
-    KEPT_S,
-    KEPT_UNKNOWN_S,
-    MAX_ASKING,
-    TEXT_TYPES,
-    FieldTypes,
-    caps_request,
-    read_caps,
-)
+from es_rerank.proxy.caller import ASKED_S, KEPT_S, KEPT_UNKNOWN_S, MAX_ASKING
+from es_rerank.proxy.field_types import TEXT_TYPES, FieldTypes, caps_request, read_caps
 from es_rerank.proxy.search.endpoint import MAX_TARGET_BYTES
 from es_rerank.records import Reply
 from es_rerank.rules.indices import MAX_EXPRESSION_CHARACTERS

@@ -14,8 +14,9 @@ import pytest
 
 from es_rerank.errors import UpstreamError
 from es_rerank.memory import MemoryBudget
+from es_rerank.proxy.caller import KEPT_S, KEPT_UNKNOWN_S
 from es_rerank.proxy.multi import answer_many
-from es_rerank.proxy.search_pipelines import KEPT_S, KEPT_UNKNOWN_S, SearchPipelines, default_of
+from es_rerank.proxy.search_pipelines import SearchPipelines, default_of
 from es_rerank.records import Request
 from es_rerank.rules.indices import MAX_EXPRESSION_CHARACTERS
 from tests.proxy.search.calls import call_of
