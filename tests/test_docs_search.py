@@ -30,7 +30,7 @@ from es_rerank.proxy.search.search_pipeline import FINDING, MAX_PATH_CHARACTERS
 from es_rerank.proxy.search.status import SearchStatus
 from es_rerank.proxy.search.syntax import MAX_SYNTAX_CHARS
 from es_rerank.proxy.search.template import VERBATIM
-from es_rerank.proxy.steps import TYPES_WAIT_S
+from es_rerank.proxy.steps import MOST_WAIT_S
 from es_rerank.proxy.templates import MAX_RENDERING
 from es_rerank.reasons import OUTCOMES, STAGE_KEYS, FirstStage, Outcome
 from es_rerank.tables import LimitSettings
@@ -120,7 +120,7 @@ def test_what_is_asked_about_pipelines_is_explained() -> None:
     text = " ".join(PAGE.split())
     assert {*FINDING} <= WORDS
     assert f"a path of at most {MAX_PATH_CHARACTERS:,} characters" in text
-    assert (KEPT_S, KEPT_UNKNOWN_S, TYPES_WAIT_S) == (5 * 60, 30, 0.5)
+    assert (KEPT_S, KEPT_UNKNOWN_S, MOST_WAIT_S) == (5 * 60, 30, 0.5)
     assert "A search waits half a second at most; answers are kept for five minutes by caller" in text
 
 
@@ -129,7 +129,7 @@ def test_what_is_known_of_fields_is_explained() -> None:
     types = ", ".join(f"`{name}`" for name in sorted(TEXT_TYPES)[:-1]) + " and `text`"
     text = " ".join(PAGE.split())
     assert f"Texts are fields of the types {types}." in text
-    assert (KEPT_S, KEPT_UNKNOWN_S, TYPES_WAIT_S) == (5 * 60, 30, 0.5)
+    assert (KEPT_S, KEPT_UNKNOWN_S, MOST_WAIT_S) == (5 * 60, 30, 0.5)
     assert "Kept for five minutes" in text
     assert f"At most {MAX_KEPT:,} fields are kept, and {MAX_ASKING} requests run at a time" in text
     assert f"at most {MAX_WORDS} count" in text

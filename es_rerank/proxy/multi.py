@@ -49,8 +49,8 @@ from es_rerank.proxy.search.question import NOTHING_KNOWN
 from es_rerank.proxy.search.status import SearchStatus, warning_of_all
 from es_rerank.proxy.search.write import end_body, start_body, writing_cost
 from es_rerank.proxy.steps import (
+    MOST_WAIT_S,
     READING_COST,
-    TYPES_WAIT_S,
     drop,
     fetch,
     holds,
@@ -171,7 +171,7 @@ async def _decide_doubtful(entries: list[Entry], calls: Sequence[SearchCall], bo
     }
     if not doubtful:
         return entries
-    wait_s = min(TYPES_WAIT_S, max(relay.wait_s for _, relay in doubtful.values()))
+    wait_s = min(MOST_WAIT_S, max(relay.wait_s for _, relay in doubtful.values()))
     due_s = parts.clock.monotonic_s() + wait_s
     known = await asyncio.gather(*[types_of(call, relay.in_doubt, parts, due_s) for call, relay in doubtful.values()])
     again = [calls[place] for place in doubtful]
@@ -185,7 +185,7 @@ async def _with_known_types(items: Sequence[Item], deadline: Deadline, run: _Run
     parts = run.parts
     if not any(in_doubt_of(item) for item in items):
         return [*items]
-    due_s = parts.clock.monotonic_s() + min(TYPES_WAIT_S, deadline.remaining_s() / 2)
+    due_s = parts.clock.monotonic_s() + min(MOST_WAIT_S, deadline.remaining_s() / 2)
     known = await asyncio.gather(*[types_of(item.call, in_doubt_of(item), parts, due_s) for item in items])
     run.laps.lap("engine")
     return await compute(run.reading_cost, with_known, items, known)

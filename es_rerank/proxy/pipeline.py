@@ -29,8 +29,8 @@ from es_rerank.proxy.search.status import SearchStatus
 from es_rerank.proxy.search.window import plan_plain, plan_window, read_answer, read_texts
 from es_rerank.proxy.search.write import finish_body, start_body, writing_cost
 from es_rerank.proxy.steps import (
+    MOST_WAIT_S,
     READING_COST,
-    TYPES_WAIT_S,
     can_read,
     failed,
     fetch,
@@ -221,7 +221,7 @@ async def decided(
     [call] = await with_pipelines([call], book, parts, cost)
     decision = await compute(cost, decide, call, asked, book)
     if isinstance(decision, Relay) and decision.in_doubt:
-        due_s = parts.clock.monotonic_s() + min(TYPES_WAIT_S, decision.wait_s)
+        due_s = parts.clock.monotonic_s() + min(MOST_WAIT_S, decision.wait_s)
         is_text = await types_of(call, decision.in_doubt, parts, due_s)
         decision = await compute(cost, decide, call, asked, book, is_text)
     return call, decision
@@ -253,7 +253,7 @@ async def _rerank(call: SearchCall, decision: Rerank, run: _Run) -> SearchOutcom
     if unfit is not None:
         return await _answer_unranked(call, plan, decision, fetched, skipped(unfit, decision), run)
     if decision.in_doubt:
-        wait_s = min(TYPES_WAIT_S, deadline.remaining_s() / 2)
+        wait_s = min(MOST_WAIT_S, deadline.remaining_s() / 2)
         is_text = await types_of(call, decision.in_doubt, parts, parts.clock.monotonic_s() + wait_s)
         decision = trace.decision = await compute(READING_COST * len(call.body), with_types, decision, is_text)
         laps.lap("engine")

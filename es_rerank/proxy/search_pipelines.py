@@ -12,6 +12,7 @@ from urllib.parse import quote
 import msgspec
 
 from es_rerank.proxy.caller import KeptAnswers, asked_as
+from es_rerank.proxy.search.decide import DOUBT_SHARE
 from es_rerank.proxy.search.search_pipeline import NO_PIPELINE, asks_to_rerank, named_pipeline, work_of
 from es_rerank.rules.book import BoundRule
 from es_rerank.rules.indices import MAX_EXPRESSION_CHARACTERS
@@ -93,12 +94,14 @@ def default_of(settings: dict[str, Any]) -> str | None:
     return named.pop() if len(named) == 1 else None
 
 
-def is_looked_at(call: SearchCall, book: RuleBook) -> bool:
-    """Whether what the pipeline of a search does may matter to what we do, if the engine is OpenSearch.
+def worth_s(call: SearchCall, book: RuleBook) -> float:
+    """How long a search may wait to learn what its pipeline does, if the engine is OpenSearch; 0 where it need not.
 
     It matters where a search asks OpenSearch to rerank, and where a rule takes any first stage and one is named. Others
     are not looked at: without `ext.rerank` a processor that reranks by a model refuses the search.
     """
     asks, named = asks_to_rerank(call), named_pipeline(call) is not None
     bound = book.find(call.expression) if asks or named else None
-    return isinstance(bound, BoundRule) and (asks or bound.rule.first_stage == "any")
+    if not isinstance(bound, BoundRule) or not (asks or bound.rule.first_stage == "any"):
+        return 0.0
+    return bound.deadline_s * DOUBT_SHARE

@@ -23,7 +23,7 @@ from es_rerank.proxy.search.similarity import relevance_of
 from es_rerank.proxy.search.split import split_off
 from es_rerank.proxy.search.status import SearchStatus, outcome_of
 from es_rerank.proxy.search.write import writing_cost
-from es_rerank.proxy.search_pipelines import is_looked_at
+from es_rerank.proxy.search_pipelines import worth_s
 from es_rerank.records import LongBody, first_header
 from es_rerank.upstream import AnswerTooLargeError, NoRoomError
 
@@ -50,8 +50,8 @@ READING_COST = 4
 CHUNKING_COST = 50
 # No filter makes writing an answer take much longer than this times opening it.
 MOST_WRITING_COST = 10
-# How long a search waits for the types of its fields, once it needs nothing else to go on.
-TYPES_WAIT_S = 0.5
+# How long a search waits at most for the types of its fields, or to learn what its pipeline does.
+MOST_WAIT_S = 0.5
 Useful = TypeVar("Useful")
 PassedOn = TypeVar("PassedOn")
 NO_TEXT = Judgment(rank_score=0.0)
@@ -196,15 +196,17 @@ async def with_pipelines(calls: Sequence[SearchCall], book: RuleBook, parts: Par
     pipelines = parts.search_pipelines
     if pipelines is None or parts.engine.product:  # Elasticsearch has none
         return [*calls]
-    matter = await compute(cost, _looked_at, calls, book)
-    due_s = parts.clock.monotonic_s() + TYPES_WAIT_S
-    found = await asyncio.gather(*[pipelines.find(calls[place], due_s) for place in matter])
-    works = dict(zip(matter, found, strict=True))
+    worth = await compute(cost, _worth, calls, book)
+    now_s = parts.clock.monotonic_s()
+    asked = [pipelines.find(calls[place], now_s + min(MOST_WAIT_S, wait_s)) for place, wait_s in worth.items()]
+    works = dict(zip(worth, await asyncio.gather(*asked), strict=True))
     return [replace(call, pipeline=works.get(place)) for place, call in enumerate(calls)] if works else [*calls]
 
 
-def _looked_at(calls: Sequence[SearchCall], book: RuleBook) -> list[int]:
-    return [place for place, call in enumerate(calls) if is_looked_at(call, book)]
+def _worth(calls: Sequence[SearchCall], book: RuleBook) -> dict[int, float]:
+    """By place, how long a search may wait for its pipeline; those that need not are left out."""
+    waits = {place: worth_s(call, book) for place, call in enumerate(calls)}
+    return {place: wait_s for place, wait_s in waits.items() if wait_s}
 
 
 def note_absent_fields(decision: Rerank, read: Texts, parts: Parts) -> None:

@@ -721,7 +721,7 @@ async def test_types_that_come_late_cost_a_short_wait() -> None:
     replies = [reply(200, hits_of(*TEXTS)), reply(200, hits_of(*TEXTS))]
     parts = parts_with(FakeEngine(*replies), clock=clock, field_types=types)
     answering = asyncio.ensure_future(answer_by(request, "films", BOOK, parts))
-    await clock.advance(steps.TYPES_WAIT_S - 0.01)
+    await clock.advance(steps.MOST_WAIT_S - 0.01)
     assert not answering.done()
     await clock.advance(0.01)
     _, status = answered_by(await answering)
@@ -761,7 +761,7 @@ async def test_a_search_of_terms_waits_for_types_no_longer_than_others() -> None
     types, _ = types_from(clock, None)
     parts = parts_with(FakeEngine(reply(200, hits_of(*TEXTS))), clock=clock, field_types=types)
     answering = asyncio.ensure_future(answer_by(asked({"query": WORD_BY_WORD}), "films", BOOK, parts))
-    await clock.advance(steps.TYPES_WAIT_S)
+    await clock.advance(steps.MOST_WAIT_S)
     _, status = answered_by(await answering)
     assert (status["status"], status["reason"]) == ("skipped", "no_text_query")
 
