@@ -72,13 +72,14 @@ def answer_to(url: str, path: str, body: bytes | None) -> tuple[int, Any]:
 @pytest.mark.engines
 @pytest.mark.parametrize("fault", FAULTS)
 def test_whatever_only_reads_is_answered_by_a_host_that_is_well(
-    engine: Engine, host_that: Callable[..., Host], run_system: Callable[..., System], fault: str
+    engine: Engine, host_that: Callable[..., Host], run_system: Callable[..., System], own_redis_url: str, fault: str
 ) -> None:
     """Beside a real engine, a host that closes, hangs, or can't serve costs no reading request a thing."""
     bad = host_that(FAULTS[fault])
     # The real engine has to answer within this time, too.
     upstream = "read_timeout_s = 5.0"
-    system = run_system(engine.url, bad.url, extra=REAL_RULES.replace("deadline_s = 60.0", ""), upstream=upstream)
+    rules = REAL_RULES.replace("deadline_s = 60.0", "")
+    system = run_system(engine.url, bad.url, redis=own_redis_url, extra=rules, upstream=upstream)  # without a worker
     reads = [READS[name] for name in (("a search", "a document") if fault == "stuck" else READS)]
     for path, body in reads * 2:
         answer = answer_to(engine.url, path, body)  # asked first, so that it has this path's code at hand
@@ -87,9 +88,12 @@ def test_whatever_only_reads_is_answered_by_a_host_that_is_well(
 
 
 @pytest.mark.engines
-def test_what_no_host_can_serve_is_the_engines_own_503(engine: Engine, run_system: Callable[..., System]) -> None:
+def test_what_no_host_can_serve_is_the_engines_own_503(
+    engine: Engine, run_system: Callable[..., System], own_redis_url: str
+) -> None:
     """Where the index is lost, and not the host, the caller gets the engine's words, and other indices are served."""
-    system = run_system(engine.url, engine.url.replace("127.0.0.1", "localhost"), extra=REAL_RULES)
+    other = engine.url.replace("127.0.0.1", "localhost")
+    system = run_system(engine.url, other, redis=own_redis_url, extra=REAL_RULES)  # without a worker
     search = json.dumps(QUERY).encode()
     status, said = answer_to(engine.url, f"/{RED}/_search", search)
     assert status == 503
