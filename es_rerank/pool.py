@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import ssl
 
     from aiohappyeyeballs import AddrInfoType
-    from aiohttp import StreamReader
+    from aiohttp import ClientRequest, ClientTimeout, StreamReader
     from aiohttp.client_reqrep import ConnectionKey
     from aiohttp.connector import Connection
     from aiohttp.http import RawResponseMessage
@@ -162,6 +162,15 @@ class _Connector(aiohttp.TCPConnector):
         if isinstance(protocol, EngineConnection):
             protocol.idle = True
         super()._release(key, protocol, should_close=should_close)
+
+    async def connect(self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout) -> Connection:  # noqa: ASYNC109  aiohttp's
+        """See aiohttp. A caller that leaves after it was told of a free place tells the next one."""
+        try:
+            return await super().connect(req, traces, timeout)
+        except BaseException:
+            # aiohttp tells one caller of each place. If that one is cancelled before it runs, the others wait for ever.
+            self._release_waiter()
+            raise
 
     async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
         return None if _only_new.get() else await super()._get(key, traces)

@@ -50,6 +50,7 @@ async def test_aiohttp_for_the_pool() -> None:
     assert list(inspect.signature(connector._release).parameters) == ["key", "protocol", "should_close"]
     assert list(inspect.signature(connector.connect).parameters) == ["req", "traces", "timeout"]
     assert list(inspect.signature(connector._get).parameters) == ["key", "traces"]
+    assert list(inspect.signature(connector._release_waiter).parameters) == []
     assert "socket_factory" in inspect.signature(aiohttp.TCPConnector).parameters
     await connector.close()
 

@@ -233,6 +233,22 @@ async def test_a_connection_whose_other_side_vanished_is_noticed() -> None:
         await pool.close()
 
 
+async def test_who_leaves_with_a_free_place_tells_the_next_one() -> None:
+    """A caller that waits in a full pool gets its turn, though the one before it leaves just as it is told of it."""
+    async with await asyncio.start_server(Engine().serve, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        pool = EnginePool(limit=1, keepalive_s=60, tls=True)
+        first = await pool.connect(url, limit_s=WAIT_S)
+        leaving, waiting = (asyncio.create_task(pool.connect(url, limit_s=WAIT_S)) for _ in range(2))
+        await asyncio.sleep(0.1)
+        first.close()  # tells the one that leaves, which has not run yet
+        leaving.cancel()
+        async with asyncio.timeout(WAIT_S):
+            (await waiting).close()
+        assert leaving.cancelled()
+        await pool.close()
+
+
 @pytest.mark.parametrize("new", [False, True])
 async def test_a_new_connection_can_be_asked_for(*, new: bool) -> None:
     """A request that wants a new connection gets one, although another one waits in the pool."""
