@@ -20,7 +20,7 @@ INDEX_ID = re.compile(rb"/[\w-]{22}\]")
 CONTEXTS = re.compile(rb"context found for id \[[0-9]+\]")
 # A parser's own words for the bytes that it reads, which depend on the pieces in which they came.
 SOURCES = re.compile(rb"\[Source: [^\n]*?; (line|byte)")
-MOMENTS = re.compile(rb'"(creation_time|creation_date|timestamp)" ?: ?"?[0-9]+"?')
+MOMENTS = re.compile(rb'"?(creation_time|creation_date|timestamp)"? ?: ?"?[0-9]+"?')
 # The time, where an engine says it, and what a search cost, which OpenSearch says.
 CHANGING_HEADERS = {"date": "(now)", "task_resource_usage": "(costs)"}
 # How an answer is cut into pieces, and whether another may follow it, is between two neighbours.
