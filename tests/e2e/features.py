@@ -131,7 +131,7 @@ LEFT: dict[str, tuple[str, dict[str, Any]]] = {
     "knn": ("", {"knn": {"field": "vector", "query_vector": [1, 2], "k": 2, "num_candidates": 5}}),
     "retriever": ("", {"query": None, "retriever": {"standard": {"query": MATCH}}}),
     "rank": ("", {"rank": {"rrf": {}}}),
-    "search pipeline": ("search_pipeline=_none", {}),
+    "search pipeline": ("search_pipeline=films-none", {}),
     "yaml": ("format=yaml", {}),
     "cbor": ("format=cbor", {}),
 }  # fmt: skip
@@ -142,7 +142,7 @@ REFUSING = {
     "knn": ("opensearch",),
     "retriever": ("opensearch",),
     "rank": (*ELASTICSEARCH, "opensearch"),
-    "search pipeline": ELASTICSEARCH,
+    "search pipeline": (*ELASTICSEARCH, "opensearch"),
 }
 
 
