@@ -41,6 +41,7 @@ from es_rerank.proxy.steps import (
     skipped,
     why_lost,
     with_warning,
+    written,
 )
 from es_rerank.rawjson import RAW_LIST, RAW_OBJECT, open_object
 from es_rerank.records import Reply, first_header, without_headers
@@ -342,7 +343,6 @@ async def _write(
     coding = first_header(engine.headers, b"content-encoding")
     cost = writing_cost(len(answered.body), asking.shown, coding)
     body = end_body(await compute(cost, start_body, members, asking.shown, coding))
-    headers = (*without_headers(engine.headers, b"content-length"), (b"content-length", b"%d" % len(body)))
-    headers = with_warning(headers, None if status is None else status.warning())
+    warning = None if status is None else status.warning()
     searches = () if status is None else (asking.search(status),)
-    return Outcome(searches=searches, reply=Reply(status=engine.status, headers=headers, body=body))
+    return Outcome(searches=searches, reply=written(engine, body, warning))

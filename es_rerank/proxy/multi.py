@@ -65,6 +65,7 @@ from es_rerank.proxy.steps import (
     with_reasoning,
     with_warning,
     writing_s,
+    written,
 )
 from es_rerank.proxy.templates import render_items
 from es_rerank.rawjson import open_object
@@ -383,6 +384,5 @@ async def _write(
     cost = writing_cost(body_bytes, call, coding)
     body = end_body(await compute(cost, start_body, members, call, coding))
     run.laps.lap("write")
-    headers = (*without_headers(engine.headers, b"content-length"), (b"content-length", b"%d" % len(body)))
-    headers = with_warning(headers, warning_of_all([one.status for one in searches]))
-    return Outcome(reply=Reply(status=engine.status, headers=headers, body=body), searches=searches)
+    warning = warning_of_all([one.status for one in searches])
+    return Outcome(reply=written(engine, body, warning), searches=searches)

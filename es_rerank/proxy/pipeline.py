@@ -55,6 +55,7 @@ from es_rerank.proxy.steps import (
     with_reasoning,
     with_warning,
     writing_s,
+    written,
 )
 from es_rerank.proxy.templates import Template, render
 from es_rerank.rawjson import open_object
@@ -397,6 +398,4 @@ async def _write(  # noqa: PLR0917
     run.laps.lap("write")
     status = run.finished(status)
     body = finish_body(started, call, status, include)
-    headers = (*without_headers(engine.headers, b"content-length"), (b"content-length", b"%d" % len(body)))
-    reply = Reply(status=engine.status, headers=with_warning(headers, status.warning()), body=body)
-    return SearchOutcome(reply=reply, status=status, searched=run.searched)
+    return SearchOutcome(reply=written(engine, body, status.warning()), status=status, searched=run.searched)

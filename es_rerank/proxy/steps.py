@@ -24,7 +24,7 @@ from es_rerank.proxy.search.split import split_off
 from es_rerank.proxy.search.status import SearchStatus, outcome_of
 from es_rerank.proxy.search.write import writing_cost
 from es_rerank.proxy.search_pipelines import worth_s
-from es_rerank.records import LongBody, first_header
+from es_rerank.records import LongBody, Reply, first_header, without_headers
 from es_rerank.upstream import AnswerTooLargeError, NoRoomError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from es_rerank.proxy.search.decide import Relay
     from es_rerank.proxy.search.window import EngineAnswer
     from es_rerank.reasons import Reason
-    from es_rerank.records import Headers, Reply, Request
+    from es_rerank.records import Headers, Request
     from es_rerank.rules.book import RuleBook
     from es_rerank.texts import Texts
 
@@ -347,6 +347,12 @@ def settle(status: SearchStatus, engine_status: int) -> SearchStatus:
 def with_warning(headers: Headers, warning: bytes | None) -> Headers:
     """The headers of an answer, and the Warning where reranking was partial or failed."""
     return headers if warning is None else (*headers, (b"warning", warning))
+
+
+def written(engine: Reply, body: bytes, warning: bytes | None) -> Reply:
+    """The engine's answer with another body, and the Warning where reranking was partial or failed."""
+    headers = (*without_headers(engine.headers, b"content-length"), (b"content-length", b"%d" % len(body)))
+    return Reply(status=engine.status, headers=with_warning(headers, warning), body=body)
 
 
 async def read_whole(request: Request, parts: Parts, share: Share, *, no_room: CallerError) -> bytes | None:

@@ -51,7 +51,7 @@ class RulesInForce:
 
     def find(self, name: str) -> BoundRule | None:
         """The rule with this name, None if none is in force."""
-        return next((bound for bound in self.book.rules if bound.rule.name == name), None)
+        return self.book.named(name)
 
     def origin(self, name: str) -> str | None:
         """Where the rule of this name that is in force comes from: `stored` or `file`; None if there is none."""

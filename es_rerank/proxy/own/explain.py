@@ -69,7 +69,7 @@ def _rules(expression: str, book: RuleBook) -> dict[str, Any]:
 
 def _rule(name: str | None, book: RuleBook) -> dict[str, Any] | None:
     """The rule's own words: what text it scores, by what scorer."""
-    bound = next((one for one in book.rules if one.rule.name == name), None)
+    bound = book.named(name)
     if bound is None:
         return None
     text = _text(bound.rule.text)

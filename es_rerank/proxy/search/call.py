@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from es_rerank.proxy.http.coding import UnreadableBodyError, decode_body
 from es_rerank.proxy.search.carrier import JSON_TYPE, BodyCarrier, SourceCarrier
 from es_rerank.proxy.search.query_string import is_on, parse_query
-from es_rerank.rawjson import read_object
+from es_rerank.rawjson import RAW_OBJECT, edit_object, read_object
 from es_rerank.records import LongBody
 
 if TYPE_CHECKING:
@@ -99,6 +99,16 @@ class SearchCall:
         """The same call for another page."""
         page = {"from": str(start), "size": str(size)}
         return replace(self, carrier=self.carrier.on_page(start, size), parameters={**self.parameters, **page})
+
+    def without_ext(self, key: str) -> SearchCall:
+        """The same call without a key of `ext`, which its body has; without `ext` if nothing else is in it."""
+        search = self.search or {}
+        others = RAW_OBJECT.decode(RAW_OBJECT.decode(self.body)["ext"])
+        del others[key]
+        left = {name: value for name, value in search.items() if name != "ext"}
+        if others:
+            left["ext"] = {name: value for name, value in search["ext"].items() if name != key}
+        return self.with_body(edit_object(self.body, {"ext": others or None}), left)
 
     def without_header(self, name: bytes) -> SearchCall:
         """The same call without a header."""

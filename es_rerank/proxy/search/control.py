@@ -14,7 +14,7 @@ import msgspec
 from es_rerank.errors import CallerError
 from es_rerank.fusion.fuse import Method
 from es_rerank.judgment import ScoreRule
-from es_rerank.rawjson import RAW_OBJECT, edit_object, has_member
+from es_rerank.rawjson import has_member
 from es_rerank.rules.rule import Mode
 from es_rerank.tables import MAX_INSTRUCTION_CHARACTERS
 
@@ -108,12 +108,7 @@ def take_controls(call: SearchCall) -> tuple[dict[str, Any], SearchCall]:
         return {**asked, **call.wishes}, call
     if not isinstance(ext[KEY], dict):
         raise CallerError(f"[ext.{KEY}] must be an object, was {_shown(ext[KEY])}")
-    others = RAW_OBJECT.decode(RAW_OBJECT.decode(call.body)["ext"])
-    del others[KEY]
-    left = {key: value for key, value in search.items() if key != "ext"}
-    if others:
-        left["ext"] = {key: value for key, value in ext.items() if key != KEY}
-    return {**asked, **ext[KEY], **call.wishes}, call.with_body(edit_object(call.body, {"ext": others or None}), left)
+    return {**asked, **ext[KEY], **call.wishes}, call.without_ext(KEY)
 
 
 def _has_wishes(body: bytes) -> bool:

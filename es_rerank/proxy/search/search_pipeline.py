@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from es_rerank.rawjson import RAW_OBJECT, edit_object
+from es_rerank.rawjson import edit_object
 
 if TYPE_CHECKING:
     from es_rerank.proxy.search.call import PipelineWork, SearchCall
@@ -89,13 +89,7 @@ def _at(node: Any, path: list[str]) -> Any:
 
 def without_rerank(call: SearchCall) -> SearchCall:
     """The search without `ext.rerank`, which it has."""
-    search = call.search or {}
-    others = RAW_OBJECT.decode(RAW_OBJECT.decode(call.body)["ext"])
-    del others["rerank"]
-    left = {key: value for key, value in search.items() if key != "ext"}
-    if others:
-        left["ext"] = {key: value for key, value in search["ext"].items() if key != "rerank"}
-    return call.with_body(edit_object(call.body, {"ext": others or None}), left)
+    return call.without_ext("rerank")
 
 
 def taken_over(call: SearchCall) -> SearchCall:
