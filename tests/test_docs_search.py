@@ -24,7 +24,7 @@ from es_rerank.proxy.search.clauses import (
 )
 from es_rerank.proxy.search.control import ALLOWED, MAX_NAME_CHARACTERS, MAX_QUERY_CHARACTERS, Controls, Include
 from es_rerank.proxy.search.decide import RENDERING_SHARE
-from es_rerank.proxy.search.question import MAX_WORDS, find_question
+from es_rerank.proxy.search.question import MAX_WORDS
 from es_rerank.proxy.search.retriever import DEFAULT_WINDOW, SCORING
 from es_rerank.proxy.search.search_pipeline import FINDING, MAX_PATH_CHARACTERS
 from es_rerank.proxy.search.status import SearchStatus
@@ -34,7 +34,7 @@ from es_rerank.proxy.steps import MOST_WAIT_S
 from es_rerank.proxy.templates import MAX_RENDERING
 from es_rerank.reasons import OUTCOMES, STAGE_KEYS, FirstStage, Outcome
 from es_rerank.tables import LimitSettings
-from tests.proxy.search.calls import NOT_OURS
+from tests.proxy.search.calls import NOT_OURS, find_question
 from tests.proxy.search.real_bodies import REAL_BODIES
 
 PAGE = (Path(__file__).parents[1] / "docs" / "search.md").read_text(encoding="utf-8")

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from es_rerank.proxy.search.clauses import Clause, read_query
+from es_rerank.proxy.search.clauses import Clause
 from es_rerank.proxy.search.syntax import LUCENE_TOKEN, Piece, read_syntax
 from es_rerank.rules.rule import MAX_FIELD_CHARACTERS
 
@@ -97,11 +97,6 @@ class Question:
     def asking(self, text: str) -> Question:
         """The same search with another text, in a person's own words."""
         return replace(self, clauses=(Clause((Piece(" ".join(text.split())),)),))
-
-
-def find_question(query: Any) -> Question:
-    """The question of a parsed `query`. Never fails: a malformed query has no text, and the engine says why."""
-    return question_of_reading(read_query(query))
 
 
 def question_of_reading(reading: QueryReading) -> Question:

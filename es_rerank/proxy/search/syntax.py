@@ -95,10 +95,5 @@ def read_syntax(text: str, syntax: re.Pattern[str], fields: tuple[str, ...] = ()
     return tuple(piece for piece in pieces if piece.words)
 
 
-def strip_syntax(text: str, syntax: re.Pattern[str] = LUCENE_TOKEN) -> str:
-    """All words of a query string, by default one in Lucene's syntax, see `read_syntax`."""
-    return " ".join(piece.words for piece in read_syntax(text, syntax))
-
-
 def _joined(text: str) -> str:
     return " ".join(text.split())

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from es_rerank.fusion.rank import Recipe
 from es_rerank.proxy.scoring.ask import Scoring, Stage
 from es_rerank.proxy.search.call import SearchCall, read_call
+from es_rerank.proxy.search.clauses import read_query
 from es_rerank.proxy.search.decide import Page, Rerank
-from es_rerank.proxy.search.question import Question
+from es_rerank.proxy.search.question import Question, question_of_reading
 from es_rerank.proxy.search.write import finish_body as finish_started
 from es_rerank.proxy.search.write import start_body
 from es_rerank.records import Request
@@ -134,3 +135,8 @@ NOT_OURS: dict[Reason, Callable[[], SearchCall]] = {
     "unreadable_body": lambda: call_of([{"query": FOX}]),
 }
 """Of each reason for which a search isn't ours, one search, under a book of rules for `notes` and for `logs`."""
+
+
+def find_question(query: Any) -> Question:
+    """The question of a parsed `query`."""
+    return question_of_reading(read_query(query))

@@ -17,7 +17,6 @@ from es_rerank.proxy.search.call import read_call
 from es_rerank.proxy.search.control import take_controls
 from es_rerank.proxy.search.cursor import Cursor
 from es_rerank.proxy.search.decide import FOREIGN_BODY_KEYS, FOREIGN_PARAMETERS, Page, Relay, Rerank, decide, with_types
-from es_rerank.proxy.search.question import find_question
 from es_rerank.reasons import OUTCOMES
 from es_rerank.records import Request
 from es_rerank.rules.book import RuleBook, make_book
@@ -27,7 +26,7 @@ from es_rerank.scorers.minilm import MinilmSettings
 from es_rerank.scorers.vllm import VllmSettings
 from es_rerank.tables import LimitSettings
 from es_rerank.texts import TextSpec
-from tests.proxy.search.calls import FOX, MAX_BYTES, NOT_OURS, call_of, template_call
+from tests.proxy.search.calls import FOX, MAX_BYTES, NOT_OURS, call_of, find_question, template_call
 
 if TYPE_CHECKING:
     from es_rerank.proxy.search.call import SearchCall

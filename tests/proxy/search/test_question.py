@@ -25,10 +25,10 @@ from es_rerank.proxy.search.question import (
     MAX_FIELDS,
     MAX_WORDS,
     FieldChoice,
-    find_question,
     question_in_url,
 )
 from es_rerank.rules.rule import MAX_FIELD_CHARACTERS
+from tests.proxy.search.calls import find_question
 from tests.proxy.search.real_bodies import REAL_BODIES, RealBody
 
 if TYPE_CHECKING:

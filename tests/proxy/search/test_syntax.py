@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -14,8 +15,15 @@ from es_rerank.proxy.search.syntax import (
     SIMPLE_TOKEN,
     Piece,
     read_syntax,
-    strip_syntax,
 )
+
+if TYPE_CHECKING:
+    import re
+
+
+def strip_syntax(text: str, syntax: re.Pattern[str] = LUCENE_TOKEN) -> str:
+    """All words of a query string, by default one in Lucene's syntax."""
+    return " ".join(piece.words for piece in read_syntax(text, syntax))
 
 
 @pytest.mark.parametrize(
